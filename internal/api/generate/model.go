@@ -1,0 +1,113 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// service is one model file, in botocore's service-2.json format without prose.
+type service struct {
+	Name       string `json:"-"` // control, data, onbehalf
+	Operations map[string]*operation
+	Shapes     map[string]*shape
+}
+
+type operation struct {
+	Name string
+	HTTP struct {
+		Method, RequestUri string
+		ResponseCode       int
+	}
+	Input, Output    reference
+	Errors           []reference
+	ErrorsUnverified bool
+	Idempotent       bool
+	ReadOnly         bool
+}
+
+type reference struct {
+	Shape            string
+	Location         string // uri, querystring, header, statusCode; empty is the body
+	LocationName     string
+	IdempotencyToken bool
+}
+
+type shape struct {
+	Type            string
+	Members         map[string]*reference
+	Required        []string
+	Member          *reference // of a list
+	Key, Value      *reference // of a map
+	Min, Max        *json.Number
+	Pattern         string
+	Enum            []string
+	Sensitive       bool
+	Union           bool
+	Document        bool
+	Exception       bool
+	Error           struct{ HTTPStatusCode int }
+	Payload         string
+	EventStream     bool
+	Event           bool
+	Streaming       bool
+	TimestampFormat string
+}
+
+// load reads the models in the order in which their names win: control, data, ours.
+func load(folder string) ([]*service, error) {
+	var services []*service
+	for _, name := range []string{"control", "data", "onbehalf"} {
+		s := &service{Name: name}
+		if err := read(filepath.Join(folder, name+".json"), s); err != nil {
+			return nil, err
+		}
+		services = append(services, s)
+	}
+	return services, nil
+}
+
+func read(path string, into any) error {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(content, into); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+// of gives the shape a reference points at.
+func (s *service) of(r *reference) *shape {
+	found := s.Shapes[r.Shape]
+	if found == nil {
+		panic(fmt.Sprintf("%s: no shape %q", s.Name, r.Shape))
+	}
+	return found
+}
+
+// requires reports whether a structure cannot be without the member.
+func (s *shape) requires(member string) bool {
+	for _, name := range s.Required {
+		if name == member {
+			return true
+		}
+	}
+	return false
+}
+
+// references lists what a shape is made of.
+func (s *shape) references() []*reference {
+	var all []*reference
+	for _, name := range sorted(s.Members) {
+		all = append(all, s.Members[name])
+	}
+	for _, r := range []*reference{s.Member, s.Key, s.Value} {
+		if r != nil {
+			all = append(all, r)
+		}
+	}
+	return all
+}
