@@ -1,45 +1,143 @@
-// Package egress holds the only HTTP client for outside hosts.
+// Package egress holds the only HTTP client for outside hosts: providers'
+// endpoints, key sets, gateway targets, whatever a tenant may name.
+//
+//	request ──▶ URL judged ──▶ name resolved ──▶ address judged ──▶ connected
+//	              https            (net)         own listener? never
+//	              no userinfo                    public? yes
+//	                                             else only what --egress-allow names
+//
+// The address is judged inside the dialer, after resolution and on the very
+// address the socket is about to connect to, so a name that resolves
+// differently the second time (DNS rebinding) gains nothing. Each redirect
+// passes the same way again.
+//
+// Invariant: no socket of this package is connected to an address that permit
+// (guard.go) has not let through, and no error of Do carries a URL's path, query
+// or userinfo.
 package egress
 
 import (
+	"crypto/x509"
 	"net/http"
 	"net/netip"
 	"time"
-
-	"github.com/onbehalf/onbehalf/internal/fault"
 )
 
-// Options configures a Client; the zero Options refuses every private address.
+// Options configures a Client. The zero Options reaches public addresses over
+// https and nothing else.
 type Options struct {
-	Allow        []string      // HOST-OR-CIDR:PORT that may be reached although private; PORT may be *
-	LoopbackHTTP bool          // http provider URLs on loopback that Allow names pass CheckURL
-	Timeout      time.Duration // of a whole exchange through Do and HTTP; 0 is 15 s
+	// Allow lists HOST-OR-CIDR:PORT entries that may be reached although they are
+	// not public. PORT may be *. A host matches the name that was asked for, a
+	// CIDR or address the address that was resolved; IPv6 is written
+	// [fd00::1]:443 or fd00::/8:443.
+	Allow []string
+
+	// LoopbackHTTP lets plain http through to loopback hosts that Allow names. It is what --dev turns on.
+	LoopbackHTTP bool
+
+	// Timeout bounds a whole exchange of Do and HTTP, redirects and body included; 0 is 15 seconds.
+	Timeout time.Duration
+
+	// Roots are the certificate authorities to trust; nil is the system's.
+	Roots *x509.CertPool
 }
 
-// Client is the guarded way out.
-type Client struct{}
+// Client is the guarded way out. It is safe for concurrent use.
+type Client struct {
+	guard   *guard
+	pooled  *http.Client // requests without a body: connections are kept
+	single  *http.Client // requests with a body: each on a connection of its own
+	relay   *http.Client
+	library *http.Client
+}
 
-// New reads the options; a malformed Allow entry is a fault.Invalid.
-func New(o Options) (*Client, error) { return &Client{}, nil }
+// New reads the options. A malformed Allow entry is a fault.Invalid that says how to write it.
+func New(o Options) (*Client, error) {
+	rules, err := parseRules(o.Allow)
+	if err != nil {
+		return nil, err
+	}
+	timeout := o.Timeout
+	if timeout <= 0 {
+		timeout = 15 * time.Second
+	}
+	g := &guard{rules: rules, loopbackHTTP: o.LoopbackHTTP}
 
-// Forbid refuses an address of the platform itself, always.
-func (c *Client) Forbid(addr netip.AddrPort) {}
+	pooled := newTransport(g, o.Roots)
+	pooled.MaxIdleConns = 128
+	pooled.MaxIdleConnsPerHost = 8
+	pooled.IdleConnTimeout = 60 * time.Second
+	pooled.ResponseHeaderTimeout = timeout
 
-// CheckURL judges a URL when it is stored, before anything is dialled.
-func (c *Client) CheckURL(raw string) error { return nil }
+	// What has a body is a token request, a revocation, a registration: it must
+	// arrive once. On a kept connection that the server is just closing, it
+	// would be lost, or sent again by net/http; a fresh connection has neither.
+	single := newTransport(g, o.Roots)
+	single.DisableKeepAlives = true
+	single.ResponseHeaderTimeout = timeout
 
-// Do sends one request.
+	relay := newTransport(g, o.Roots)
+	relay.MaxIdleConns = 0 // no bound but the one per host
+	relay.MaxIdleConnsPerHost = 512
+	relay.IdleConnTimeout = 90 * time.Second
+	relay.DisableCompression = true // a relay passes bodies on as they are
+	relay.WriteBufferSize = 16 << 10
+	relay.ReadBufferSize = 16 << 10
+
+	return &Client{
+		guard:   g,
+		pooled:  &http.Client{Transport: &guarded{g, pooled}, CheckRedirect: checkRedirect, Timeout: timeout},
+		single:  &http.Client{Transport: &guarded{g, single}, CheckRedirect: neverRedirect, Timeout: timeout},
+		library: &http.Client{Transport: &guarded{g, pooled}, CheckRedirect: checkRedirect, Timeout: timeout},
+		relay:   &http.Client{Transport: &guarded{g, relay}, CheckRedirect: neverRedirect},
+	}, nil
+}
+
+// Forbid refuses an address of the platform's own listeners from now on, also
+// where Allow matches it: nobody reaches the API through a provider or a
+// target. A listener on an unspecified address is forbidden on every address
+// of this machine.
+func (c *Client) Forbid(addr netip.AddrPort) {
+	c.guard.forbid(addr)
+	c.Close() // a connection made before this call must not outlive it
+}
+
+// Do sends one request. A request with a body goes over a connection of its own,
+// is never sent twice and never redirected; so is, on the last count, one with an
+// Authorization or Cookie header: the 3xx answer is returned as it is. Other GETs
+// and HEADs follow at most three redirects, never from https to http, and take
+// their headers along within one origin only.
+//
+// Errors are fault.Upstream (refused, misbehaving) or fault.Unavailable (a
+// timeout, a lost connection); neither names more of the URL than its host.
 func (c *Client) Do(req *http.Request) (*http.Response, error) {
-	return nil, fault.New(fault.NotBuilt, "not built")
+	client := c.pooled
+	if hasBody(req) {
+		client = c.single
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, Safe(err)
+	}
+	return resp, nil
 }
 
-// HTTP is the guard as an *http.Client, for libraries.
-func (c *Client) HTTP() *http.Client { return &http.Client{} }
+// HTTP is the same guard as an *http.Client for libraries that want one. Errors
+// of an *http.Client quote the whole URL: pass them through Safe before they
+// are logged or shown.
+func (c *Client) HTTP() *http.Client { return c.library }
 
-// Relay is the client for gateway targets.
-func (c *Client) Relay() *http.Client { return &http.Client{} }
+// Relay is the client for gateway targets: guarded, never redirected, bodies as
+// they come (no transparent decompression), many kept connections, and no
+// timeout but the request's context. Errors of its Do need Safe, as those of
+// HTTP; those of Relay().Transport are safe as they are.
+func (c *Client) Relay() *http.Client { return c.relay }
 
-// ReadAll reads a body up to limit bytes and closes it.
-func ReadAll(r *http.Response, limit int64) ([]byte, error) {
-	return nil, fault.New(fault.NotBuilt, "not built")
+// Close closes the connections that are kept and idle. The Client stays usable.
+func (c *Client) Close() {
+	for _, client := range []*http.Client{c.pooled, c.single, c.relay} {
+		client.CloseIdleConnections()
+	}
 }
+
+func hasBody(req *http.Request) bool { return req.Body != nil && req.Body != http.NoBody }
