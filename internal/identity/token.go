@@ -1,0 +1,237 @@
+package identity
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"time"
+
+	"github.com/onbehalf/onbehalf/internal/api"
+	"github.com/onbehalf/onbehalf/internal/fault"
+	"github.com/onbehalf/onbehalf/internal/principal"
+	"github.com/onbehalf/onbehalf/internal/seal"
+	"github.com/onbehalf/onbehalf/internal/secret"
+	"github.com/onbehalf/onbehalf/internal/store"
+)
+
+const (
+	// tokenLifetime is short because agents fetch a token per invocation anyway.
+	tokenLifetime = time.Hour
+	// inlineLimit is the inbound JWT, in bytes, that still travels inside the token.
+	inlineLimit = 2048
+	// tokenLimit keeps a token inside the header that carries it to an agent, in bytes.
+	tokenLimit = 4096
+)
+
+var (
+	errInvalidToken = fault.New(fault.Unauthenticated, "The workload access token is not valid. Get one with GetWorkloadAccessToken, GetWorkloadAccessTokenForJWT or GetWorkloadAccessTokenForUserId.")
+	errExpiredToken = fault.New(fault.Unauthenticated, "The workload access token has expired. Get a new one.")
+	errRevokedToken = fault.New(fault.Unauthenticated, "The workload access token has been revoked. Get a new one.")
+	errForeignToken = fault.New(fault.Unauthenticated, "The workload access token is for a workload identity that does not exist any more.")
+)
+
+// GetWorkloadAccessToken answers a token of the workload alone.
+func (s *Service) GetWorkloadAccessToken(ctx context.Context, caller principal.Caller, r *api.GetWorkloadAccessTokenRequest) (*api.GetWorkloadAccessTokenResponse, error) {
+	token, err := s.issue(ctx, caller.Account, r.WorkloadName, content{}, time.Time{})
+	if err != nil {
+		return nil, err
+	}
+	return &api.GetWorkloadAccessTokenResponse{WorkloadAccessToken: token}, nil
+}
+
+// GetWorkloadAccessTokenForJWT answers a token for the user whom the JWT names,
+// if one of the operator's trusted issuers signed it for us.
+func (s *Service) GetWorkloadAccessTokenForJWT(ctx context.Context, caller principal.Caller, r *api.GetWorkloadAccessTokenForJWTRequest) (*api.GetWorkloadAccessTokenForJWTResponse, error) {
+	user, expires, err := s.auth.VerifyUser(ctx, caller.Account, "", r.UserToken)
+	if err != nil {
+		return nil, err
+	}
+	token, err := s.issue(ctx, caller.Account, r.WorkloadName, content{user: user, userToken: r.UserToken.Reveal()}, expires)
+	if err != nil {
+		return nil, err
+	}
+	return &api.GetWorkloadAccessTokenForJWTResponse{WorkloadAccessToken: token}, nil
+}
+
+// GetWorkloadAccessTokenForUserId answers a token for a user whom the application vouches for.
+func (s *Service) GetWorkloadAccessTokenForUserId(ctx context.Context, caller principal.Caller, r *api.GetWorkloadAccessTokenForUserIdRequest) (*api.GetWorkloadAccessTokenForUserIdResponse, error) {
+	token, err := s.issue(ctx, caller.Account, r.WorkloadName, content{user: principal.User{ID: r.UserId}}, time.Time{})
+	if err != nil {
+		return nil, err
+	}
+	return &api.GetWorkloadAccessTokenForUserIdResponse{WorkloadAccessToken: token}, nil
+}
+
+// issue is for callers: the identity is theirs by name, and no service owns it.
+// The root key is no exception, or it could read every gateway user's grants.
+func (s *Service) issue(ctx context.Context, account, name string, c content, userTokenExpires time.Time) (secret.Text, error) {
+	var now time.Time
+	err := s.db.View(ctx, func(tx *store.Tx) error {
+		found, err := s.named(tx, account, name)
+		if err != nil {
+			return err
+		}
+		if found.Owner != "" {
+			return fault.New(fault.Denied, "WorkloadIdentity is linked to a service and cannot retrieve an access token by the caller.")
+		}
+		c.workloadID, now = found.ID, tx.Now
+		return nil
+	})
+	if err != nil {
+		return secret.Text{}, err
+	}
+	return s.seal(ctx, account, c, now, userTokenExpires)
+}
+
+// Mint is for owners: a token for the Workload, User, UserToken and Authorizer
+// of a caller whom the gateway or runtime has authenticated itself.
+func (s *Service) Mint(ctx context.Context, caller principal.Caller) (secret.Text, error) {
+	var now time.Time
+	err := s.db.View(ctx, func(tx *store.Tx) error {
+		found, err := s.Get(tx, caller.Account, caller.Workload.ID)
+		if err != nil {
+			return err
+		}
+		if found.Owner == "" || found.Owner != caller.Workload.Owner {
+			return fault.New(fault.Denied, "Only its owner mints tokens for a workload identity.")
+		}
+		now = tx.Now
+		return nil
+	})
+	if err != nil {
+		return secret.Text{}, err
+	}
+	return s.seal(ctx, caller.Account, content{
+		workloadID: caller.Workload.ID, user: caller.User, userToken: caller.UserToken.Reveal(), authorizer: caller.Authorizer,
+	}, now, time.Time{})
+}
+
+func tokenContext(account string) seal.Context {
+	return seal.Context{Account: account, Purpose: seal.Tokens, Kind: "workload-access-token"}
+}
+
+func (s *Service) seal(ctx context.Context, account string, c content, now, userTokenExpires time.Time) (secret.Text, error) {
+	c.issued, c.expires = now, now.Add(tokenLifetime)
+	if len(c.userToken) > inlineLimit {
+		until := c.expires // beyond which nothing can refer to it
+		if !userTokenExpires.IsZero() && userTokenExpires.Before(until) {
+			until = userTokenExpires
+		}
+		id, err := s.keep(ctx, account, c.workloadID, secret.New(c.userToken), until)
+		if err != nil {
+			return secret.Text{}, err
+		}
+		c.userToken, c.storedToken = "", id
+	}
+	plain := c.append(make([]byte, 0, 512+len(c.userToken)))
+	defer clear(plain)
+	sealed, err := s.keeper.Seal(ctx, tokenContext(account), plain)
+	if err != nil {
+		return secret.Text{}, err
+	}
+	if base64.RawURLEncoding.EncodedLen(len(sealed)) > tokenLimit {
+		return secret.Text{}, fault.New(fault.Invalid, "The user's issuer and subject are too long for a workload access token.")
+	}
+	return secret.New(base64.RawURLEncoding.EncodeToString(sealed)), nil
+}
+
+// Open tells whom a workload access token speaks for: the caller, enriched with
+// Workload, User, UserToken and Authorizer. fault.Unauthenticated when the token
+// is not the caller's account's, has expired, was revoked, or its workload is gone.
+//
+// It stands on the way of every data-plane call: one unsealing and one read.
+func (s *Service) Open(ctx context.Context, caller principal.Caller, token secret.Text) (principal.Caller, error) {
+	c, err := s.unseal(ctx, caller.Account, token)
+	if err != nil {
+		return principal.Caller{}, err
+	}
+	err = s.db.View(ctx, func(tx *store.Tx) error {
+		if !tx.Now.Before(c.expires) {
+			return errExpiredToken
+		}
+		var notBefore int64
+		workload := principal.Workload{ID: c.workloadID}
+		err := tx.QueryRow(`SELECT w.name, w.owner, COALESCE(c.not_before, 0) FROM workload_identities w
+			LEFT JOIN workload_token_cutoffs c ON c.workload_id = w.id AND c.user_key = $3
+			WHERE w.id = $1 AND w.account = $2`, c.workloadID, caller.Account, c.user.String()).Scan(&workload.Name, &workload.Owner, &notBefore)
+		switch {
+		case errors.Is(err, store.ErrNoRows):
+			return errForeignToken
+		case err != nil:
+			return err
+		case store.Micros(c.issued) <= notBefore:
+			return errRevokedToken
+		}
+		workload.ARN = api.WorkloadIdentityARN(s.region, caller.Account, workload.Name)
+		caller.Workload, caller.User, caller.Authorizer = workload, c.user, c.authorizer
+		caller.UserToken = secret.New(c.userToken)
+		if c.storedToken != "" {
+			caller.UserToken, err = s.kept(tx, caller.Account, c.storedToken)
+		}
+		return err
+	})
+	if err != nil {
+		return principal.Caller{}, fault.Wrap(err, "opening a workload access token")
+	}
+	return caller, nil
+}
+
+func (s *Service) unseal(ctx context.Context, account string, token secret.Text) (*content, error) {
+	if token.Len() > tokenLimit {
+		return nil, errInvalidToken
+	}
+	sealed, err := base64.RawURLEncoding.Strict().DecodeString(token.Reveal())
+	if err != nil {
+		return nil, errInvalidToken
+	}
+	plain, err := s.keeper.Open(ctx, tokenContext(account), sealed)
+	if fault.Is(err, fault.Undecryptable) {
+		return nil, errInvalidToken
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer clear(plain)
+	c, err := parseContent(plain)
+	if err != nil {
+		return nil, errInvalidToken
+	}
+	return c, nil
+}
+
+// keep stores an inbound JWT that is too large to travel, until its end.
+func (s *Service) keep(ctx context.Context, account, workloadID string, token secret.Text, until time.Time) (string, error) {
+	id := rand.Text()
+	sealed, err := s.keeper.SealText(ctx, inboundContext(account, id), token)
+	if err != nil {
+		return "", err
+	}
+	err = s.db.Update(ctx, func(tx *store.Tx) error {
+		_, err := tx.Exec(`INSERT INTO workload_inbound_tokens (id, account, workload_id, sealed, expires) VALUES ($1, $2, $3, $4, $5)`,
+			id, account, workloadID, sealed, store.Micros(until))
+		if store.IsForeignKey(err) {
+			return fault.New(fault.NotFound, "The workload identity does not exist any more.")
+		}
+		return err
+	})
+	return id, fault.Wrap(err, "storing an inbound token")
+}
+
+// kept reads it back; an empty text once it has been swept, since the workload
+// access token may outlive the JWT that it was made from.
+func (s *Service) kept(tx *store.Tx, account, id string) (secret.Text, error) {
+	var sealed []byte
+	err := tx.QueryRow(`SELECT sealed FROM workload_inbound_tokens WHERE id = $1 AND account = $2 AND expires > $3`, id, account, store.Micros(tx.Now)).Scan(&sealed)
+	if errors.Is(err, store.ErrNoRows) {
+		return secret.Text{}, nil
+	}
+	if err != nil {
+		return secret.Text{}, err
+	}
+	return s.keeper.OpenText(tx.Context(), inboundContext(account, id), sealed)
+}
+
+func inboundContext(account, id string) seal.Context {
+	return seal.Context{Account: account, Kind: "inbound-jwt", Row: id}
+}
