@@ -57,7 +57,7 @@ func (p *Provider) authorize(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	redirect := query.Get("redirect_uri")
-	if !slices.Contains(client.RedirectURIs, redirect) {
+	if !client.returnsTo(redirect) {
 		p.problemPage(w, http.StatusBadRequest, "Redirect URI mismatch", "The redirect_uri in this link is not registered for "+client.Name+", character by character. Nothing was sent to it.")
 		return
 	}

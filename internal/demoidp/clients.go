@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"time"
 )
 
 // Client is an application that people sign in to, or allow to act for them.
@@ -16,6 +17,7 @@ type Client struct {
 	Secret       string   // empty makes it a public client, which PKCE alone protects
 	Name         string   // what the consent page calls it; empty means ID
 	RedirectURIs []string // matched character by character
+	AnyLoopback  bool     // any http redirect URI on loopback will do too, whatever its port (RFC 8252, 7.3) and path
 	Audience     string   // of its access tokens; empty means the People API
 	SignIn       bool     // people sign in to it and nothing more: no consent page unless prompt=consent
 }
@@ -26,24 +28,38 @@ type registered struct {
 	SecretHash   []byte   `json:"secret_sha256,omitempty"`
 	Name         string   `json:"name"`
 	RedirectURIs []string `json:"redirect_uris"`
+	AnyLoopback  bool     `json:"any_loopback,omitempty"`
 	Audience     string   `json:"audience,omitempty"`
 	SignIn       bool     `json:"sign_in,omitempty"`
+
+	SelfMade time.Time `json:"self_made,omitzero"` // when it registered itself over HTTP
 }
 
 func (c registered) public() bool { return len(c.SecretHash) == 0 }
 
+// returnsTo reports whether people may be sent to the URI with a code for the client.
+func (c registered) returnsTo(uri string) bool {
+	if slices.Contains(c.RedirectURIs, uri) {
+		return true
+	}
+	u, err := url.Parse(uri)
+	return c.AnyLoopback && err == nil && u.Scheme == "http" && u.User == nil && u.Fragment == "" && isLoopback(u.Hostname())
+}
+
 // Register adds a client or replaces the one with the same ID. Grants of a
 // replaced client stay, as a new secret or redirect URI does not undo a consent.
-func (p *Provider) Register(c Client) error {
+func (p *Provider) Register(c Client) error { return p.add(c, time.Time{}) }
+
+func (p *Provider) add(c Client, selfMade time.Time) error {
 	if c.ID == "" {
 		return errors.New("demoidp: a client needs an ID")
 	}
 	for _, raw := range c.RedirectURIs {
-		if u, err := url.Parse(raw); err != nil || !u.IsAbs() || u.Fragment != "" || (u.Host == "" && u.Path == "" && u.Opaque == "") {
-			return fmt.Errorf("demoidp: client %s: the redirect URI %q is not an absolute URI without fragment", c.ID, raw)
+		if err := checkRedirectURI(raw); err != nil {
+			return err
 		}
 	}
-	kept := registered{ID: c.ID, Name: c.Name, RedirectURIs: slices.Clone(c.RedirectURIs), Audience: c.Audience, SignIn: c.SignIn}
+	kept := registered{ID: c.ID, Name: c.Name, RedirectURIs: slices.Clone(c.RedirectURIs), AnyLoopback: c.AnyLoopback, Audience: c.Audience, SignIn: c.SignIn, SelfMade: selfMade}
 	if kept.Name == "" {
 		kept.Name = c.ID
 	}
@@ -53,18 +69,43 @@ func (p *Provider) Register(c Client) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, known := p.clients[c.ID]; !known && len(p.clients) >= maxClients {
+	if _, known := p.clients[c.ID]; !known && len(p.clients) >= maxClients && !p.dropSelfMade() {
 		return errors.New("demoidp: too many clients")
 	}
 	p.clients[c.ID] = kept
 	return p.save()
 }
 
+// dropSelfMade makes room: the client goes that registered itself longest ago. Caller holds p.mu.
+func (p *Provider) dropSelfMade() bool {
+	var oldest registered
+	for _, c := range p.clients {
+		if !c.SelfMade.IsZero() && (oldest.ID == "" || c.SelfMade.Before(oldest.SelfMade)) {
+			oldest = c
+		}
+	}
+	delete(p.clients, oldest.ID)
+	return oldest.ID != ""
+}
+
+// checkRedirectURI refuses what could not be redirected to, and schemes that a browser would run.
+func checkRedirectURI(raw string) error {
+	u, err := url.Parse(raw)
+	if err == nil && u.IsAbs() && u.Fragment == "" && (u.Host != "" || u.Scheme != "http" && u.Scheme != "https") {
+		switch u.Scheme {
+		case "javascript", "data", "vbscript", "blob", "file":
+		default:
+			return nil
+		}
+	}
+	return fmt.Errorf("demoidp: the redirect URI %q is not an absolute URI without fragment", raw)
+}
+
 // AddRedirectURI adds one more redirect URI to a client: what a person does at
 // Google once a credential provider's callback URL is known.
 func (p *Provider) AddRedirectURI(clientID, uri string) error {
-	if u, err := url.Parse(uri); err != nil || !u.IsAbs() || u.Fragment != "" {
-		return fmt.Errorf("demoidp: the redirect URI %q is not an absolute URI without fragment", uri)
+	if err := checkRedirectURI(uri); err != nil {
+		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -239,4 +239,3 @@ func TestSignInToken(t *testing.T) {
 		}
 	}
 }
-

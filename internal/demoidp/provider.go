@@ -13,8 +13,9 @@ import (
 	"time"
 )
 
-// SignInClientID is the client that the demo's own users sign in with. Its access
-// tokens have the same audience, which is what `onbehalf serve --dev` trusts.
+// SignInClientID is the built-in public client that people sign in to the demo
+// with, from any http address on loopback. It is also the audience of its tokens,
+// which is what `onbehalf serve --dev` trusts.
 const SignInClientID = "onbehalf-demo"
 
 // Defaults of Options.
@@ -48,9 +49,8 @@ type Options struct {
 	RefreshLifetime time.Duration // of a refresh token that nobody uses
 	ReuseGrace      time.Duration // how long a rotated refresh token may come back before that counts as theft
 
-	KeyFile          string // holds the signing key; made when missing. Empty: the state file, else a new key per start
-	StateFile        string // keeps key, clients and refresh tokens over restarts. Empty: memory
-	OpenRegistration bool   // POST /register (RFC 7591) for anybody who reaches the listener
+	KeyFile   string // holds the signing key; made when missing. Empty: the state file, else a new key per start
+	StateFile string // keeps key, clients and refresh tokens over restarts. Empty: memory
 
 	Now func() time.Time // nil means time.Now
 }
@@ -67,7 +67,6 @@ type Provider struct {
 	refreshFor  time.Duration
 	stateFile   string
 	stateHasKey bool // the key is kept in the state file, there being no key file
-	open        bool
 	now         func() time.Time
 	signing     signingKey
 	mux         *http.ServeMux
@@ -93,7 +92,7 @@ func New(o Options) (*Provider, error) {
 	p := &Provider{
 		issuer: issuer.String(), host: issuer.Host, secure: issuer.Scheme == "https",
 		people: o.People, scopes: map[string]string{}, grace: o.ReuseGrace,
-		refreshFor: o.RefreshLifetime, stateFile: o.StateFile, open: o.OpenRegistration, now: o.Now,
+		refreshFor: o.RefreshLifetime, stateFile: o.StateFile, now: o.Now,
 		crossSite: http.NewCrossOriginProtection(),
 		clients:   map[string]registered{}, families: map[string]*family{},
 		revoked: newShelf[struct{}](maxFamilies), requests: newShelf[*request](maxPending),
@@ -125,7 +124,8 @@ func New(o Options) (*Provider, error) {
 	if err := p.load(o.KeyFile); err != nil {
 		return nil, err
 	}
-	for _, c := range o.Clients {
+	builtIn := Client{ID: SignInClientID, Name: "the Onbehalf demo", Audience: SignInClientID, AnyLoopback: true, SignIn: true}
+	for _, c := range append([]Client{builtIn}, o.Clients...) {
 		if err := p.Register(c); err != nil {
 			return nil, err
 		}
@@ -187,9 +187,7 @@ func (p *Provider) routes() *http.ServeMux {
 	mux.HandleFunc("GET /v1/people/me", p.peopleAPI)
 	mux.HandleFunc("GET /style.css", asset("style.css", "text/css; charset=utf-8"))
 	mux.HandleFunc("GET /icon.svg", asset("icon.svg", "image/svg+xml"))
-	if p.open {
-		mux.HandleFunc("POST /register", p.register)
-	}
+	mux.HandleFunc("POST /register", p.register)
 	return mux
 }
 
@@ -211,12 +209,13 @@ func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // discovery is OpenID Connect Discovery and RFC 8414 in one document.
 func (p *Provider) discovery(w http.ResponseWriter, _ *http.Request) {
-	document := map[string]any{
+	writeJSON(w, http.StatusOK, map[string]any{
 		"issuer":                                         p.issuer,
 		"authorization_endpoint":                         p.issuer + "/authorize",
 		"token_endpoint":                                 p.issuer + "/token",
 		"jwks_uri":                                       p.issuer + "/jwks",
 		"userinfo_endpoint":                              p.issuer + "/userinfo",
+		"registration_endpoint":                          p.issuer + "/register",
 		"revocation_endpoint":                            p.issuer + "/revoke",
 		"scopes_supported":                               p.scopeNames(),
 		"response_types_supported":                       []string{"code"},
@@ -231,11 +230,7 @@ func (p *Provider) discovery(w http.ResponseWriter, _ *http.Request) {
 		"request_uri_parameter_supported":                false,
 		"prompt_values_supported":                        []string{"none", "login", "consent", "select_account"},
 		"claims_supported":                               []string{"sub", "name", "given_name", "family_name", "email", "email_verified", "auth_time", "nonce"},
-	}
-	if p.open {
-		document["registration_endpoint"] = p.issuer + "/register"
-	}
-	writeJSON(w, http.StatusOK, document)
+	})
 }
 
 func writeJSON(w http.ResponseWriter, status int, body any) {

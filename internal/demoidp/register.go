@@ -37,7 +37,7 @@ func (p *Provider) register(w http.ResponseWriter, r *http.Request) {
 		badRequest("invalid_redirect_uri", "Between 1 and 20 redirect URIs are needed.").write(w)
 		return
 	}
-	if err := p.Register(c); err != nil {
+	if err := p.add(c, p.now()); err != nil {
 		badRequest("invalid_redirect_uri", "A redirect URI is not absolute, or there are too many clients.").write(w)
 		return
 	}
