@@ -1,24 +1,183 @@
-// Package vault holds the sealed grants. (Unfinished: signatures first.)
+// Package vault holds grants: what a person has allowed one workload to do at
+// one provider, with the sealed tokens that carry it out.
+//
+//	consent ──▶ Put ─────────▶ grants row: tokens sealed, bound to id and version
+//	caller ───▶ Find ──Covers─▶ OpenAccess ──▶ the answer
+//	expired ──▶ Lease ▶ OpenRefresh ▶ (provider) ▶ PutRefreshed | MarkNeedsConsent | Release
+//
+// Invariant: a grant opens for its whole Key and nothing less; its tokens are
+// only ever replaced by newer ones of the same fence, never deleted because
+// something failed; what leaves here in clear leaves through OpenAccess and
+// OpenRefresh alone.
 package vault
 
 import (
 	"context"
 	"errors"
+	"sync"
+	"time"
 
+	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/seal"
+	"github.com/onbehalf/onbehalf/internal/secret"
 	"github.com/onbehalf/onbehalf/internal/store"
 )
 
-var errUnfinished = errors.New("vault: unfinished")
-
-// Vault is the room.
+// Vault is the room; safe for concurrent use.
 type Vault struct {
 	db     *store.DB
 	keeper *seal.Keeper
+
+	mu   sync.Mutex
+	used map[string]time.Time // by grant id: reads not written down yet
 }
 
-// New opens the room.
-func New(db *store.DB, k *seal.Keeper) *Vault { return &Vault{db: db, keeper: k} }
+// New opens the room. Run, in the background, writes down when grants were used.
+func New(db *store.DB, k *seal.Keeper) *Vault {
+	return &Vault{db: db, keeper: k, used: make(map[string]time.Time)}
+}
 
-// Run flushes last-used times until ctx ends.
-func (v *Vault) Run(ctx context.Context) error { return errUnfinished }
+// State of a grant.
+type State string
+
+const (
+	Active       State = "active"        // usable, and refreshable where it has a refresh token
+	NeedsConsent State = "needs-consent" // its tokens are kept and not used: the person is asked again
+)
+
+// Origin is where a grant was made. Its refresh token is sent to no other place.
+type Origin struct {
+	Issuer, TokenEndpoint, ClientID string
+}
+
+// Grant is a row, its secrets apart.
+type Grant struct {
+	ID string
+	Key
+	Origin
+	Asked       Scopes // what the person was asked for
+	Granted     Scopes // what the provider says it gave; nil where it said nothing
+	State       State
+	Expiry      time.Time // of the access token; zero where the provider did not say
+	HasRefresh  bool
+	Version     int64 // of the tokens; grows with consent and refresh
+	Created     time.Time
+	RefreshedAt time.Time // when the tokens came
+	LastUsed    time.Time // to within a minute
+
+	access []byte // sealed
+}
+
+// Covers reports whether the grant answers a request for these scopes. What was
+// asked for counts although the provider may have renamed it (Google answers
+// "profile" with a URL) or given less: asking the person again would give the same.
+func (g *Grant) Covers(wanted Scopes) bool {
+	return g.Asked.Cover(wanted) || g.Asked.Union(g.Granted).Cover(wanted)
+}
+
+const (
+	refreshMargin    = 30 * time.Second // before expiry, so that a token does not expire on its way
+	marginOfShortest = 10               // but at most this part of the token's lifetime
+)
+
+// Fresh reports whether the access token can be handed out as it is.
+func (g *Grant) Fresh(now time.Time) bool {
+	margin := min(refreshMargin, g.Expiry.Sub(g.RefreshedAt)/marginOfShortest)
+	return g.Expiry.IsZero() || now.Before(g.Expiry.Add(-margin))
+}
+
+// Expired reports whether the access token is of no use any more.
+func (g *Grant) Expired(now time.Time) bool { return !g.Expiry.IsZero() && !now.Before(g.Expiry) }
+
+const grantColumns = `SELECT id, account, workload_id, user_issuer, user_subject, user_id, provider_id, label, resources, audiences,
+	asked, granted, state, issuer, token_endpoint, client_id, access_token, refresh_token IS NOT NULL, expires, version, created, refreshed, last_used FROM grants `
+
+// Find reads the grant of a key; nil when there is none. It stands on the way
+// of every token request: the columns of the key, which the caller has, are not read again.
+func (v *Vault) Find(tx *store.Tx, key Key) (*Grant, error) {
+	g := &Grant{Key: key}
+	var asked, granted string
+	var expires, created, refreshed, used int64
+	err := tx.QueryRow(`SELECT id, asked, granted, state, issuer, token_endpoint, client_id, access_token, refresh_token IS NOT NULL,
+		expires, version, created, refreshed, last_used FROM grants WHERE account = $1 AND lookup = $2`, key.Account, key.lookup()).
+		Scan(&g.ID, &asked, &granted, &g.State, &g.Issuer, &g.TokenEndpoint, &g.ClientID, &g.access, &g.HasRefresh, &expires, &g.Version, &created, &refreshed, &used)
+	if errors.Is(err, store.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fault.Wrap(err, "finding a grant")
+	}
+	g.Asked, g.Granted = parseScopes(asked), parseScopes(granted)
+	g.Expiry, g.Created, g.RefreshedAt, g.LastUsed = store.Time(expires), store.Time(created), store.Time(refreshed), store.Time(used)
+	return g, nil
+}
+
+// Get reads a grant by its id; nil when there is none.
+func (v *Vault) Get(tx *store.Tx, account, id string) (*Grant, error) {
+	var g Grant
+	var resources, audiences, asked, granted string
+	var expires, created, refreshed, used int64
+	err := tx.QueryRow(grantColumns+`WHERE id = $1 AND account = $2`, id, account).
+		Scan(&g.ID, &g.Account, &g.WorkloadID, &g.User.Issuer, &g.User.Subject, &g.User.ID, &g.ProviderID, &g.Label, &resources, &audiences,
+			&asked, &granted, &g.State, &g.Issuer, &g.TokenEndpoint, &g.ClientID, &g.access, &g.HasRefresh, &expires, &g.Version, &created, &refreshed, &used)
+	if errors.Is(err, store.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fault.Wrap(err, "reading a grant")
+	}
+	if g.Resources, err = decodeSet(resources); err != nil {
+		return nil, err
+	}
+	if g.Audiences, err = decodeSet(audiences); err != nil {
+		return nil, err
+	}
+	g.Asked, g.Granted = parseScopes(asked), parseScopes(granted)
+	g.Expiry, g.Created, g.RefreshedAt, g.LastUsed = store.Time(expires), store.Time(created), store.Time(refreshed), store.Time(used)
+	return &g, nil
+}
+
+// OpenAccess opens the access token for the answer that carries it, and remembers that the grant was used.
+func (v *Vault) OpenAccess(ctx context.Context, g *Grant, now time.Time) (secret.Text, error) {
+	token, err := v.keeper.OpenText(ctx, bound(g.Account, g.ID, accessToken, g.Version), g.access)
+	if err == nil {
+		v.touch(g.ID, now)
+	}
+	return token, err
+}
+
+// OpenRefresh opens the refresh token for the one request that redeems it; empty
+// when the provider gave none, or when the grant has changed since it was read.
+func (v *Vault) OpenRefresh(tx *store.Tx, g *Grant) (secret.Text, error) {
+	return v.openColumn(tx, g.Account, g.ID, refreshToken, g.Version)
+}
+
+// The sealed columns of a grant, each of which is the Kind of its seal.
+const (
+	accessToken  = "access_token"
+	refreshToken = "refresh_token"
+	idToken      = "id_token"
+)
+
+func bound(account, id, column string, version int64) seal.Context {
+	return seal.Context{Account: account, Kind: "grant." + column, Row: id, Version: version}
+}
+
+func (v *Vault) openColumn(tx *store.Tx, account, id, column string, version int64) (secret.Text, error) {
+	var sealed []byte
+	err := tx.QueryRow(`SELECT `+column+` FROM grants WHERE id = $1 AND account = $2 AND version = $3`, id, account, version).Scan(&sealed)
+	if errors.Is(err, store.ErrNoRows) || err == nil && sealed == nil {
+		return secret.Text{}, nil
+	}
+	if err != nil {
+		return secret.Text{}, fault.Wrap(err, "reading a sealed token")
+	}
+	return v.keeper.OpenText(tx.Context(), bound(account, id, column, version), sealed)
+}
+
+func (v *Vault) sealColumn(ctx context.Context, account, id, column string, version int64, token secret.Text) ([]byte, error) {
+	if token.Empty() {
+		return nil, nil
+	}
+	return v.keeper.SealText(ctx, bound(account, id, column, version), token)
+}
