@@ -1,0 +1,122 @@
+package auth
+
+import (
+	"crypto/sha256"
+	"errors"
+	"io"
+	"net/http"
+
+	"github.com/onbehalf/onbehalf/internal/fault"
+	"github.com/onbehalf/onbehalf/internal/principal"
+	"github.com/onbehalf/onbehalf/internal/sigv4"
+)
+
+// Signed authenticates a SigV4 request and reads its body, at most limit bytes.
+//
+// Everything that the headers alone can decide is decided before the body is
+// read, so that bytes are only taken from somebody who names a live key and a
+// current date. Failures, and only failures, count against the address; while
+// too many have been counted it answers fault.Throttled to whatever comes from
+// there. Errors otherwise: fault.MissingSignature, UnknownKey, BadSignature,
+// StaleSignature, Invalid (the body), Unavailable.
+//
+// An unknown key answers sooner than a wrong signature. That gives nothing away
+// that the two answers, which are AWS's, do not say themselves; signatures are
+// compared in constant time. An unknown and a disabled key look the same.
+func (a *Authenticator) Signed(w http.ResponseWriter, r *http.Request, limit int64) (principal.Caller, []byte, error) {
+	address := addressOf(r)
+	if err := a.limits.exhausted(LimitSignature, address); err != nil {
+		return principal.Caller{}, nil, err
+	}
+	caller, body, err := a.signed(w, r, limit)
+	if err != nil && blames(err) {
+		a.limits.spend(LimitSignature, address)
+	}
+	return caller, body, err
+}
+
+// blames says which errors are the sender's failure to prove himself. A body
+// that is too long or our own trouble is not.
+func blames(err error) bool {
+	switch fault.KindOf(err) {
+	case fault.MissingSignature, fault.UnknownKey, fault.BadSignature, fault.StaleSignature, fault.ExpiredToken:
+		return true
+	}
+	return false
+}
+
+func (a *Authenticator) signed(w http.ResponseWriter, r *http.Request, limit int64) (principal.Caller, []byte, error) {
+	header, err := sigv4.Parse(r)
+	if err != nil {
+		return principal.Caller{}, nil, err
+	}
+	if !header.SessionToken.Empty() {
+		return principal.Caller{}, nil, unknownKey() // no temporary credentials are issued, so this one is somebody else's
+	}
+	key, err := a.keys.find(r.Context(), header.AccessKeyID)
+	if err != nil {
+		return principal.Caller{}, nil, err
+	}
+	if err := header.CheckScope(a.opts.Region, Service); err != nil {
+		return principal.Caller{}, nil, err
+	}
+	if err := header.CheckTime(a.now()); err != nil {
+		return principal.Caller{}, nil, err
+	}
+	if err := header.CheckHeaders(r); err != nil {
+		return principal.Caller{}, nil, err
+	}
+	body, err := readBody(w, r, limit)
+	if err != nil {
+		return principal.Caller{}, nil, err
+	}
+	signing, err := a.keys.signingKey(r.Context(), key, header.Credential)
+	if err != nil {
+		return principal.Caller{}, nil, err
+	}
+	if err := header.VerifyWith(r, signing, sha256.Sum256(body)); err != nil {
+		return principal.Caller{}, nil, err
+	}
+	return principal.Caller{
+		Kind: principal.Key, Account: key.account, ARN: key.arn, KeyID: key.id, Root: key.root,
+		Request: principal.RequestOf(r.Context()),
+	}, body, nil
+}
+
+// unknownKey is AWS's answer to an access key or session token it does not know.
+func unknownKey() error {
+	return fault.New(fault.UnknownKey, "The security token included in the request is invalid.")
+}
+
+// promised is how much memory a Content-Length alone gets: its sender has not
+// proven himself yet.
+const promised = 64 << 10
+
+func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	if r.ContentLength > limit {
+		return nil, tooLong(limit)
+	}
+	if r.Body == nil || r.ContentLength == 0 {
+		return nil, nil
+	}
+	var body []byte
+	var err error
+	if r.ContentLength > 0 && r.ContentLength <= promised {
+		body = make([]byte, r.ContentLength)
+		_, err = io.ReadFull(r.Body, body) // net/http ends a body at its Content-Length
+	} else {
+		body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	}
+	var over *http.MaxBytesError
+	switch {
+	case errors.As(err, &over):
+		return nil, tooLong(limit)
+	case err != nil:
+		return nil, fault.New(fault.Invalid, "The request body could not be read to its end.").Because(err)
+	}
+	return body, nil
+}
+
+func tooLong(limit int64) error {
+	return fault.New(fault.Invalid, "The request body is longer than the %d bytes that are accepted.", limit)
+}
