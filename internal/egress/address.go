@@ -33,7 +33,7 @@ var (
 		"169.254.0.0/16",                // link-local; 169.254.169.254 and .170.2 are cloud metadata
 		"168.63.129.16/32",              // Azure's metadata, on a public address
 		"100.100.100.200/32",            // Alibaba's metadata, within CGNAT
-		"fd00:ec2::/32", "fd20:ce::/32", // EC2's and Google's metadata, within unique local
+		"fd00:ec2::/64", "fd20:ce::/64", // EC2's and Google's metadata, within unique local
 		"192.0.0.0/24",                                      // protocol assignments; 192.0.0.192 is Oracle's metadata
 		"192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", // documentation
 		"192.88.99.0/24",             // 6to4 relays, withdrawn

@@ -44,11 +44,10 @@ type Options struct {
 
 // Client is the guarded way out. It is safe for concurrent use.
 type Client struct {
-	guard   *guard
-	pooled  *http.Client // requests without a body: connections are kept
-	single  *http.Client // requests with a body: each on a connection of its own
-	relay   *http.Client
-	library *http.Client
+	guard  *guard
+	pooled *http.Client // requests without a body, and libraries: connections are kept
+	single *http.Client // requests with a body: each on a connection of its own
+	relay  *http.Client
 }
 
 // New reads the options. A malformed Allow entry is a fault.Invalid that says how to write it.
@@ -85,11 +84,10 @@ func New(o Options) (*Client, error) {
 	relay.ReadBufferSize = 16 << 10
 
 	return &Client{
-		guard:   g,
-		pooled:  &http.Client{Transport: &guarded{g, pooled}, CheckRedirect: checkRedirect, Timeout: timeout},
-		single:  &http.Client{Transport: &guarded{g, single}, CheckRedirect: neverRedirect, Timeout: timeout},
-		library: &http.Client{Transport: &guarded{g, pooled}, CheckRedirect: checkRedirect, Timeout: timeout},
-		relay:   &http.Client{Transport: &guarded{g, relay}, CheckRedirect: neverRedirect},
+		guard:  g,
+		pooled: &http.Client{Transport: &guarded{g, pooled}, CheckRedirect: checkRedirect, Timeout: timeout},
+		single: &http.Client{Transport: &guarded{g, single}, CheckRedirect: neverRedirect, Timeout: timeout},
+		relay:  &http.Client{Transport: &guarded{g, relay}, CheckRedirect: neverRedirect},
 	}, nil
 }
 
@@ -125,7 +123,7 @@ func (c *Client) Do(req *http.Request) (*http.Response, error) {
 // HTTP is the same guard as an *http.Client for libraries that want one. Errors
 // of an *http.Client quote the whole URL: pass them through Safe before they
 // are logged or shown.
-func (c *Client) HTTP() *http.Client { return c.library }
+func (c *Client) HTTP() *http.Client { return c.pooled }
 
 // Relay is the client for gateway targets: guarded, never redirected, bodies as
 // they come (no transparent decompression), many kept connections, and no

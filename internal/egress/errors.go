@@ -37,6 +37,7 @@ func explain(err error, host string) error {
 	var known *fault.Error
 	var dns *net.DNSError
 	var certificate *tls.CertificateVerificationError
+	var record tls.RecordHeaderError
 	var timeout interface{ Timeout() bool }
 	var result *fault.Error
 	switch {
@@ -48,7 +49,7 @@ func explain(err error, host string) error {
 		result = fault.New(fault.Upstream, "The name of %s does not resolve.", host)
 	case errors.As(err, &certificate):
 		result = fault.New(fault.Upstream, "The certificate of %s is not trusted.", host)
-	case errors.Is(err, http.ErrSchemeMismatch):
+	case errors.As(err, &record):
 		result = fault.New(fault.Upstream, "%s does not speak TLS.", host)
 	case errors.As(err, &timeout) && timeout.Timeout():
 		result = fault.New(fault.Unavailable, "%s did not answer in time.", host)

@@ -20,6 +20,7 @@ import (
 type guard struct {
 	rules        []rule
 	loopbackHTTP bool
+	resolver     *net.Resolver // nil is the system's; tests bring a DNS server
 
 	mu  sync.RWMutex
 	own []netip.AddrPort // the platform's own listeners
@@ -107,6 +108,7 @@ func (g *guard) dialer() func(ctx context.Context, network, address string) (net
 	d := &net.Dialer{
 		Timeout:   5 * time.Second,
 		KeepAlive: 30 * time.Second,
+		Resolver:  g.resolver,
 		ControlContext: func(ctx context.Context, network, address string, _ syscall.RawConn) error {
 			dialled, err := netip.ParseAddrPort(address)
 			if err != nil || (network != "tcp4" && network != "tcp6") {
