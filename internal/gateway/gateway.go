@@ -1,0 +1,2 @@
+// Package gateway holds gateways, their targets and the MCP endpoint.
+package gateway

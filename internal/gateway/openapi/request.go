@@ -1,0 +1,389 @@
+package openapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/onbehalf/onbehalf/internal/fault"
+	"github.com/onbehalf/onbehalf/internal/gateway"
+)
+
+// mistake is what the model is told about arguments that do not fit; it can do
+// better with it on the next call.
+func mistake(format string, args ...any) error { return fault.New(fault.Invalid, format, args...) }
+
+// extra is a body member without a place of its own.
+type extra struct {
+	name  string
+	value json.RawMessage
+}
+
+// request makes the HTTP request of a call.
+func (o *operation) request(ctx context.Context, server string, arguments []gateway.Argument) (*http.Request, error) {
+	values, extras, err := o.sort(arguments)
+	if err != nil {
+		return nil, err
+	}
+	address, err := o.address(server, values)
+	if err != nil {
+		return nil, err
+	}
+	content, err := o.content(values, extras)
+	if err != nil {
+		return nil, err
+	}
+	var reader io.Reader
+	if content != nil {
+		reader = bytes.NewReader(content)
+	}
+	request, err := http.NewRequestWithContext(ctx, o.Method, address, reader)
+	if err != nil {
+		return nil, fault.Wrap(err, "building the target's request")
+	}
+	request.Header["Accept"] = []string{"application/json, */*;q=0.8"}
+	request.Header["User-Agent"] = []string{"onbehalf-gateway"}
+	if content != nil {
+		request.Header["Content-Type"] = []string{o.Body.Media}
+	}
+	return request, o.headers(request.Header, values)
+}
+
+// sort lays the arguments beside their places and says which are missing.
+func (o *operation) sort(arguments []gateway.Argument) ([]json.RawMessage, []extra, error) {
+	values := make([]json.RawMessage, len(o.Arguments))
+	var extras []extra
+	bodied := o.Body != nil && o.Body.Required
+	for _, given := range arguments {
+		i, known := o.byName[given.Name]
+		if !known {
+			if o.Body == nil || !o.Body.Open {
+				return nil, nil, mistake("There is no argument %q. The arguments are: %s.", clip(given.Name, 100), o.names())
+			}
+			extras, bodied = append(extras, extra{given.Name, given.Value}), true
+			continue
+		}
+		a := &o.Arguments[i]
+		inTheBody := a.Place == inBody || a.Place == asBody
+		if string(given.Value) == "null" && !inTheBody {
+			continue // nothing was chosen
+		}
+		if !fits(a, given.Value) {
+			return nil, nil, mistake("The argument %q must be of type %s.", a.Name, a.Type)
+		}
+		values[i] = given.Value
+		bodied = bodied || inTheBody
+	}
+	var missing []string
+	for i := range o.Arguments {
+		a := &o.Arguments[i]
+		if values[i] != nil || !a.Required {
+			continue
+		}
+		if a.Default != nil {
+			values[i] = a.Default
+			continue
+		}
+		if a.Place == inBody && !bodied {
+			continue
+		}
+		missing = append(missing, a.Name)
+	}
+	if len(missing) > 0 {
+		return nil, nil, mistake("These arguments are required and missing: %s.", strings.Join(missing, ", "))
+	}
+	return values, extras, nil
+}
+
+func (o *operation) names() string {
+	names := make([]string, 0, len(o.Arguments))
+	for _, a := range o.Arguments {
+		names = append(names, a.Name)
+	}
+	if len(names) == 0 {
+		return "none"
+	}
+	return clip(strings.Join(names, ", "), 1000)
+}
+
+// fits compares JSON types. A number as a string is let through where it is
+// written as text anyway.
+func fits(a *argument, value json.RawMessage) bool {
+	kind := kindOf(value)
+	if a.Type == "" || kind == "null" || kind == a.Type {
+		return true
+	}
+	if a.Type == "integer" && kind == "number" {
+		return !bytes.ContainsAny(value, ".eE") || integral(value)
+	}
+	if a.Place == inBody || a.Place == asBody || a.JSON {
+		return false
+	}
+	switch a.Type {
+	case "string":
+		return kind == "number" || kind == "boolean"
+	case "integer", "number":
+		text, ok := plain(value)
+		return ok && kind == "string" && json.Valid([]byte(text)) && kindOf([]byte(text)) == "number" && text == strings.TrimSpace(text)
+	case "boolean":
+		return string(value) == `"true"` || string(value) == `"false"`
+	case "array":
+		return kind != "object" // one element without its brackets
+	}
+	return false
+}
+
+func integral(value []byte) bool {
+	var number json.Number
+	if json.Unmarshal(value, &number) != nil {
+		return false
+	}
+	f, err := number.Float64()
+	return err == nil && f == float64(int64(f))
+}
+
+func kindOf(value []byte) string {
+	if len(value) == 0 {
+		return ""
+	}
+	switch value[0] {
+	case '"':
+		return "string"
+	case '{':
+		return "object"
+	case '[':
+		return "array"
+	case 't', 'f':
+		return "boolean"
+	case 'n':
+		return "null"
+	}
+	return "number"
+}
+
+// plain is the text of a scalar: a string's content, any other scalar's JSON
+// text, digit for digit.
+func plain(value json.RawMessage) (string, bool) {
+	switch kindOf(value) {
+	case "string":
+		if bytes.IndexByte(value, '\\') < 0 {
+			return string(value[1 : len(value)-1]), true
+		}
+		var s string
+		err := json.Unmarshal(value, &s)
+		return s, err == nil
+	case "number", "boolean":
+		return string(value), true
+	}
+	return "", false
+}
+
+// texts are the texts of a scalar or of an array of scalars.
+func texts(a *argument, value json.RawMessage) ([]string, error) {
+	if a.JSON {
+		return []string{string(value)}, nil
+	}
+	if kindOf(value) != "array" {
+		text, ok := plain(value)
+		if !ok {
+			return nil, mistake("The argument %q must be a string, a number or a boolean.", a.Name)
+		}
+		return []string{text}, nil
+	}
+	var list []json.RawMessage
+	if err := json.Unmarshal(value, &list); err != nil {
+		return nil, mistake("The argument %q is no JSON array.", a.Name)
+	}
+	out := make([]string, 0, len(list))
+	for _, element := range list {
+		text, ok := plain(bytes.TrimSpace(element))
+		if !ok {
+			return nil, mistake("The elements of the argument %q must be strings, numbers or booleans.", a.Name)
+		}
+		out = append(out, text)
+	}
+	return out, nil
+}
+
+// address is the URL: the server, the path with its arguments, the query.
+func (o *operation) address(server string, values []json.RawMessage) (string, error) {
+	var b strings.Builder
+	b.WriteString(server)
+	for _, s := range o.Path {
+		b.WriteByte('/')
+		start := b.Len()
+		argued := false
+		for _, p := range s {
+			if p.Argument == nil {
+				b.WriteString(p.Text)
+				continue
+			}
+			argued = true
+			text, err := pathText(&o.Arguments[*p.Argument], values[*p.Argument])
+			if err != nil {
+				return "", err
+			}
+			b.WriteString(text)
+		}
+		if argued && dots(b.String()[start:]) {
+			return "", mistake("The arguments would make a path segment of dots.")
+		}
+	}
+	separator := byte('?')
+	if o.Query != "" {
+		b.WriteByte(separator)
+		b.WriteString(o.Query)
+		separator = '&'
+	}
+	for i, value := range values {
+		a := &o.Arguments[i]
+		if a.Place != inQuery || value == nil {
+			continue
+		}
+		list, err := texts(a, value)
+		if err != nil {
+			return "", err
+		}
+		if !a.Explode && len(list) > 0 {
+			escaped := make([]string, len(list))
+			for j, text := range list {
+				escaped[j] = url.QueryEscape(text)
+			}
+			b.WriteByte(separator)
+			b.WriteString(url.QueryEscape(a.Wire) + "=" + strings.Join(escaped, ","))
+			separator = '&'
+			continue
+		}
+		for _, text := range list {
+			b.WriteByte(separator)
+			b.WriteString(url.QueryEscape(a.Wire) + "=" + url.QueryEscape(text))
+			separator = '&'
+		}
+	}
+	return b.String(), nil
+}
+
+// pathText is an argument as part of one path segment. What a server might take
+// for a segment of its own, or for the way up, is refused even though it would
+// be sent escaped: too many servers decode before they route.
+func pathText(a *argument, value json.RawMessage) (string, error) {
+	list, err := texts(a, value)
+	if err != nil {
+		return "", err
+	}
+	for i, text := range list {
+		if text == "" {
+			return "", mistake("The argument %q must not be empty.", a.Name)
+		}
+		if strings.IndexFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }) >= 0 {
+			return "", mistake("The argument %q must not have control characters.", a.Name)
+		}
+		if slices.ContainsFunc(strings.FieldsFunc(text, func(r rune) bool { return r == '/' || r == '\\' }), dots) {
+			return "", mistake("The argument %q must not have . or .. as a path segment.", a.Name)
+		}
+		list[i] = url.PathEscape(text)
+	}
+	if len(list) == 0 {
+		return "", mistake("The argument %q must not be empty.", a.Name)
+	}
+	return strings.Join(list, ","), nil
+}
+
+// escapePath is for the document's own text, which may be escaped already.
+func escapePath(text string) string {
+	if _, err := url.PathUnescape(text); err == nil && strings.Contains(text, "%") && printable(text) {
+		return text
+	}
+	return (&url.URL{Path: text}).EscapedPath()
+}
+
+func printable(text string) bool {
+	return strings.IndexFunc(text, func(r rune) bool { return r <= ' ' || r >= 0x7f }) < 0
+}
+
+func (o *operation) headers(header http.Header, values []json.RawMessage) error {
+	for i, value := range values {
+		a := &o.Arguments[i]
+		if a.Place != inHeader || value == nil {
+			continue
+		}
+		list, err := texts(a, value)
+		if err != nil {
+			return err
+		}
+		text := strings.Join(list, ",")
+		if strings.IndexFunc(text, func(r rune) bool { return r < ' ' && r != '\t' || r >= 0x7f }) >= 0 || len(text) > 8<<10 {
+			return mistake("The argument %q goes into a header: it must be printable ASCII of at most 8 KB.", a.Name)
+		}
+		header.Set(a.Wire, text)
+	}
+	return nil
+}
+
+// content is the body: the arguments' own JSON text under the names that the
+// target knows; nil when there is none.
+func (o *operation) content(values []json.RawMessage, extras []extra) ([]byte, error) {
+	if o.Body == nil {
+		return nil, nil
+	}
+	if o.Body.Media == mediaForm {
+		return o.form(values, extras)
+	}
+	out := []byte{'{'}
+	present := o.Body.Required
+	member := func(name string, value json.RawMessage) {
+		if len(out) > 1 {
+			out = append(out, ',')
+		}
+		quoted, _ := json.Marshal(name)
+		out = append(append(append(out, quoted...), ':'), value...)
+		present = true
+	}
+	for i, value := range values {
+		switch a := &o.Arguments[i]; {
+		case value == nil:
+		case a.Place == asBody:
+			return value, nil
+		case a.Place == inBody:
+			member(a.Wire, value)
+		}
+	}
+	for _, e := range extras {
+		member(e.name, e.value)
+	}
+	if !present || slices.ContainsFunc(o.Arguments, func(a argument) bool { return a.Place == asBody }) {
+		return nil, nil
+	}
+	return append(out, '}'), nil
+}
+
+func (o *operation) form(values []json.RawMessage, extras []extra) ([]byte, error) {
+	pairs := url.Values{}
+	for i, value := range values {
+		a := &o.Arguments[i]
+		if a.Place != inBody || value == nil || string(value) == "null" {
+			continue
+		}
+		list, err := texts(a, value)
+		if err != nil {
+			return nil, err
+		}
+		pairs[a.Wire] = append(pairs[a.Wire], list...)
+	}
+	for _, e := range extras {
+		list, err := texts(&argument{Name: e.name}, e.value)
+		if err != nil {
+			return nil, err
+		}
+		pairs[e.name] = append(pairs[e.name], list...)
+	}
+	if len(pairs) == 0 && !o.Body.Required {
+		return nil, nil
+	}
+	return []byte(pairs.Encode()), nil
+}
