@@ -5,8 +5,9 @@
 //
 // Nearly all of it is generated (see generate) from the service models in
 // model, which have the format of botocore's: the public models of the two AWS
-// services without their prose, and our own operations. By hand are ARNs, times,
-// and the few functions that generated code calls.
+// services without their prose, our own operations, and an overlay of constraints
+// that those models lack. By hand are ARNs, times, and the few functions that
+// generated code calls.
 //
 // Members that AWS marks sensitive are secret.Text. Required scalars are plain;
 // optional ones are pointers. Enums and times are plain in both cases: their

@@ -28,49 +28,11 @@ type rule struct {
 	values      []string // of an enum
 }
 
-// checker collects the complaints about one request. It keeps the path of
-// where it is as steps, so that good requests build no strings.
+// checker collects the complaints about one request.
 type checker struct {
+	trail
 	fields []fault.Field
-	steps  []step
-	room   [8]step // backs steps for all but the deepest requests
-	hidden int     // inside this many structures whose content is sensitive
-}
-
-// step is one part of a path: a member, or a list's or map's member in it.
-type step struct {
-	name  string
-	index int    // of a list, from 1
-	key   string // of a map
-	entry bool   // key is meant, even when empty
-}
-
-func (c *checker) enter(name string)             { c.push(step{name: name}) }
-func (c *checker) item(name string, index int)   { c.push(step{name: name, index: index + 1}) }
-func (c *checker) entry(name string, key string) { c.push(step{name: name, key: key, entry: true}) }
-func (c *checker) leave()                        { c.steps = c.steps[:len(c.steps)-1] }
-func (c *checker) push(s step) {
-	if c.steps == nil {
-		c.steps = c.room[:0]
-	}
-	c.steps = append(c.steps, s)
-}
-
-// path is where name is, in AWS's spelling: "targetConfiguration.mcp", "scopes.1.member", "tags.color.member".
-func (c *checker) path(name string) string {
-	var parts []string
-	for _, s := range append(slices.Clone(c.steps), step{name: name}) {
-		if s.name != "" {
-			parts = append(parts, s.name)
-		}
-		switch {
-		case s.entry:
-			parts = append(parts, s.key, "member")
-		case s.index > 0:
-			parts = append(parts, strconv.Itoa(s.index), "member")
-		}
-	}
-	return strings.Join(parts, ".")
+	hidden int // inside this many structures whose content is sensitive
 }
 
 // complain records one violation. value is what to repeat of the offending

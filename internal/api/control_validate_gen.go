@@ -34,6 +34,14 @@ func (v *AgentRuntimeArtifact) validate(c *checker) {
 
 func (v *AllowedPort) validate(c *checker) {
 	c.union("port, portRange", v.Port != nil, v.PortRange != nil)
+	if v.Port != nil {
+		c.integer("port", int64(*v.Port), &controlRulePort)
+	}
+	if v.PortRange != nil {
+		c.enter("portRange")
+		v.PortRange.validate(c)
+		c.leave()
+	}
 }
 
 func (v *AllowedWorkloadConfiguration) validate(c *checker) {
@@ -432,6 +440,7 @@ func (v *CreateAgentRuntimeRequest) validate(c *checker) {
 	}
 	c.text("agentRuntimeName", v.AgentRuntimeName, &controlRuleAgentRuntimeName)
 	if v.AllowedPorts != nil {
+		c.size("allowedPorts", len(v.AllowedPorts), &controlRuleAllowedPorts)
 		for i0 := range v.AllowedPorts {
 			c.item("allowedPorts", i0)
 			v.AllowedPorts[i0].validate(c)
@@ -542,6 +551,10 @@ func (v *CreateConsentPortalRequest) Validate() []fault.Field {
 }
 
 func (v *CreateConsentPortalRequest) validate(c *checker) {
+	if v.Description != nil {
+		c.text("description", *v.Description, &controlRuleConsentPortalDescriptionType)
+	}
+	c.text("executionRoleArn", v.ExecutionRoleArn, &controlRuleExecutionRoleArnType)
 	if v.IdpConfig == nil {
 		c.missing("idpConfig")
 	}
@@ -550,10 +563,12 @@ func (v *CreateConsentPortalRequest) validate(c *checker) {
 		v.IdpConfig.validate(c)
 		c.leave()
 	}
+	c.text("name", v.Name, &controlRuleConsentPortalNameType)
 	if v.Sources == nil {
 		c.missing("sources")
 	}
 	if v.Sources != nil {
+		c.size("sources", len(v.Sources), &controlRuleConsentPortalSources)
 		for i0 := range v.Sources {
 			c.item("sources", i0)
 			v.Sources[i0].validate(c)
@@ -719,6 +734,7 @@ func (v *CreateGatewayTargetRequest) Validate() []fault.Field {
 
 func (v *CreateGatewayTargetRequest) validate(c *checker) {
 	if v.CertificateConfigurations != nil {
+		c.size("certificateConfigurations", len(v.CertificateConfigurations), &controlRuleCertificateConfigurationList)
 		for i0 := range v.CertificateConfigurations {
 			c.item("certificateConfigurations", i0)
 			v.CertificateConfigurations[i0].validate(c)
@@ -1078,7 +1094,13 @@ func (v *DeleteApiKeyCredentialProviderRequest) validate(c *checker) {
 
 // Validate names every constraint that v breaks; nil is a good request.
 func (v *DeleteConsentPortalRequest) Validate() []fault.Field {
-	return nil
+	var c checker
+	v.validate(&c)
+	return c.fields
+}
+
+func (v *DeleteConsentPortalRequest) validate(c *checker) {
+	c.text("consentPortalIdentifier", v.ConsentPortalIdentifier, &controlRuleConsentPortalIdentifier)
 }
 
 // Validate names every constraint that v breaks; nil is a good request.
@@ -1199,6 +1221,7 @@ func (v *Fallback) validate(c *checker) {
 		c.missing("targetFallback")
 	}
 	if v.TargetFallback != nil {
+		c.size("targetFallback", len(v.TargetFallback), &controlRuleTargetFallbacks)
 		for i0 := range v.TargetFallback {
 			c.item("targetFallback", i0)
 			v.TargetFallback[i0].validate(c)
@@ -1335,7 +1358,13 @@ func (v *GetApiKeyCredentialProviderRequest) validate(c *checker) {
 
 // Validate names every constraint that v breaks; nil is a good request.
 func (v *GetConsentPortalRequest) Validate() []fault.Field {
-	return nil
+	var c checker
+	v.validate(&c)
+	return c.fields
+}
+
+func (v *GetConsentPortalRequest) validate(c *checker) {
+	c.text("consentPortalIdentifier", v.ConsentPortalIdentifier, &controlRuleConsentPortalIdentifier)
 }
 
 // Validate names every constraint that v breaks; nil is a good request.
@@ -2370,6 +2399,11 @@ func (v *PolicyStatement) validate(c *checker) {
 	c.text("statement", v.Statement, &controlRuleStatement)
 }
 
+func (v *PortRange) validate(c *checker) {
+	c.integer("from", int64(v.From), &controlRulePort)
+	c.integer("to", int64(v.To), &controlRulePort)
+}
+
 func (v *PrivateEndpoint) validate(c *checker) {
 	c.union("managedVpcResource, selfManagedLatticeResource", v.ManagedVpcResource != nil, v.SelfManagedLatticeResource != nil)
 	if v.ManagedVpcResource != nil {
@@ -2435,6 +2469,12 @@ func (v *PrivateKeySource) validate(c *checker) {
 }
 
 func (v *ProtocolConfiguration) validate(c *checker) {
+	if v.Path != nil {
+		c.text("path", *v.Path, &controlRuleServerPath)
+	}
+	if v.Port != nil {
+		c.integer("port", int64(*v.Port), &controlRuleServerPort)
+	}
 	c.enum("serverProtocol", string(v.ServerProtocol), &controlRuleServerProtocol)
 }
 
@@ -2860,6 +2900,7 @@ func (v *UpdateAgentRuntimeRequest) validate(c *checker) {
 	}
 	c.text("agentRuntimeId", v.AgentRuntimeId, &controlRuleAgentRuntimeId)
 	if v.AllowedPorts != nil {
+		c.size("allowedPorts", len(v.AllowedPorts), &controlRuleAllowedPorts)
 		for i0 := range v.AllowedPorts {
 			c.item("allowedPorts", i0)
 			v.AllowedPorts[i0].validate(c)
@@ -2952,6 +2993,13 @@ func (v *UpdateConsentPortalRequest) Validate() []fault.Field {
 }
 
 func (v *UpdateConsentPortalRequest) validate(c *checker) {
+	c.text("consentPortalIdentifier", v.ConsentPortalIdentifier, &controlRuleConsentPortalIdentifier)
+	if v.Description != nil {
+		c.text("description", *v.Description, &controlRuleConsentPortalDescriptionType)
+	}
+	if v.ExecutionRoleArn != nil {
+		c.text("executionRoleArn", *v.ExecutionRoleArn, &controlRuleExecutionRoleArnType)
+	}
 	if v.IdpConfig != nil {
 		c.enter("idpConfig")
 		v.IdpConfig.validate(c)
@@ -3087,6 +3135,7 @@ func (v *UpdateGatewayTargetRequest) Validate() []fault.Field {
 
 func (v *UpdateGatewayTargetRequest) validate(c *checker) {
 	if v.CertificateConfigurations != nil {
+		c.size("certificateConfigurations", len(v.CertificateConfigurations), &controlRuleCertificateConfigurationList)
 		for i0 := range v.CertificateConfigurations {
 			c.item("certificateConfigurations", i0)
 			v.CertificateConfigurations[i0].validate(c)
@@ -3289,6 +3338,7 @@ var controlRuleAgentRuntimeName = rule{pattern: newPattern("[a-zA-Z][a-zA-Z0-9_]
 var controlRuleAgentRuntimeVersion = rule{least: 1, most: 5, bounded: true, pattern: newPattern("([1-9][0-9]{0,4})", "([1-9][0-9]{0,4})")}
 var controlRuleAllowedAudienceList = rule{least: 1}
 var controlRuleAllowedClientsList = rule{least: 1}
+var controlRuleAllowedPorts = rule{least: 1, most: 5, bounded: true}
 var controlRuleAllowedQueryParameters = rule{least: 1, most: 10, bounded: true}
 var controlRuleAllowedRequestHeaders = rule{least: 1, most: 10, bounded: true}
 var controlRuleAllowedResponseHeaders = rule{least: 1, most: 10, bounded: true}
@@ -3304,6 +3354,7 @@ var controlRuleBatchPutLimitEntries = rule{least: 1, most: 50, bounded: true}
 var controlRuleBedrockAgentcoreResourceArn = rule{least: 20, most: 1011, bounded: true}
 var controlRuleCapacityProviderArn = rule{pattern: newPattern("arn:aws(-[^:]+)?:bedrock-agentcore:[a-z0-9-]+:[0-9]{12}:capacity-provider/[a-zA-Z][a-zA-Z0-9_]{0,47}-[a-zA-Z0-9]{10}", "arn:aws(-[^:]+)?:bedrock-agentcore:[a-z0-9-]+:[0-9]{12}:capacity-provider/[a-zA-Z][a-zA-Z0-9_]{0,47}-[a-zA-Z0-9]{10}")}
 var controlRuleCapacityProviderVolumeName = rule{least: 1, most: 48, bounded: true, pattern: newPattern("[a-zA-Z][a-zA-Z0-9_-]{0,47}", "[a-zA-Z][a-zA-Z0-9_-]{0,47}")}
+var controlRuleCertificateConfigurationList = rule{least: 1, most: 1, bounded: true}
 var controlRuleCircuitBreakerMode = rule{values: []string{"ENABLED", "DISABLED"}}
 var controlRuleClaimMatchOperatorType = rule{values: []string{"EQUALS", "CONTAINS", "CONTAINS_ANY"}}
 var controlRuleClientAuthenticationMethodType = rule{values: []string{"CLIENT_SECRET_BASIC", "CLIENT_SECRET_POST", "AWS_IAM_ID_TOKEN_JWT", "PRIVATE_KEY_JWT"}}
@@ -3318,7 +3369,11 @@ var controlRuleConnectorId = rule{least: 1, most: 256, bounded: true}
 var controlRuleConnectorParameterName = rule{least: 1, most: 128, bounded: true, pattern: newPattern("[a-zA-Z][a-zA-Z0-9_-]*", "[a-zA-Z][a-zA-Z0-9_-]*")}
 var controlRuleConnectorParameterValue = rule{least: 1, most: 1024, bounded: true}
 var controlRuleConnectorVersion = rule{least: 5, most: 32, bounded: true, pattern: newPattern("(?:0|[1-9]\\d*)\\.(?:0|[1-9]\\d*)\\.(?:0|[1-9]\\d*)", "(?:0|[1-9]\\d*)\\.(?:0|[1-9]\\d*)\\.(?:0|[1-9]\\d*)")}
+var controlRuleConsentPortalDescriptionType = rule{least: 0, most: 512, bounded: true}
+var controlRuleConsentPortalIdentifier = rule{pattern: newPattern("(arn:[^:]+:bedrock-agentcore:[^:]+:[0-9]{12}:[^:/]+/)?[a-zA-Z0-9\\-_]{1,50}-[A-Za-z0-9]{10}", "(arn:[^:]+:bedrock-agentcore:[^:]+:[0-9]{12}:[^:/]+/)?[a-zA-Z0-9\\-_]{1,50}-[A-Za-z0-9]{10}")}
+var controlRuleConsentPortalNameType = rule{pattern: newPattern("[a-zA-Z0-9_-]{1,50}", "[a-zA-Z0-9_-]{1,50}")}
 var controlRuleConsentPortalSourceType = rule{values: []string{"agentcore-gateway"}}
+var controlRuleConsentPortalSources = rule{least: 1, most: 1, bounded: true}
 var controlRuleCredentialProviderConfigurations = rule{least: 1, most: 1, bounded: true}
 var controlRuleCredentialProviderName = rule{least: 1, most: 128, bounded: true, pattern: newPattern("[a-zA-Z0-9\\-_]+", "[a-zA-Z0-9\\-_]+")}
 var controlRuleCredentialProviderType = rule{values: []string{"GATEWAY_IAM_ROLE", "OAUTH", "API_KEY", "CALLER_IAM_CREDENTIALS", "JWT_PASSTHROUGH"}}
@@ -3331,7 +3386,7 @@ var controlRuleDescription = rule{least: 1, most: 4096, bounded: true}
 var controlRuleDimensionKey = rule{least: 1, most: 80, bounded: true, pattern: newPattern("(targetName|toolName|qualifiedModelId|\\$\\.context\\.iam\\.principal|\\$\\.context\\.iam\\.sourceIdentity|\\$\\.context\\.jwt\\.[a-zA-Z_][a-zA-Z0-9_\\-\\.]{0,61}[a-zA-Z0-9_])", "(targetName|toolName|qualifiedModelId|\\$\\.context\\.iam\\.principal|\\$\\.context\\.iam\\.sourceIdentity|\\$\\.context\\.jwt\\.[a-zA-Z_][a-zA-Z0-9_\\-\\.]{0,61}[a-zA-Z0-9_])")}
 var controlRuleDimensionKeys = rule{least: 1, most: 10, bounded: true}
 var controlRuleDimensionValue = rule{least: 1, most: 256, bounded: true}
-var controlRuleDiscoveryUrl = rule{pattern: newPattern(".+/\\.well-known/openid-configuration", "[^\\n\\r\\x{85}\\x{2028}\\x{2029}]+/\\.well-known/openid-configuration")}
+var controlRuleDiscoveryUrl = rule{pattern: newPattern(".+/\\.well-known/(openid-configuration|oauth-authorization-server)", "[^\\n\\r\\x{85}\\x{2028}\\x{2029}]+/\\.well-known/(openid-configuration|oauth-authorization-server)")}
 var controlRuleDiscoveryUrlType = rule{pattern: newPattern(".+/\\.well-known/(openid-configuration|oauth-authorization-server)", "[^\\n\\r\\x{85}\\x{2028}\\x{2029}]+/\\.well-known/(openid-configuration|oauth-authorization-server)")}
 var controlRuleEfsAccessPointArn = rule{least: 0, most: 128, bounded: true, pattern: newPattern("arn:aws[-a-z]*:elasticfilesystem:[0-9a-z-:]+:access-point/fsap-[0-9a-f]{8,40}", "arn:aws[-a-z]*:elasticfilesystem:[0-9a-z-:]+:access-point/fsap-[0-9a-f]{8,40}")}
 var controlRuleEnabledConnectors = rule{least: 1, most: 50, bounded: true}
@@ -3342,6 +3397,7 @@ var controlRuleEnvironmentVariableKey = rule{least: 1, most: 100, bounded: true}
 var controlRuleEnvironmentVariableValue = rule{least: 0, most: 5000, bounded: true}
 var controlRuleEnvironmentVariablesMap = rule{least: 0, most: 50, bounded: true}
 var controlRuleExceptionLevel = rule{values: []string{"DEBUG"}}
+var controlRuleExecutionRoleArnType = rule{pattern: newPattern("arn:aws(-[a-z-]+)?:iam::[0-9]{12}:role/[a-zA-Z0-9+=,.@\\-_/]+", "arn:aws(-[a-z-]+)?:iam::[0-9]{12}:role/[a-zA-Z0-9+=,.@\\-_/]+")}
 var controlRuleFallbackError = rule{values: []string{"CONNECTION_ERROR", "FIRST_BYTE_TIMEOUT", "UNROUTABLE"}}
 var controlRuleFilesystemConfigurations = rule{least: 0, most: 5, bounded: true}
 var controlRuleGatewayConfigurationBundleArn = rule{pattern: newPattern("arn:aws[a-zA-Z-]*:bedrock-agentcore:[a-z0-9-]+:[0-9]{12}:configuration-bundle/[a-zA-Z][a-zA-Z0-9-_]{0,99}-[a-zA-Z0-9]{10}", "arn:aws[a-zA-Z-]*:bedrock-agentcore:[a-z0-9-]+:[0-9]{12}:configuration-bundle/[a-zA-Z][a-zA-Z0-9-_]{0,99}-[a-zA-Z0-9]{10}")}
@@ -3420,6 +3476,7 @@ var controlRulePeriod = rule{values: []string{"second", "minute"}}
 var controlRulePolicyEngineName = rule{least: 1, most: 48, bounded: true, pattern: newPattern("[A-Za-z][A-Za-z0-9_]*", "[A-Za-z][A-Za-z0-9_]*")}
 var controlRulePolicyName = rule{least: 1, most: 48, bounded: true, pattern: newPattern("[A-Za-z][A-Za-z0-9_]*", "[A-Za-z][A-Za-z0-9_]*")}
 var controlRulePolicyValidationMode = rule{values: []string{"FAIL_ON_ANY_FINDINGS", "IGNORE_ALL_FINDINGS"}}
+var controlRulePort = rule{least: 8000, most: 12000, bounded: true, floored: true}
 var controlRulePrincipalMatchOperator = rule{values: []string{"StringEquals", "StringLike"}}
 var controlRulePrivateEndpointOverrideDomain = rule{least: 1, most: 253, bounded: true}
 var controlRulePrivateEndpointOverrides = rule{least: 0, most: 5, bounded: true}
@@ -3452,6 +3509,8 @@ var controlRuleSecurityGroupId = rule{pattern: newPattern("sg-[0-9a-zA-Z]{8,17}"
 var controlRuleSecurityGroupIdentifier = rule{pattern: newPattern("sg-(([0-9a-z]{8})|([0-9a-z]{17}))", "sg-(([0-9a-z]{8})|([0-9a-z]{17}))")}
 var controlRuleSecurityGroupIds = rule{least: 0, most: 5, bounded: true}
 var controlRuleSecurityGroups = rule{least: 1, most: 16, bounded: true}
+var controlRuleServerPath = rule{least: 1, pattern: newPattern("/.*", "/[^\\n\\r\\x{85}\\x{2028}\\x{2029}]*")}
+var controlRuleServerPort = rule{least: 8000, most: 12000, bounded: true, floored: true}
 var controlRuleServerProtocol = rule{values: []string{"MCP", "HTTP", "A2A", "AGUI"}}
 var controlRuleSessionConfigurationSessionTimeoutInSecondsInteger = rule{least: 900, most: 28800, bounded: true, floored: true}
 var controlRuleSigningAlgorithm = rule{values: []string{"RS256", "PS256", "ES256"}}
@@ -3468,6 +3527,7 @@ var controlRuleTagValue = rule{least: 0, most: 256, bounded: true, pattern: newP
 var controlRuleTaggableResourcesArn = rule{least: 20, most: 1011, bounded: true, pattern: newPattern("arn:(?:[^:]+)?:bedrock-agentcore:[a-z0-9-]+:[0-9]{12}:([a-z-]+/[^/]+)(?:/[a-z-]+/[^/]+)*", "arn:(?:[^:]+)?:bedrock-agentcore:[a-z0-9-]+:[0-9]{12}:([a-z-]+/[^/]+)(?:/[a-z-]+/[^/]+)*")}
 var controlRuleTagsMap = rule{least: 0, most: 50, bounded: true}
 var controlRuleTargetDescription = rule{least: 1, most: 200, bounded: true}
+var controlRuleTargetFallbacks = rule{least: 1, most: 2, bounded: true}
 var controlRuleTargetId = rule{pattern: newPattern("[0-9a-zA-Z]{10}", "[0-9a-zA-Z]{10}")}
 var controlRuleTargetIdList = rule{least: 1, most: 1, bounded: true}
 var controlRuleTargetMaxResults = rule{least: 1, most: 1000, bounded: true, floored: true}

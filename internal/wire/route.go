@@ -31,26 +31,20 @@ type call struct {
 	labels labels
 }
 
-// request is what generated request types can do.
-type request interface {
-	BindHTTP(label func(string) string, query url.Values, header http.Header) error
-	Validate() []fault.Field
-}
-
 // Handle makes the route of an operation: scope yields what the gate has to
 // check, fn does it.
 func Handle[Req, Resp any](op api.Operation[Req, Resp], scope gate.Scope[Req], fn func(context.Context, principal.Caller, *Req) (*Resp, error)) Route {
 	if scope == nil || fn == nil {
 		panic("wire: a route of " + op.Name + " without scope or method")
 	}
-	if _, fits := any(new(Req)).(request); !fits {
+	if _, fits := any(new(Req)).(api.Request); !fits {
 		panic("wire: the request of " + op.Name + " is not a generated one")
 	}
 	action := op.Action()
 	bodiless := op.Status == http.StatusNoContent || reflect.TypeFor[Resp]().NumField() == 0
 	return Route{op: op.Info, serve: func(c *call) error {
 		input := new(Req)
-		if err := c.read(any(input).(request)); err != nil {
+		if err := c.read(any(input).(api.Request)); err != nil {
 			return err
 		}
 		if err := c.openPageToken(input); err != nil {
@@ -76,7 +70,7 @@ func Handle[Req, Resp any](op api.Operation[Req, Resp], scope gate.Scope[Req], f
 
 // read fills a request from the wire and checks its constraints. Members that
 // are absent are named together with those that are wrong.
-func (c *call) read(input request) error {
+func (c *call) read(input api.Request) error {
 	absent, err := api.Decode(c.body, input)
 	if err != nil {
 		return err

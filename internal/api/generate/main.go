@@ -49,7 +49,7 @@ func generate(folder string) (map[string][]byte, error) {
 			name  string
 			write func(*writer, *unit)
 		}{
-			{"enums", writeEnums}, {"types", writeTypes}, {"encode", writeEncoders}, {"validate", writeValidators},
+			{"enums", writeEnums}, {"types", writeTypes}, {"encode", writeEncoders}, {"decode", writeDecoders}, {"validate", writeValidators},
 			{"bind", writeBindings}, {"operations", writeOperations},
 		} {
 			w := &writer{world: world}

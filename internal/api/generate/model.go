@@ -65,7 +65,30 @@ func load(folder string) ([]*service, error) {
 		}
 		services = append(services, s)
 	}
-	return services, nil
+	return services, overlay(filepath.Join(folder, "overlay.json"), services)
+}
+
+// overlay adds the constraints that the models lack, each with its source.
+func overlay(path string, services []*service) error {
+	var additions map[string]map[string]json.RawMessage
+	if err := read(path, &additions); err != nil {
+		return err
+	}
+	for _, s := range services {
+		for _, name := range sorted(additions[s.Name]) {
+			var note struct{ Source string }
+			if err := json.Unmarshal(additions[s.Name][name], &note); err != nil || note.Source == "" {
+				return fmt.Errorf("%s: %s has no source", path, name)
+			}
+			if s.Shapes[name] == nil {
+				return fmt.Errorf("%s: the %s model has no shape %s", path, s.Name, name)
+			}
+			if err := json.Unmarshal(additions[s.Name][name], s.Shapes[name]); err != nil {
+				return fmt.Errorf("%s: %s: %w", path, name, err)
+			}
+		}
+	}
+	return nil
 }
 
 func read(path string, into any) error {
