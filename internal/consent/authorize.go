@@ -1,0 +1,107 @@
+package consent
+
+import (
+	"context"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/onbehalf/onbehalf/internal/broker"
+	"github.com/onbehalf/onbehalf/internal/gate"
+)
+
+// authorize opens an attempt and shows who asks and what for. The button is a
+// link to the provider; the cookie is what the callback will ask for.
+func (p *pages) authorize(w http.ResponseWriter, r *http.Request) {
+	if err := p.gate.Limit("authorize", addressOf(r)); err != nil {
+		p.fail(w, r, err)
+		return
+	}
+	if r.Method == http.MethodHead { // somebody only looks whether there is a page: there is
+		w.Header().Set("Content-Type", contentType)
+		w.WriteHeader(http.StatusOK)
+		return
+	}
+	requestURI, ok := single(r.URL.Query(), "request_uri")
+	if !ok || requestURI == "" {
+		p.show(w, r, incompleteLink)
+		return
+	}
+	ctx := r.Context()
+	subject, err := p.broker.SubjectOfSession(ctx, requestURI)
+	if err != nil {
+		p.fail(w, r, err)
+		return
+	}
+	caller := p.gate.Browser(ctx, subject.Account)
+	var attempt *broker.Attempt
+	err = p.gate.Do(ctx, caller, []gate.Check{{Action: gate.ActionAuthorize, Resource: subject.ProviderARN}}, func(ctx context.Context) error {
+		var err error
+		attempt, err = p.broker.Authorize(ctx, caller, requestURI)
+		return err
+	})
+	if err != nil {
+		p.fail(w, r, err)
+		return
+	}
+	p.remember(w, attempt)
+	w.Header().Add("Vary", "Accept")
+	if !wantsPage(r) {
+		// A program plays the browser, or AWS's own behaviour is expected.
+		w.Header().Set("Location", attempt.Location)
+		w.WriteHeader(http.StatusFound)
+		return
+	}
+	p.showConsent(w, r, attempt, subject.Workload)
+}
+
+// remember gives this browser the cookie that ties the callback to it.
+func (p *pages) remember(w http.ResponseWriter, a *broker.Attempt) {
+	age := min(a.Expires.Sub(p.now()), 10*time.Minute)
+	p.setCookie(w, a.CookieName, a.CookieValue, a.CookiePath, max(int(age/time.Second), 1))
+}
+
+func (p *pages) forget(w http.ResponseWriter, name, path string) {
+	if name != "" {
+		p.setCookie(w, name, "", path, -1)
+	}
+}
+
+func (p *pages) setCookie(w http.ResponseWriter, name, value, path string, age int) {
+	http.SetCookie(w, &http.Cookie{
+		Name: p.cookieName(name), Value: value, Path: path, MaxAge: age,
+		HttpOnly: true, Secure: p.secure, SameSite: http.SameSiteLaxMode,
+	})
+}
+
+// cookieName adds the prefix with which browsers refuse the cookie from plain
+// http. (__Host- would need the path to be "/", and ours is narrower.)
+func (p *pages) cookieName(name string) string {
+	if p.secure {
+		return "__Secure-" + name
+	}
+	return name
+}
+
+// wantsPage reports whether the client names HTML among what it accepts. "*/*"
+// alone is a program.
+func wantsPage(r *http.Request) bool {
+	for _, part := range strings.Split(strings.Join(r.Header.Values("Accept"), ","), ",") {
+		kind, parameters, err := mime.ParseMediaType(part)
+		if err != nil || kind != "text/html" && kind != "application/xhtml+xml" {
+			continue
+		}
+		quality := 1.0
+		if q, given := parameters["q"]; given {
+			if quality, err = strconv.ParseFloat(q, 64); err != nil {
+				quality = 0
+			}
+		}
+		if quality > 0 {
+			return true
+		}
+	}
+	return false
+}
