@@ -1,16 +1,36 @@
-// Package oauth holds the OAuth and OpenID Connect protocol, without storage.
+// Package oauth holds the OAuth 2.0 and OpenID Connect protocol as a client
+// speaks it, without storage: where the browser goes, how a code and a refresh
+// token are redeemed, what an authorization server says of itself, and whether a
+// JWT is genuine. Vendors are rows of a table (vendor.go).
+//
+//	Discover ──▶ Metadata ──▶ AuthorizationURL ──▶ (browser) ──▶ CheckResponseIssuer
+//	                │                                                  │
+//	                │                         Exchange ◀── code ───────┘
+//	                │                            │
+//	                │                          Token ──▶ Refresh ──▶ Token
+//	                └──▶ key set ──▶ VerifyJWT ──▶ Claims
+//
+// Invariant: a code or refresh token is sent at most once per call, to the token
+// endpoint alone, in a body; PKCE S256 is always on; and no error of this package
+// carries a code, verifier, token, client secret or unfiltered bytes of an answer.
 package oauth
 
 import (
-	"context"
 	"time"
 
+	"github.com/maypok86/otter/v2"
+	"golang.org/x/sync/singleflight"
+
 	"github.com/onbehalf/onbehalf/internal/egress"
-	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/secret"
 )
 
-// Metadata is an authorization server's metadata, named as in RFC 8414.
+const (
+	exchangeTimeout = 10 * time.Second // of one conversation with a provider, retries of GETs included
+	bodyLimit       = 1 << 20          // bytes of any answer
+)
+
+// Metadata is what an authorization server says of itself, with the JSON names of RFC 8414.
 type Metadata struct {
 	Issuer                             string   `json:"issuer,omitempty"`
 	AuthorizationEndpoint              string   `json:"authorization_endpoint,omitempty"`
@@ -22,8 +42,8 @@ type Metadata struct {
 	ResponseTypes                      []string `json:"response_types_supported,omitempty"`
 	TokenEndpointAuthMethods           []string `json:"token_endpoint_auth_methods_supported,omitempty"`
 	CodeChallengeMethods               []string `json:"code_challenge_methods_supported,omitempty"`
-	IssuerInResponse                   bool     `json:"authorization_response_iss_parameter_supported,omitempty"`
-	RequirePushedAuthorizationRequests bool     `json:"require_pushed_authorization_requests,omitempty"`
+	IssuerInResponse                   bool     `json:"authorization_response_iss_parameter_supported,omitempty"` // RFC 9207
+	RequirePushedAuthorizationRequests bool     `json:"require_pushed_authorization_requests,omitempty"`          // RFC 9126
 }
 
 // AuthMethod is how a client proves itself at the token endpoint.
@@ -31,9 +51,9 @@ type AuthMethod string
 
 // The methods, as RFC 8414 metadata spells them.
 const (
-	AuthSecretBasic AuthMethod = "client_secret_basic"
-	AuthSecretPost  AuthMethod = "client_secret_post"
-	AuthNone        AuthMethod = "none"
+	AuthSecretBasic AuthMethod = "client_secret_basic" // id and secret in the Authorization header
+	AuthSecretPost  AuthMethod = "client_secret_post"  // id and secret in the body
+	AuthNone        AuthMethod = "none"                // a public client: id in the body, PKCE proves the rest
 )
 
 // Server is one provider as one client of it sees it.
@@ -42,112 +62,30 @@ type Server struct {
 	Metadata     Metadata
 	ClientID     string
 	ClientSecret secret.Text
-	AuthMethod   AuthMethod // empty: the vendor's
+	AuthMethod   AuthMethod // empty: the vendor's, else what Metadata offers
 	RedirectURL  string
 }
 
-// Vendor is one row of the vendor table.
-type Vendor struct {
-	Name                    string
-	Title                   string
-	Metadata                Metadata
-	DiscoveryURL            string
-	ScopeSeparator          string
-	AuthMethod              AuthMethod
-	AuthorizationParameters map[string]string
+// Client speaks the protocol through egress. It is safe for concurrent use.
+type Client struct {
+	egress   *egress.Client
+	now      func() time.Time
+	flights  singleflight.Group
+	metadata *otter.Cache[string, discovered]    // by discovery URL
+	keys     *otter.Cache[string, *keySet]       // by JWKS URL
+	verified *otter.Cache[[32]byte, verifiedJWT] // by hash of discovery URL and token
 }
 
-// VendorOf finds a row by its API name.
-func VendorOf(name string) (Vendor, bool) { return Vendor{}, false }
-
-// Client speaks the protocol through egress.
-type Client struct{}
-
-// New makes a Client.
-func New(e *egress.Client) *Client { return &Client{} }
-
-var errNotBuilt = fault.New(fault.NotBuilt, "not built")
-
-// Discover fetches an authorization server's metadata.
-func (c *Client) Discover(ctx context.Context, discoveryURL string) (Metadata, error) {
-	return Metadata{}, errNotBuilt
+// New makes a Client. It holds no goroutines and needs no closing.
+//
+// The caches are bounded by size and carry each entry's end of life in the
+// entry: otter's own expiry would keep a goroutine per cache.
+func New(e *egress.Client) *Client {
+	return &Client{
+		egress:   e,
+		now:      time.Now,
+		metadata: otter.Must(&otter.Options[string, discovered]{MaximumSize: 1024}),
+		keys:     otter.Must(&otter.Options[string, *keySet]{MaximumSize: 1024}),
+		verified: otter.Must(&otter.Options[[32]byte, verifiedJWT]{MaximumSize: 8192}),
+	}
 }
-
-// CheckResponseIssuer is the mix-up check of RFC 9207 for a callback.
-func CheckResponseIssuer(m Metadata, iss string) error { return errNotBuilt }
-
-// Authorization is what one authorization asks for.
-type Authorization struct {
-	State      string
-	Verifier   secret.Text
-	Scopes     []string
-	Resources  []string
-	Audiences  []string
-	Parameters map[string]string // never override the protocol's own
-}
-
-// AuthorizationURL is where the browser goes.
-func AuthorizationURL(s Server, a Authorization) (string, error) { return "", errNotBuilt }
-
-// Token is a token endpoint's answer.
-type Token struct {
-	Access  secret.Text
-	Refresh secret.Text // empty on a refresh: keep the old one
-	ID      secret.Text
-	Type    string
-	Expiry  time.Time // zero: unknown
-	Scopes  []string  // nil: as asked
-}
-
-// Exchange redeems a code, with one request.
-func (c *Client) Exchange(ctx context.Context, s Server, code, verifier secret.Text, a Authorization) (Token, error) {
-	return Token{}, errNotBuilt
-}
-
-// Refresh redeems a refresh token, with one request.
-func (c *Client) Refresh(ctx context.Context, s Server, refresh secret.Text, scopes, resources []string) (Token, error) {
-	return Token{}, errNotBuilt
-}
-
-// Error is what a token endpoint complained of.
-type Error struct {
-	Code       string // of RFC 6749: invalid_grant …; empty when there was none
-	Status     int    // 0: no answer
-	Transient  bool   // trying again later may help; says nothing about the grant
-	RetryAfter time.Duration
-}
-
-// Error is safe to show.
-func (e *Error) Error() string { return "oauth: " + e.Code }
-
-// NewVerifier makes a PKCE code verifier.
-func NewVerifier() secret.Text { return secret.Text{} }
-
-// Challenge is the S256 challenge of a verifier.
-func Challenge(verifier secret.Text) string { return "" }
-
-// Claims are what a verified JWT says.
-type Claims struct {
-	Issuer    string
-	Subject   string
-	Audience  []string
-	ClientID  string // client_id, azp or cid
-	Scopes    []string
-	Expiry    time.Time
-	NotBefore time.Time
-	IssuedAt  time.Time
-	Raw       map[string]any
-}
-
-// VerifyJWT verifies a token of the issuer behind a discovery URL.
-func (c *Client) VerifyJWT(ctx context.Context, discoveryURL string, raw secret.Text) (Claims, error) {
-	return Claims{}, errNotBuilt
-}
-
-// VerifyIssuer is VerifyJWT by the issuer's own URL.
-func (c *Client) VerifyIssuer(ctx context.Context, issuer string, raw secret.Text) (Claims, error) {
-	return Claims{}, errNotBuilt
-}
-
-// PeekIssuer reads the unverified issuer.
-func PeekIssuer(raw secret.Text) (string, error) { return "", errNotBuilt }
