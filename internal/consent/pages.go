@@ -67,16 +67,19 @@ type consentBody struct {
 }
 
 func (p *pages) showConsent(w http.ResponseWriter, r *http.Request, a *broker.Attempt, workload principal.Workload) {
-	agent := readable(workload, a.WorkloadName)
+	agent, provider := readable(workload, a.WorkloadName), a.ProviderTitle
+	if provider == a.ProviderName { // a custom provider has no other title than its name
+		provider = readable(principal.Workload{}, provider)
+	}
 	body := consentBody{
 		Agent: agent, AgentInitial: initial(agent), Workload: a.WorkloadName,
-		Provider: a.ProviderTitle, ProviderInitial: initial(a.ProviderTitle), ProviderHost: a.ProviderHost, ReturnHost: a.ReturnHost,
+		Provider: provider, ProviderInitial: initial(provider), ProviderHost: a.ProviderHost, ReturnHost: a.ReturnHost,
 		Remaining: remaining(a.Expires.Sub(p.now())), Expires: a.Expires.UTC(), Location: a.Location,
 	}
 	for _, scope := range a.Scopes {
 		body.Scopes = append(body.Scopes, scopeLine{scopeMeanings[scope], scope})
 	}
-	p.render(w, r, http.StatusOK, "consent.html", page{Title: agent + " wants to use your " + a.ProviderTitle + " account", Body: body})
+	p.render(w, r, http.StatusOK, "consent.html", page{Title: agent + " wants to use your " + provider + " account", Body: body})
 }
 
 type problemBody struct {

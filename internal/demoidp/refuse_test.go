@@ -290,3 +290,44 @@ func do(t *testing.T, r *http.Request) (int, map[string]any) {
 	}
 	return response.StatusCode, body
 }
+
+// TestPages: every page says what it is, and is served so that it loads, runs
+// and frames nothing, whatever the client is called.
+func TestPages(t *testing.T) {
+	t.Parallel()
+	const evil = `<script>alert(1)</script>`
+	p := start(t, func(o *demoidp.Options) { o.Clients[0].Name = evil })
+	c := partyOf(t, p, "app", "app secret:%", "openid", "profile")
+	link := c.config.AuthCodeURL("s", oauth2.S256ChallengeOption(oauth2.GenerateVerifier()), oauth2.AccessTypeOffline)
+	seen := map[string]answer{"sign-in": c.get(link)}
+	seen["consent"] = c.post(seen["sign-in"], "/signin", url.Values{"person": {demoidp.Ada}})
+	seen["nobody"] = c.post(seen["consent"], "/signin", url.Values{"person": {"nobody"}})
+	seen["undecided"] = c.post(seen["consent"], "/consent", url.Values{"decision": {"perhaps"}})
+	seen["problem"] = c.get(p.Issuer() + "/consent?request=x")
+	seen["home"] = c.get(p.Issuer() + "/")
+	for name, page := range seen {
+		for header, want := range map[string]string{
+			"Content-Type": "text/html; charset=utf-8", "Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY", "X-Content-Type-Options": "nosniff",
+		} {
+			if got := page.header.Get(header); got != want {
+				t.Errorf("%s: %s is %q, want %q", name, header, got, want)
+			}
+		}
+		for _, want := range []string{"default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'", "form-action "} {
+			if !strings.Contains(page.header.Get("Content-Security-Policy"), want) {
+				t.Errorf("%s: the policy lacks %s", name, want)
+			}
+		}
+		for _, want := range []string{"Demo identity provider, not for production</title>", "Demo identity provider — not for production.", `<html lang="en">`, "<main>"} {
+			if !strings.Contains(page.body, want) {
+				t.Errorf("%s lacks %s:\n%s", name, want, page.body)
+			}
+		}
+		if strings.Contains(page.body, "<script") {
+			t.Errorf("%s: the client's name became a script", name)
+		}
+	}
+	if cookie := seen["sign-in"].header.Get("Set-Cookie"); !strings.Contains(cookie, "HttpOnly; SameSite=Lax") {
+		t.Errorf("the cookie is %q", cookie)
+	}
+}
