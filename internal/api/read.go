@@ -300,27 +300,31 @@ func (d *reader) digits() bool {
 // quoted reads the string that starts here: a part of data where nothing is
 // escaped, else a copy. Text that is not UTF-8 is malformed.
 func (d *reader) quoted() []byte {
-	d.pos++
-	start, ascii := d.pos, true
-	for d.pos < len(d.data) {
-		switch c := d.data[d.pos]; {
+	start, ascii := d.pos+1, true
+	for i := start; i < len(d.data); i++ {
+		c := d.data[i]
+		if plain[c] {
+			continue
+		}
+		switch {
 		case c == '"':
-			text := d.data[start:d.pos]
+			text := d.data[start:i]
 			if !ascii && !utf8.Valid(text) {
 				d.malformed()
 				return nil
 			}
-			d.pos++
+			d.pos = i + 1
 			return text
 		case c == '\\':
+			d.pos = i
 			return d.escaped(start)
 		case c < 0x20:
+			d.pos = i
 			d.malformed()
 			return nil
 		case c >= utf8.RuneSelf:
 			ascii = false
 		}
-		d.pos++
 	}
 	d.malformed()
 	return nil
