@@ -19,8 +19,9 @@ import (
 //
 // Errors: fault.Unauthenticated for a missing or unacceptable token,
 // ErrInsufficientScope (fault.Denied) for one that only lacks a scope,
-// fault.Unavailable where the issuer's keys cannot be had. A token without sub
-// makes a Caller without User, which may call and have nothing of a user's.
+// fault.Throttled after many bad ones from one address, fault.Unavailable or
+// Upstream where the issuer's keys cannot be had. A token without sub makes a
+// Caller without User, which may call and have nothing of a user's.
 func (a *Authenticator) Bearer(ctx context.Context, r *http.Request, account, ownerARN string, z Authorizer) (principal.Caller, error) {
 	token, err := bearerToken(r.Header)
 	if err != nil {
