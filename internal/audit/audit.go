@@ -1,9 +1,22 @@
-// Package audit keeps the record of every act. (Unfinished: signatures first.)
+// Package audit keeps one record of every act, in chains that show whatever is
+// changed afterwards, and it keeps secrets out of the log.
+//
+//	gate ── Record ──▶ Append ──▶ queue ──▶ one goroutine ── all that waits ──▶ one commit ──▶ Append returns
+//	                                            └─ MAC over the previous MAC, the sequence and the record
+//	Run, Close ── the chain's head ──▶ log          Verify ── the chains, the heads ──▶ proof, or the first broken record
+//	slog ──▶ NewHandler ── known shapes of secrets masked ──▶ output
+//
+// Invariant: when Append returns nil the record survives a power failure; and a
+// record that was kept cannot be changed, moved or taken out of its chain
+// without Verify naming it.
 package audit
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/onbehalf/onbehalf/internal/fault"
@@ -11,65 +24,162 @@ import (
 	"github.com/onbehalf/onbehalf/internal/store"
 )
 
-// Record is one act: who, for whom, through what, what, and how it ended.
-type Record struct {
-	Time          time.Time
-	Account       string
-	RequestID     string
-	PrincipalKind string
-	Principal     string
-	KeyID         string
-	Workload      string
-	User          string
-	Authorizer    string
-	Action        string
-	Resources     []string
-	Decision      string // allow | deny
-	Phase         string // intent | done
-	Outcome       string // ok, or the fault's kind
-	Detail        map[string]string
-	Address       string
-}
-
-// The words of Decision, Phase and Outcome.
-const (
-	Allow  = "allow"
-	Deny   = "deny"
-	Intent = "intent"
-	Done   = "done"
-	OK     = "ok"
+var (
+	errIncomplete = errors.New("audit: a record without action, decision or phase")
+	errClosed     = errors.New("audit: the log is closed")
+	errFull       = errors.New("audit: gave up waiting for the record to be written")
 )
 
-// Head is the end of one writer's chain.
-type Head struct {
-	Writer   string
-	Sequence int64
-	MAC      string
+const (
+	queueLength = 1024            // callers that may wait; the next one waits for a place
+	headsEvery  = time.Minute     // how often the head goes to the log, when it has moved
+	patience    = 8 * time.Second // for one commit; gate waits a little longer
+)
+
+// Log is this process's writer. It is safe for concurrent use.
+type Log struct {
+	db      *store.DB
+	keeper  *seal.Keeper
+	writer  string
+	chain   *chain // of the committing goroutine alone
+	queue   chan *pending
+	closing chan struct{} // closed by Close: no new records
+	done    chan struct{} // closed by the committing goroutine: no more commits
+	close   func()
+	logger  func() *slog.Logger
+
+	mu     sync.Mutex
+	end    link // the last committed record
+	logged int64
 }
 
-// Query selects records; zero members do not restrict.
-type Query struct {
-	Account, User, Workload, Action string
-	From, Until                     time.Time
-	Limit                           int
-	Cursor                          string
-}
-
-// Log writes one chain.
-type Log struct{}
-
+// New opens a chain for this process. A writer is used once; an empty one is
+// made up, which is what everybody but a test wants. The chain's first record
+// names the heads of the chains before it, so that these cannot lose their tails
+// unnoticed. Close the Log before the database.
 func New(ctx context.Context, db *store.DB, keeper *seal.Keeper, writer string) (*Log, error) {
-	return &Log{}, nil
-}
-func (l *Log) Append(ctx context.Context, r Record) error {
-	return fault.New(fault.Internal, "audit: unfinished")
-}
-func (l *Log) Run(ctx context.Context) error                   { <-ctx.Done(); return nil }
-func (l *Log) Close() error                                    { return nil }
-func (l *Log) Verify(ctx context.Context, heads ...Head) error { return nil }
-func (l *Log) List(ctx context.Context, q Query) (records []Record, next string, err error) {
-	return nil, "", nil
+	if writer == "" {
+		writer = newWriter()
+	}
+	key, err := keeper.Derive(ctx, Platform, seal.AuditMAC, chainKey(writer))
+	if err != nil {
+		return nil, err
+	}
+	l := &Log{
+		db: db, keeper: keeper, writer: writer, chain: newChain(key), logger: slog.Default,
+		queue: make(chan *pending, queueLength), closing: make(chan struct{}), done: make(chan struct{}),
+	}
+	clear(key)
+	l.close = sync.OnceFunc(func() { close(l.closing); <-l.done; l.tellHead() })
+	before, err := l.headsBefore(ctx)
+	if err != nil {
+		return nil, err
+	}
+	go l.commit()
+	if err := l.Append(ctx, openingRecord(before)); err != nil {
+		l.close()
+		return nil, err
+	}
+	return l, nil
 }
 
-// NewHandler masks known secret shapes.
-func NewHandler(inner slog.Handler) slog.Handler { return inner }
+// Append keeps a record, and returns when it is durable. When it returns an
+// error the record may have been kept all the same (the caller gave up while the
+// commit was under way): treat the act as unrecorded. Never call it inside an
+// Update: on SQLite its commit waits for that one.
+func (l *Log) Append(ctx context.Context, r Record) error {
+	if err := r.prepare(); err != nil {
+		return err
+	}
+	p := newPending(&r)
+	select {
+	case <-l.closing: // a select picks at random: look here first
+		return unrecorded(errClosed)
+	default:
+	}
+	select {
+	case l.queue <- p:
+	case <-l.closing:
+		return unrecorded(errClosed)
+	case <-ctx.Done():
+		return unrecorded(errors.Join(errFull, context.Cause(ctx)))
+	}
+	select {
+	case err := <-p.answer:
+		return unrecorded(err)
+	case <-ctx.Done():
+		return unrecorded(errors.Join(errFull, context.Cause(ctx)))
+	case <-l.done:
+	}
+	select {
+	case err := <-p.answer: // it was in the last commit
+		return unrecorded(err)
+	default:
+		return unrecorded(errClosed)
+	}
+}
+
+// unrecorded is what a caller of Append sees: never more than that it failed.
+func unrecorded(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fault.New(fault.Internal, "The request could not be recorded, so it was not carried out.").Because(err)
+}
+
+// Run writes the chain's head to the log every minute in which it moved, until
+// ctx ends. A head in a log that lies elsewhere is what shows a cut tail.
+func (l *Log) Run(ctx context.Context) error {
+	tick := time.NewTicker(headsEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			l.tellHead()
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// Close commits what waits, writes the head to the log, and refuses every
+// record from then on. It may be called again.
+func (l *Log) Close() error {
+	l.close()
+	return nil
+}
+
+// Head is the end of this process's chain: the last durable record.
+func (l *Log) Head() Head {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.end.head(l.writer)
+}
+
+func (l *Log) tellHead() {
+	head := l.Head()
+	l.mu.Lock()
+	moved := head.Sequence != l.logged
+	l.logged = head.Sequence
+	l.mu.Unlock()
+	if moved {
+		l.logger().Info("audit head", "writer", head.Writer, "sequence", head.Sequence, "mac", head.MAC)
+	}
+}
+
+// anchors bounds how many chains an opening record names. Each chain is named by
+// those that follow it, so that a few are enough.
+const anchors = 8
+
+const (
+	openAction   = "onbehalf:OpenAuditChain"
+	anchorPrefix = "head " // of a Detail key: "head WRITER" -> "SEQUENCE MAC"
+)
+
+func openingRecord(before []Head) Record {
+	r := Record{PrincipalKind: "system", Action: openAction, Decision: Allow, Phase: Done, Outcome: OK, Detail: make(map[string]string)}
+	for _, head := range before {
+		r.Detail[anchorPrefix+head.Writer] = fmt.Sprintf("%d %s", head.Sequence, head.MAC)
+	}
+	return r
+}
