@@ -1,32 +1,62 @@
-// Package broker gets tokens from OAuth providers. (Unfinished: signatures first.)
+// Package broker gets tokens for agents from OAuth providers, with the consent
+// of the person whose account it is.
+//
+//	GetResourceOauth2Token, gateway ─▶ UserToken
+//	    a grant covers it ─▶ fresh: its access token
+//	                       └ expired: refreshed, once, whoever else waits
+//	    else ─▶ authorization session: a link, good for ten minutes
+//	browser: Authorize (an attempt) ─▶ provider ─▶ Callback (parks the code) ─▶ the application's page
+//	application: CompleteResourceTokenAuth ─▶ same person? ─▶ code redeemed ─▶ grant
+//
+// Invariants: a code is redeemed only for the person who asked, only with the
+// PKCE verifier of its own attempt, and at most once; a refresh token goes only
+// to where its grant was made; nothing a failure does loses a good grant. What
+// has an effect outside is written down (gate.Intent) before it happens.
 package broker
 
 import (
-	"context"
-	"errors"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
 	"time"
+
+	"golang.org/x/sync/singleflight"
 
 	"github.com/onbehalf/onbehalf/internal/auth"
 	"github.com/onbehalf/onbehalf/internal/egress"
 	"github.com/onbehalf/onbehalf/internal/gate"
 	"github.com/onbehalf/onbehalf/internal/identity"
 	"github.com/onbehalf/onbehalf/internal/oauth"
-	"github.com/onbehalf/onbehalf/internal/principal"
 	"github.com/onbehalf/onbehalf/internal/seal"
-	"github.com/onbehalf/onbehalf/internal/secret"
 	"github.com/onbehalf/onbehalf/internal/store"
 	"github.com/onbehalf/onbehalf/internal/vault"
 )
 
-var errUnfinished = errors.New("broker: unfinished")
+// Paths of the front channel, below the public URL.
+const (
+	AuthorizePath = "/identities/oauth2/authorize"
+	CallbackPath  = "/identities/oauth2/callback/" // and the provider's callback id
+)
+
+const (
+	// sessionLifetime is AWS's: the link, and the time a person has to go through with it.
+	sessionLifetime = 10 * time.Minute
+	// providerTimeout bounds one request to a token endpoint, with the waits around it.
+	providerTimeout = 30 * time.Second
+	// leaseLifetime is how long a dead process keeps others from a grant or a session. It is longer
+	// than providerTimeout, so that nobody living loses its lease while it waits for a provider.
+	leaseLifetime = 60 * time.Second
+	// pollInterval is how often another process's refresh or redemption is looked at.
+	pollInterval = 100 * time.Millisecond
+)
 
 // Options are what the broker cannot find out by itself.
 type Options struct {
-	Region    string
+	Region    string // stands in ARNs
 	PublicURL string // scheme and host of every URL that is minted, without a trailing slash
 }
 
-// Broker is the room.
+// Broker is the room; safe for concurrent use.
 type Broker struct {
 	db       *store.DB
 	keeper   *seal.Keeper
@@ -37,116 +67,27 @@ type Broker struct {
 	auth     *auth.Authenticator
 	gate     *gate.Gate
 	options  Options
+
+	holder     string // names this process in leases
+	refreshes  singleflight.Group
+	completing singleflight.Group
 }
 
-// New opens the room.
+// New opens the room. Run, in the background, keeps it swept.
 func New(db *store.DB, k *seal.Keeper, i *identity.Service, v *vault.Vault, o *oauth.Client, e *egress.Client, a *auth.Authenticator, g *gate.Gate, options Options) *Broker {
-	return &Broker{db, k, i, v, o, e, a, g, options}
+	return &Broker{db: db, keeper: k, identity: i, vault: v, oauth: o, egress: e, auth: a, gate: g, options: options, holder: rand.Text()}
 }
 
-// TokenRequest is what GetResourceOauth2Token and the gateway ask.
-type TokenRequest struct {
-	ProviderName string // or ProviderARN
-	ProviderARN  string
-	Scopes       []string
-	ReturnURL    string
-	SessionURI   string // a poll: answered for that session alone
-	Force        bool
-	Parameters   map[string]string
-	State        secret.Text
-	Resources    []string
-	Audiences    []string
+// hashed is how values that a stranger might present are kept: enough to
+// recognise one, nothing to present. They all have 256 random bits, so no salt is needed.
+func hashed(value string) string {
+	sum := sha256.Sum256([]byte(value))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// Status of an authorization session under way.
-const StatusInProgress = "IN_PROGRESS"
-
-// TokenResult is the access token, or the other three.
-type TokenResult struct {
-	Access           secret.Text
-	AuthorizationURL secret.Text
-	SessionURI       string
-	Status           string
+// unguessable makes such a value: 256 random bits in 43 URL-safe characters.
+func unguessable() string {
+	var raw [32]byte
+	_, _ = rand.Read(raw[:]) // never fails
+	return base64.RawURLEncoding.EncodeToString(raw[:])
 }
-
-// UserToken answers for the caller's Workload and User.
-func (b *Broker) UserToken(ctx context.Context, caller principal.Caller, r TokenRequest) (*TokenResult, error) {
-	return nil, errUnfinished
-}
-
-// Provider is a credential provider, its secret apart.
-type Provider struct {
-	ID, Account, Name, ARN, Vendor, CallbackID string
-}
-
-// ProviderByARN finds a provider; fault.NotFound.
-func (b *Broker) ProviderByARN(tx *store.Tx, account, arn string) (Provider, error) {
-	return Provider{}, errUnfinished
-}
-
-// Subject is whom a link, a session or a callback concerns: what a guard needs before it lets the act happen.
-type Subject struct {
-	Account     string
-	Workload    principal.Workload // zero for a callback id alone
-	ProviderARN string
-}
-
-// SubjectOfSession looks a session up by its sessionUri (= request_uri = session_id); fault.Denied when unknown.
-func (b *Broker) SubjectOfSession(ctx context.Context, sessionURI string) (Subject, error) {
-	return Subject{}, errUnfinished
-}
-
-// SubjectOfCallback looks a provider up by the id in its callback path; fault.NotFound when unknown.
-func (b *Broker) SubjectOfCallback(ctx context.Context, callbackID string) (Subject, error) {
-	return Subject{}, errUnfinished
-}
-
-// Attempt is one opening of a consent link.
-type Attempt struct {
-	Account       string
-	WorkloadName  string
-	ProviderName  string
-	ProviderTitle string // "Google"; the provider's name for custom ones
-	ProviderHost  string // where the button leads
-	Scopes        []string
-	ReturnHost    string
-	Expires       time.Time
-	Location      string // the provider's authorize URL
-	CookieName    string // set HttpOnly, SameSite=Lax, Secure when the public URL is https, until Expires
-	CookieValue   string
-	CookiePath    string
-}
-
-// Authorize begins an attempt; requestURI is the value of request_uri. Consumes nothing.
-func (b *Broker) Authorize(ctx context.Context, caller principal.Caller, requestURI string) (*Attempt, error) {
-	return nil, errUnfinished
-}
-
-// Callback is what the provider sent the browser back with.
-type Callback struct {
-	ProviderCallbackID string // of the path
-	State              string
-	Code               secret.Text
-	Issuer             string // iss of RFC 9207
-	Error              string
-	ErrorDescription   string
-	Cookie             func(name string) string // the request's cookie, "" when there is none
-}
-
-// Landing is where the browser goes next.
-type Landing struct {
-	ReturnURL    string // with session_id, state, or error
-	Denied       bool   // the person or the provider said no: the session has failed
-	ProviderName string
-	WorkloadName string
-	CookieName   string // the attempt's cookie, to be cleared
-	CookiePath   string
-}
-
-// Callback parks the code of the first attempt to pass.
-func (b *Broker) Callback(ctx context.Context, caller principal.Caller, c Callback) (*Landing, error) {
-	return nil, errUnfinished
-}
-
-// Run sweeps until ctx ends.
-func (b *Broker) Run(ctx context.Context) error { return errUnfinished }

@@ -82,7 +82,7 @@ const (
 
 // Fresh reports whether the access token can be handed out as it is.
 func (g *Grant) Fresh(now time.Time) bool {
-	margin := min(refreshMargin, g.Expiry.Sub(g.RefreshedAt)/marginOfShortest)
+	margin := max(0, min(refreshMargin, g.Expiry.Sub(g.RefreshedAt)/marginOfShortest))
 	return g.Expiry.IsZero() || now.Before(g.Expiry.Add(-margin))
 }
 

@@ -1,0 +1,163 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"time"
+
+	"github.com/onbehalf/onbehalf/internal/fault"
+	"github.com/onbehalf/onbehalf/internal/gate"
+	"github.com/onbehalf/onbehalf/internal/oauth"
+	"github.com/onbehalf/onbehalf/internal/principal"
+	"github.com/onbehalf/onbehalf/internal/seal"
+	"github.com/onbehalf/onbehalf/internal/secret"
+	"github.com/onbehalf/onbehalf/internal/store"
+)
+
+// attemptLimit bounds the attempts of one session: beyond it the oldest makes
+// room, so that a chat that previews its links cannot fill the table, nor lock the person out.
+const attemptLimit = 20
+
+// Attempt is one opening of a link: what the page shows, and how the browser goes on.
+type Attempt struct {
+	Account       string
+	WorkloadName  string
+	ProviderName  string
+	ProviderTitle string // "Google"; the provider's name for custom ones
+	ProviderHost  string // where the button leads
+	Scopes        []string
+	ReturnHost    string // where the browser ends up; the scheme, for an application's own
+	Expires       time.Time
+	Location      string // the provider's authorize URL, for the browser alone
+	CookieName    string // set it HttpOnly, SameSite=Lax, Secure where the public URL is https, until Expires
+	CookieValue   string
+	CookiePath    string
+}
+
+// cookieName tells the cookies of attempts apart that one browser has going at a time.
+func cookieName(attemptID string) string { return "onbehalf-attempt-" + attemptID[:16] }
+
+func cookiePath(p *Provider) string { return CallbackPath + p.CallbackID }
+
+func attemptContext(account, column, row string) seal.Context {
+	return sessionContext(account, "attempt."+column, row)
+}
+
+// Authorize begins an attempt of the session that requestURI (the value of
+// request_uri) names. Each opening is an attempt of its own, with its own state,
+// PKCE verifier and cookie, and uses nothing up: programs that preview links open them too.
+//
+// Errors are for people: fault.Denied when there is no such session or its time
+// is over, fault.Conflict when somebody has been through with it already.
+func (b *Broker) Authorize(ctx context.Context, caller principal.Caller, requestURI string) (*Attempt, error) {
+	state, cookie, verifier := unguessable(), unguessable(), oauth.NewVerifier()
+	var attempt *Attempt
+	var s *session
+	err := b.db.Update(ctx, func(tx *store.Tx) (err error) {
+		if s, err = b.sessionByURI(tx, requestURI); err != nil {
+			return err
+		}
+		if caller.Account != s.key.Account {
+			return errSession
+		}
+		if err := linkUsable(s, tx.Now); err != nil {
+			return err
+		}
+		if err := b.checkReturnURL(tx, s.key.Account, s.key.WorkloadID, s.returnURL); err != nil {
+			return sessionFault("the application's return URL is not allowed any more. Ask the application again.")
+		}
+		workload, err := b.identity.Get(tx, s.key.Account, s.key.WorkloadID)
+		if err != nil {
+			return err
+		}
+		p, err := b.providerByID(tx, s.key.Account, s.key.ProviderID)
+		if err != nil {
+			return err
+		}
+		parameters, err := b.openParameters(ctx, s)
+		if err != nil {
+			return err
+		}
+		location, err := oauth.AuthorizationURL(b.server(p), oauth.Authorization{
+			State: state, Verifier: verifier, Scopes: s.scopes, Resources: s.key.Resources, Audiences: s.key.Audiences, Parameters: parameters,
+		})
+		if err != nil {
+			return err
+		}
+		id := hashed(state)
+		attempt = &Attempt{
+			Account: s.key.Account, WorkloadName: workload.Name, ProviderName: p.Name, ProviderTitle: p.Title(), ProviderHost: hostOf(p.Metadata.AuthorizationEndpoint),
+			Scopes: s.scopes, ReturnHost: hostOf(s.returnURL), Expires: s.expires, Location: location,
+			CookieName: cookieName(id), CookieValue: cookie, CookiePath: cookiePath(p),
+		}
+		return b.addAttempt(tx, s, id, verifier, cookie)
+	})
+	if s != nil {
+		gate.Detail(ctx, "session", s.tag())
+	}
+	if err != nil {
+		return nil, fault.Wrap(err, "beginning an attempt")
+	}
+	return attempt, nil
+}
+
+// linkUsable says to people why their link leads nowhere.
+func linkUsable(s *session, now time.Time) error {
+	switch s.status(now) {
+	case open:
+		return nil
+	case parked, redeeming:
+		return fault.New(fault.Conflict, "This link has been used. Go back to the application to finish there, or ask it again.")
+	case done:
+		return fault.New(fault.Conflict, "This link has been used, and access was given. You can close this page.")
+	case failed:
+		return sessionFault("%s Go back to the application and ask again.", s.reason())
+	default:
+		return sessionFault("this link was good for 10 minutes. Go back to the application and ask again.")
+	}
+}
+
+func (b *Broker) addAttempt(tx *store.Tx, s *session, id string, verifier secret.Text, cookie string) error {
+	sealed, err := b.keeper.SealText(tx.Context(), attemptContext(s.key.Account, "verifier", id), verifier)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.Exec(`DELETE FROM authorization_attempts WHERE id IN (
+			SELECT id FROM authorization_attempts WHERE session_id = $1 AND code IS NULL ORDER BY created DESC, id LIMIT 1000 OFFSET $2)`,
+		s.id, attemptLimit-1); err != nil {
+		return err
+	}
+	_, err = tx.Exec(`INSERT INTO authorization_attempts (id, account, session_id, verifier, cookie, created) VALUES ($1, $2, $3, $4, $5, $6)`,
+		id, s.key.Account, s.id, sealed, hashed(cookie), store.Micros(tx.Now))
+	return err
+}
+
+// attempt is the stored half of an Attempt.
+type attempt struct {
+	id, sessionID, cookie string
+	verifier, code        []byte // sealed
+}
+
+var errAttempt = fault.New(fault.Denied, "This sign-in is unknown here or has been overtaken by another. Go back to the application and open its link again, in the browser that you sign in with.")
+
+func (b *Broker) attemptByID(tx *store.Tx, id string) (*attempt, error) {
+	a := attempt{id: id}
+	err := tx.QueryRow(`SELECT session_id, cookie, verifier, code FROM authorization_attempts WHERE id = $1`, id).Scan(&a.sessionID, &a.cookie, &a.verifier, &a.code)
+	if errors.Is(err, store.ErrNoRows) {
+		return nil, errAttempt
+	}
+	return &a, fault.Wrap(err, "reading an attempt")
+}
+
+// hostOf is what a person recognises an address by.
+func hostOf(raw string) string {
+	parsed, err := url.Parse(raw)
+	if err != nil {
+		return ""
+	}
+	if parsed.Host == "" {
+		return parsed.Scheme
+	}
+	return parsed.Host
+}

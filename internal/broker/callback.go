@@ -1,0 +1,215 @@
+package broker
+
+import (
+	"context"
+	"crypto/subtle"
+	"net/url"
+	"strings"
+
+	"github.com/onbehalf/onbehalf/internal/fault"
+	"github.com/onbehalf/onbehalf/internal/gate"
+	"github.com/onbehalf/onbehalf/internal/oauth"
+	"github.com/onbehalf/onbehalf/internal/principal"
+	"github.com/onbehalf/onbehalf/internal/secret"
+	"github.com/onbehalf/onbehalf/internal/store"
+)
+
+// Callback is what the provider sent the browser back with.
+type Callback struct {
+	ProviderCallbackID string // of the path
+	State              string
+	Code               secret.Text
+	Issuer             string // iss of RFC 9207
+	Error              string
+	ErrorDescription   string                   // not used: the provider's words are not ours to repeat
+	Cookie             func(name string) string // value of the request's cookie; "" when there is none
+}
+
+// Landing is where the browser goes next.
+type Landing struct {
+	ReturnURL    string // the application's, with session_id, state and, where it was denied, error
+	Denied       bool   // the person, or the provider, said no: the session has failed
+	ProviderName string
+	WorkloadName string
+	CookieName   string // of the attempt, to be cleared
+	CookiePath   string
+}
+
+// Callback takes a browser back from the provider. The first attempt of a
+// session that passes all checks parks its code; nothing is redeemed before the
+// application has said who is sitting there. A callback that fails a check
+// changes nothing, whoever sent it.
+//
+// Errors are for people: fault.Denied for what does not belong together,
+// fault.Conflict when another attempt was first.
+func (b *Broker) Callback(ctx context.Context, caller principal.Caller, c Callback) (*Landing, error) {
+	var landing *Landing
+	var s *session
+	outcome := ""
+	err := b.db.Update(ctx, func(tx *store.Tx) error {
+		s, landing, outcome = nil, nil, ""
+		if c.State == "" || c.Cookie == nil {
+			return errAttempt
+		}
+		a, err := b.attemptByID(tx, hashed(c.State))
+		if err != nil {
+			return err
+		}
+		if s, err = b.sessionByID(tx, a.sessionID); err != nil {
+			return err
+		}
+		p, err := b.providerByID(tx, s.key.Account, s.key.ProviderID)
+		if err != nil {
+			return err
+		}
+		if err := checkCallback(caller, c, a, s, p); err != nil {
+			return err
+		}
+		if err := linkUsable(s, tx.Now); err != nil {
+			return err
+		}
+		if err := b.checkReturnURL(tx, s.key.Account, s.key.WorkloadID, s.returnURL); err != nil {
+			return sessionFault("the application's return URL is not allowed any more. Ask the application again.")
+		}
+		if landing, err = b.landing(ctx, tx, c, s, a, p); err != nil {
+			return err
+		}
+		if landing.Denied {
+			outcome = "denied at the provider"
+			_, err = b.fail(tx, s, open, denial(c.Error))
+			return err
+		}
+		outcome = "code parked"
+		return b.park(tx, s, a, c.Code)
+	})
+	if s != nil {
+		gate.Detail(ctx, "session", s.tag())
+	}
+	if err != nil {
+		return nil, fault.Wrap(err, "taking a callback")
+	}
+	gate.Detail(ctx, "session_outcome", outcome)
+	return landing, nil
+}
+
+// checkCallback asks whether the callback is this attempt's, from the provider
+// that the attempt went to, in the browser that began it.
+func checkCallback(caller principal.Caller, c Callback, a *attempt, s *session, p *Provider) error {
+	if caller.Account != s.key.Account || c.ProviderCallbackID != p.CallbackID {
+		return errAttempt
+	}
+	if subtle.ConstantTimeCompare([]byte(hashed(c.Cookie(cookieName(a.id)))), []byte(a.cookie)) != 1 {
+		return fault.New(fault.Denied, "This browser did not begin the sign-in that it comes back from. Open the application's link again and stay in one browser.")
+	}
+	if err := oauth.CheckResponseIssuer(p.Metadata, c.Issuer); err != nil {
+		return fault.New(fault.Denied, "The answer does not come from the provider that was asked.").Because(err)
+	}
+	if c.Error == "" && c.Code.Empty() {
+		return fault.New(fault.Invalid, "The provider sent neither a code nor an error.")
+	}
+	return nil
+}
+
+// denial is the reason that a failed session shows.
+func denial(code string) string {
+	switch known := safeCode(code); known {
+	case "access_denied":
+		return "The user did not allow it at the provider (access_denied)."
+	case "":
+		return "The provider answered with an error."
+	default:
+		return "The provider answered with an error (" + known + ")."
+	}
+}
+
+// safeCode lets through what looks like an OAuth error code, so that nothing a
+// provider made up reaches a message, a record or a URL.
+func safeCode(text string) string {
+	if len(text) > 64 {
+		return ""
+	}
+	for _, r := range text {
+		if (r < 'a' || r > 'z') && r != '_' {
+			return ""
+		}
+	}
+	return text
+}
+
+func (b *Broker) landing(ctx context.Context, tx *store.Tx, c Callback, s *session, a *attempt, p *Provider) (*Landing, error) {
+	workload, err := b.identity.Get(tx, s.key.Account, s.key.WorkloadID)
+	if err != nil {
+		return nil, err
+	}
+	state, err := b.openState(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	uri, err := b.openURI(tx, s)
+	if err != nil {
+		return nil, err
+	}
+	parameters := []string{"session_id", uri.Reveal()}
+	if !state.Empty() {
+		parameters = append(parameters, "state", state.Reveal())
+	}
+	if c.Error != "" {
+		code := safeCode(c.Error)
+		if code == "" {
+			code = "server_error"
+		}
+		parameters = append(parameters, "error", code)
+	}
+	return &Landing{
+		ReturnURL: withQuery(s.returnURL, parameters...), Denied: c.Error != "", ProviderName: p.Name, WorkloadName: workload.Name,
+		CookieName: cookieName(a.id), CookiePath: cookiePath(p),
+	}, nil
+}
+
+// openURI opens the sessionUri for the return URL. It is kept in the row, sealed, as the key of nothing.
+func (b *Broker) openURI(tx *store.Tx, s *session) (secret.Text, error) {
+	var sealed []byte
+	if err := tx.QueryRow(`SELECT uri FROM authorization_sessions WHERE id = $1`, s.id).Scan(&sealed); err != nil {
+		return secret.Text{}, fault.Wrap(err, "reading an authorization session")
+	}
+	return b.keeper.OpenText(tx.Context(), sessionContext(s.key.Account, "uri", s.id), sealed)
+}
+
+// park keeps the code, sealed, in the row of its own attempt, beside its own verifier.
+func (b *Broker) park(tx *store.Tx, s *session, a *attempt, code secret.Text) error {
+	sealed, err := b.keeper.SealText(tx.Context(), attemptContext(s.key.Account, "code", a.id), code)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.Exec(`UPDATE authorization_attempts SET code = $1 WHERE id = $2`, sealed, a.id); err != nil {
+		return err
+	}
+	changed, err := tx.Exec(`UPDATE authorization_sessions SET state = $1, attempt_id = $2 WHERE id = $3 AND state = $4`, parked, a.id, s.id, open)
+	if err == nil && changed == 0 {
+		return fault.New(fault.Conflict, "This link has been used. Go back to the application to finish there, or ask it again.")
+	}
+	return err
+}
+
+// withQuery adds parameters to a URL and leaves what it has as it is, byte for
+// byte: an application may have signed its query, and a fragment stays behind it.
+func withQuery(address string, namesAndValues ...string) string {
+	address, fragment, hasFragment := strings.Cut(address, "#")
+	separator := "?"
+	if strings.Contains(address, "?") {
+		separator = "&"
+		if strings.HasSuffix(address, "?") || strings.HasSuffix(address, "&") {
+			separator = ""
+		}
+	}
+	var out strings.Builder
+	out.WriteString(address)
+	for i := 0; i < len(namesAndValues); i += 2 {
+		out.WriteString(separator + namesAndValues[i] + "=" + url.QueryEscape(namesAndValues[i+1]))
+		separator = "&"
+	}
+	if hasFragment {
+		out.WriteString("#" + fragment)
+	}
+	return out.String()
+}

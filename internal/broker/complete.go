@@ -1,0 +1,276 @@
+package broker
+
+import (
+	"context"
+	"time"
+
+	"github.com/onbehalf/onbehalf/internal/api"
+	"github.com/onbehalf/onbehalf/internal/fault"
+	"github.com/onbehalf/onbehalf/internal/gate"
+	"github.com/onbehalf/onbehalf/internal/identity"
+	"github.com/onbehalf/onbehalf/internal/oauth"
+	"github.com/onbehalf/onbehalf/internal/principal"
+	"github.com/onbehalf/onbehalf/internal/store"
+	"github.com/onbehalf/onbehalf/internal/vault"
+)
+
+// actionRedeem is what an intent calls a redemption.
+const actionRedeem = "onbehalf:RedeemAuthorizationCode"
+
+// CompleteResourceTokenAuth is the application saying who came back. If that is
+// the user who was asked, the parked code is redeemed and there is a grant; if
+// it is anybody else, the code is thrown away unseen, and the link is free for
+// the right person until its time is over.
+//
+// The same user may call again within the session's time and gets the same
+// answer: SDKs try again on a lost connection. Refusals are fault.Denied with AWS's text.
+func (b *Broker) CompleteResourceTokenAuth(ctx context.Context, caller principal.Caller, r *api.CompleteResourceTokenAuthRequest) (*api.CompleteResourceTokenAuthResponse, error) {
+	s, workload, err := b.sessionToComplete(ctx, caller, r.SessionUri)
+	if err != nil {
+		return nil, err
+	}
+	gate.Detail(ctx, "session", s.tag())
+	gate.Detail(ctx, "session_workload", workload.Name)
+	user, err := b.whoCameBack(ctx, s, r.UserIdentifier)
+	if err != nil {
+		return nil, err
+	}
+	if user != s.key.User {
+		return nil, b.turnAway(ctx, s, user)
+	}
+	caller.Workload, caller.User, caller.Authorizer = workload.Workload, s.key.User, s.authorizer
+	// Calls that overlap in this process share one answer; those of other processes wait for the session's mark.
+	flight := b.completing.DoChan(s.id, func() (any, error) {
+		detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaseLifetime)
+		defer cancel()
+		return b.complete(detached, caller, s)
+	})
+	select {
+	case result := <-flight:
+		if result.Err != nil {
+			return nil, result.Err
+		}
+		gate.Detail(ctx, "session_outcome", "completed")
+		gate.Detail(ctx, "grant", result.Val.(string))
+		return &api.CompleteResourceTokenAuthResponse{}, nil
+	case <-ctx.Done():
+		return nil, fault.New(fault.Unavailable, "The request ended before the provider had answered.").Because(ctx.Err())
+	}
+}
+
+func (b *Broker) sessionToComplete(ctx context.Context, caller principal.Caller, uri string) (s *session, workload identity.Identity, err error) {
+	err = b.db.View(ctx, func(tx *store.Tx) (err error) {
+		if s, err = b.sessionByURI(tx, uri); err != nil {
+			return err
+		}
+		if s.key.Account != caller.Account {
+			return errSession
+		}
+		if workload, err = b.identity.Get(tx, s.key.Account, s.key.WorkloadID); err != nil {
+			return err
+		}
+		if s.status(tx.Now) == expired || s.stored == done && !tx.Now.Before(s.expires) {
+			return errSession
+		}
+		return nil
+	})
+	return s, workload, fault.Wrap(err, "reading the session to complete")
+}
+
+// whoCameBack believes a user token under the authorizer that the session was
+// opened under, and a user id because the application vouches for it.
+func (b *Broker) whoCameBack(ctx context.Context, s *session, who *api.UserIdentifier) (principal.User, error) {
+	if who.UserToken != nil {
+		user, _, err := b.auth.VerifyUser(ctx, s.key.Account, s.authorizer, *who.UserToken)
+		return user, err
+	}
+	if who.UserId == nil {
+		return principal.User{}, fault.InvalidField("userIdentifier", "userIdentifier needs a userToken or a userId.")
+	}
+	return principal.User{ID: *who.UserId}, nil
+}
+
+// turnAway is for a person who is not the one who was asked. What they brought
+// back is discarded, never to be redeemed for anybody.
+func (b *Broker) turnAway(ctx context.Context, s *session, cameBack principal.User) error {
+	discarded := false
+	err := b.db.Update(ctx, func(tx *store.Tx) error {
+		changed, err := tx.Exec(`UPDATE authorization_sessions SET state = $1, attempt_id = '' WHERE id = $2 AND state = $3`, open, s.id, parked)
+		if discarded = changed == 1; err != nil || !discarded {
+			return err
+		}
+		_, err = tx.Exec(`DELETE FROM authorization_attempts WHERE session_id = $1 AND code IS NOT NULL`, s.id)
+		return err
+	})
+	if err != nil {
+		return fault.Wrap(err, "discarding a code")
+	}
+	gate.Detail(ctx, "session_outcome", map[bool]string{true: "another user came back; the code was discarded", false: "another user came back"}[discarded])
+	gate.Detail(ctx, "session_user", s.key.User.String())
+	gate.Detail(ctx, "came_back", cameBack.String())
+	switch {
+	case (cameBack.ID == "") != (s.key.User.ID == ""):
+		return sessionFault("it was opened with a user id and completed with a user token, or the other way round. Complete it with what the workload access token was made from.")
+	case discarded:
+		return sessionFault("it was opened for another user than the one who came back. Nothing was stored; the user who was asked can still open the link.")
+	}
+	return sessionFault("it was opened for another user than the one who came back.")
+}
+
+// complete brings the session to its end and answers the grant's id.
+func (b *Broker) complete(ctx context.Context, caller principal.Caller, s *session) (grantID string, err error) {
+	for {
+		now, current, err := b.reread(ctx, s.id)
+		if err != nil {
+			return "", err
+		}
+		switch current.status(now) {
+		case done:
+			return current.grantID, nil
+		case expired:
+			return "", errSession
+		case failed:
+			return "", sessionFault("%s Call GetResourceOauth2Token to ask the user again.", current.reason())
+		case open:
+			return "", sessionFault("the user has not come back from the provider yet. The link is still good.")
+		case parked:
+			if err := b.intendToRedeem(ctx, caller, current); err != nil {
+				return "", err
+			}
+			a, provider, err := b.markRedeeming(ctx, current)
+			if err != nil {
+				return "", err
+			}
+			if a != nil {
+				return b.redeem(ctx, current, a, provider)
+			}
+		default: // another process is redeeming
+			if err := pause(ctx); err != nil {
+				return "", err
+			}
+		}
+	}
+}
+
+func (b *Broker) reread(ctx context.Context, id string) (now time.Time, s *session, err error) {
+	err = b.db.View(ctx, func(tx *store.Tx) (err error) {
+		now = tx.Now
+		s, err = b.sessionByID(tx, id)
+		return err
+	})
+	return now, s, fault.Wrap(err, "reading an authorization session")
+}
+
+func (b *Broker) intendToRedeem(ctx context.Context, caller principal.Caller, s *session) error {
+	var p *Provider
+	err := b.db.View(ctx, func(tx *store.Tx) (err error) {
+		p, err = b.providerByID(tx, s.key.Account, s.key.ProviderID)
+		return err
+	})
+	if err != nil {
+		return fault.Wrap(err, "reading a credential provider")
+	}
+	return b.gate.Intent(ctx, caller, gate.Check{Action: actionRedeem, Resource: p.ARN}, map[string]string{"session": s.tag()})
+}
+
+// markRedeeming is the point of no return: a process that dies after it leaves
+// a session that fails by itself, since nobody knows whether the code was sent.
+// The provider is read with the mark: it is the one that the parked code came
+// from, because an Update that makes it another one unparks codes. The attempt
+// is nil when another process was first.
+func (b *Broker) markRedeeming(ctx context.Context, s *session) (a *attempt, p *Provider, err error) {
+	err = b.db.Update(ctx, func(tx *store.Tx) error {
+		a = nil
+		changed, err := tx.Exec(`UPDATE authorization_sessions SET state = $1, redeem_until = $2 WHERE id = $3 AND state = $4 AND attempt_id = $5`,
+			redeeming, store.Micros(tx.Now.Add(leaseLifetime)), s.id, parked, s.attemptID)
+		if err != nil || changed == 0 {
+			return err
+		}
+		if p, err = b.providerByID(tx, s.key.Account, s.key.ProviderID); err != nil {
+			return err
+		}
+		a, err = b.attemptByID(tx, s.attemptID)
+		return err
+	})
+	return a, p, fault.Wrap(err, "marking a session")
+}
+
+// redeem sends the code, once, and stores the grant.
+func (b *Broker) redeem(ctx context.Context, s *session, a *attempt, provider *Provider) (string, error) {
+	token, err := b.exchange(ctx, s, a, provider)
+	if err != nil {
+		known := fault.Of(err)
+		why := "The authorization code could not be redeemed: " + known.Message
+		if err := b.settle(ctx, s, why); err != nil {
+			return "", err
+		}
+		kind := known.Kind
+		if kind == fault.Unavailable {
+			kind = fault.Upstream // trying this again helps nobody: the code may be spent
+		}
+		return "", fault.New(kind, "%s Call GetResourceOauth2Token to ask the user again.", why).Because(err)
+	}
+	tokens := vault.Tokens{Access: token.Access, Refresh: token.Refresh, ID: token.ID, Expiry: token.Expiry, Asked: s.scopes, Origin: provider.Origin()}
+	if token.Scopes != nil {
+		tokens.Granted = vault.ScopesOf(token.Scopes)
+	}
+	var grantID string
+	changed := false // the provider has become another one meanwhile
+	err = b.db.Update(ctx, func(tx *store.Tx) error {
+		current, err := b.providerByID(tx, s.key.Account, s.key.ProviderID)
+		if err != nil {
+			return err
+		}
+		if changed = current.Origin() != tokens.Origin; changed {
+			return nil
+		}
+		if grantID, err = b.vault.Put(tx, s.key, tokens); err != nil {
+			return err
+		}
+		ours, err := tx.Exec(`UPDATE authorization_sessions SET state = $1, grant_id = $2, attempt_id = '' WHERE id = $3 AND state = $4 AND attempt_id = $5`,
+			done, grantID, s.id, redeeming, s.attemptID)
+		if err == nil && ours == 0 {
+			return sessionFault("it ended while the code was redeemed. Call GetResourceOauth2Token to ask the user again.")
+		}
+		if err == nil {
+			_, err = tx.Exec(`DELETE FROM authorization_attempts WHERE session_id = $1`, s.id)
+		}
+		return err
+	})
+	if err == nil && changed {
+		const why = "The credential provider was changed while the code was redeemed."
+		if err := b.settle(ctx, s, why); err != nil {
+			return "", err
+		}
+		return "", sessionFault("%s Call GetResourceOauth2Token to ask the user again.", why)
+	}
+	return grantID, fault.Wrap(err, "storing a grant")
+}
+
+// exchange opens what the token request carries, for that request alone.
+func (b *Broker) exchange(ctx context.Context, s *session, a *attempt, p *Provider) (oauth.Token, error) {
+	account, server := s.key.Account, b.server(p)
+	code, err := b.keeper.OpenText(ctx, attemptContext(account, "code", a.id), a.code)
+	if err != nil {
+		return oauth.Token{}, err
+	}
+	verifier, err := b.keeper.OpenText(ctx, attemptContext(account, "verifier", a.id), a.verifier)
+	if err != nil {
+		return oauth.Token{}, err
+	}
+	if server.ClientSecret, err = b.openSecret(ctx, p); err != nil {
+		return oauth.Token{}, err
+	}
+	sending, cancel := context.WithTimeout(ctx, providerTimeout)
+	defer cancel()
+	return b.oauth.Exchange(sending, server, code, verifier, oauth.Authorization{Scopes: s.scopes, Resources: s.key.Resources, Audiences: s.key.Audiences})
+}
+
+// settle writes the failure down. The mark would fail the session anyway, later and without a reason.
+func (b *Broker) settle(ctx context.Context, s *session, why string) error {
+	err := b.db.Update(ctx, func(tx *store.Tx) error {
+		_, err := b.fail(tx, s, redeeming, why)
+		return err
+	})
+	return fault.Wrap(err, "failing an authorization session")
+}

@@ -1,0 +1,195 @@
+package broker
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/onbehalf/onbehalf/internal/api"
+	"github.com/onbehalf/onbehalf/internal/fault"
+	"github.com/onbehalf/onbehalf/internal/oauth"
+	"github.com/onbehalf/onbehalf/internal/seal"
+	"github.com/onbehalf/onbehalf/internal/secret"
+	"github.com/onbehalf/onbehalf/internal/store"
+	"github.com/onbehalf/onbehalf/internal/vault"
+)
+
+// Provider is a credential provider as stored, its client secret apart.
+type Provider struct {
+	ID           string // immutable: a re-created name has another one
+	Account      string
+	Name         string
+	ARN          string
+	Vendor       string
+	CallbackID   string // of the callback path; the same for a re-created name
+	Metadata     oauth.Metadata
+	DiscoveryURL string // empty where the metadata was given explicitly
+	ClientID     string
+	AuthMethod   oauth.AuthMethod
+	Tags         map[string]string
+	Version      int64
+	Created      time.Time
+	Updated      time.Time
+
+	secretSuffix string
+	sealedSecret []byte
+}
+
+// Origin is what a grant of this provider remembers and is refreshed at.
+func (p *Provider) Origin() vault.Origin {
+	return vault.Origin{Issuer: p.Metadata.Issuer, TokenEndpoint: p.Metadata.TokenEndpoint, ClientID: p.ClientID}
+}
+
+// Title is what a person calls the provider.
+func (p *Provider) Title() string {
+	if vendor, known := oauth.VendorOf(p.Vendor); known && p.Vendor != vendorCustom && vendor.Title != "" {
+		return vendor.Title
+	}
+	return p.Name
+}
+
+func (b *Broker) callbackURL(p *Provider) string {
+	return b.options.PublicURL + CallbackPath + p.CallbackID
+}
+
+// server is the provider as the protocol sees it, without the secret.
+func (b *Broker) server(p *Provider) oauth.Server {
+	return oauth.Server{Vendor: p.Vendor, Metadata: p.Metadata, ClientID: p.ClientID, AuthMethod: p.AuthMethod, RedirectURL: b.callbackURL(p)}
+}
+
+// callbackID is a UUID derived from account and name: registered once at the
+// provider, it stays right when the credential provider is updated, or deleted
+// and made again. It is no secret; state and cookie are what a callback proves itself with.
+func callbackID(account, name string) string {
+	sum := sha256.Sum256([]byte("onbehalf oauth2 callback\x00" + account + "\x00" + name))
+	id := sum[:16]
+	id[6] = id[6]&0x0f | 0x80 // version 8: made in a way of our own
+	id[8] = id[8]&0x3f | 0x80
+	text := hex.EncodeToString(id)
+	return strings.Join([]string{text[:8], text[8:12], text[12:16], text[16:20], text[20:]}, "-")
+}
+
+func clientSecretContext(p *Provider) seal.Context {
+	return seal.Context{Account: p.Account, Kind: "oauth2-client-secret", Row: p.ID, Version: p.Version}
+}
+
+// openSecret opens the client secret for the one request that carries it.
+func (b *Broker) openSecret(ctx context.Context, p *Provider) (secret.Text, error) {
+	return b.keeper.OpenText(ctx, clientSecretContext(p), p.sealedSecret)
+}
+
+const providerColumns = `SELECT id, account, name, vendor, callback_id, secret_suffix, client_id, client_secret, auth_method,
+	metadata, discovery_url, tags, version, created, updated FROM oauth2_providers `
+
+// providerID is all that the way of a valid grant needs to know.
+func (b *Broker) providerID(tx *store.Tx, account, name string) (id string, err error) {
+	err = tx.QueryRow(`SELECT id FROM oauth2_providers WHERE account = $1 AND name = $2`, account, name).Scan(&id)
+	if errors.Is(err, store.ErrNoRows) {
+		return "", noProvider(name)
+	}
+	return id, fault.Wrap(err, "finding a credential provider")
+}
+
+func noProvider(name string) error {
+	return fault.New(fault.NotFound, "OAuth2 credential provider %s not found.", name)
+}
+
+func (b *Broker) providerByName(tx *store.Tx, account, name string) (*Provider, error) {
+	return b.scanProvider(tx.QueryRow(providerColumns+`WHERE account = $1 AND name = $2`, account, name), name)
+}
+
+func (b *Broker) providerByID(tx *store.Tx, account, id string) (*Provider, error) {
+	return b.scanProvider(tx.QueryRow(providerColumns+`WHERE id = $1 AND account = $2`, id, account), "")
+}
+
+func (b *Broker) providerByCallback(tx *store.Tx, id string) (*Provider, error) {
+	return b.scanProvider(tx.QueryRow(providerColumns+`WHERE callback_id = $1`, id), "")
+}
+
+// ProviderByARN finds the provider that a gateway target names; fault.NotFound
+// when it is not there, not an OAuth2 one, or of another account or region.
+func (b *Broker) ProviderByARN(tx *store.Tx, account, arn string) (Provider, error) {
+	p, err := b.providerByName(tx, account, nameOfARN(arn))
+	if err != nil {
+		return Provider{}, err
+	}
+	if p.ARN != arn {
+		return Provider{}, noProvider(arn)
+	}
+	return *p, nil
+}
+
+func nameOfARN(arn string) string { return arn[strings.LastIndexByte(arn, '/')+1:] }
+
+func (b *Broker) scanProvider(row interface{ Scan(...any) error }, name string) (*Provider, error) {
+	var p Provider
+	var metadata, tags string
+	var created, updated int64
+	err := row.Scan(&p.ID, &p.Account, &p.Name, &p.Vendor, &p.CallbackID, &p.secretSuffix, &p.ClientID, &p.sealedSecret, &p.AuthMethod,
+		&metadata, &p.DiscoveryURL, &tags, &p.Version, &created, &updated)
+	if errors.Is(err, store.ErrNoRows) {
+		if name == "" {
+			return nil, fault.New(fault.NotFound, "The OAuth2 credential provider does not exist any more.")
+		}
+		return nil, noProvider(name)
+	}
+	if err != nil {
+		return nil, fault.Wrap(err, "reading a credential provider")
+	}
+	if err := errors.Join(json.Unmarshal([]byte(metadata), &p.Metadata), json.Unmarshal([]byte(tags), &p.Tags)); err != nil {
+		return nil, fault.Wrap(err, "decoding a credential provider")
+	}
+	p.ARN = api.Oauth2CredentialProviderARN(b.options.Region, p.Account, p.Name)
+	p.Created, p.Updated = store.Time(created), store.Time(updated)
+	return &p, nil
+}
+
+// secretSuffix is the tail that Secrets Manager gives an ARN: six letters that
+// say nothing, and that clients expect to stay.
+func newSecretSuffix() string { return rand.Text()[:6] }
+
+// insertProvider writes a new row; fault.Conflict when the name is taken.
+func (b *Broker) insertProvider(tx *store.Tx, p *Provider) error {
+	metadata, tags, err := encodeProvider(p)
+	if err != nil {
+		return err
+	}
+	added, err := tx.Exec(`INSERT INTO oauth2_providers (id, account, name, vendor, callback_id, secret_suffix, issuer, token_endpoint, client_id, client_secret,
+			auth_method, metadata, discovery_url, tags, version, created, updated)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $16) ON CONFLICT (account, name) DO NOTHING`,
+		p.ID, p.Account, p.Name, p.Vendor, p.CallbackID, p.secretSuffix, p.Metadata.Issuer, p.Metadata.TokenEndpoint, p.ClientID, p.sealedSecret,
+		p.AuthMethod, metadata, p.DiscoveryURL, tags, p.Version, store.Micros(tx.Now))
+	if err != nil {
+		return fault.Wrap(err, "storing a credential provider")
+	}
+	if added == 0 {
+		return fault.New(fault.Conflict, "Credential provider with name %s already exists.", p.Name)
+	}
+	return nil
+}
+
+func (b *Broker) updateProvider(tx *store.Tx, p *Provider) error {
+	metadata, _, err := encodeProvider(p)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(`UPDATE oauth2_providers SET vendor = $1, issuer = $2, token_endpoint = $3, client_id = $4, client_secret = $5,
+			auth_method = $6, metadata = $7, discovery_url = $8, version = $9, updated = $10 WHERE id = $11 AND account = $12`,
+		p.Vendor, p.Metadata.Issuer, p.Metadata.TokenEndpoint, p.ClientID, p.sealedSecret,
+		p.AuthMethod, metadata, p.DiscoveryURL, p.Version, store.Micros(p.Updated), p.ID, p.Account)
+	return fault.Wrap(err, "updating a credential provider")
+}
+
+func encodeProvider(p *Provider) (string, string, error) {
+	metadata, err := json.Marshal(p.Metadata)
+	if err != nil {
+		return "", "", fault.Wrap(err, "encoding metadata")
+	}
+	tags, err := json.Marshal(p.Tags)
+	return string(metadata), string(tags), fault.Wrap(err, "encoding tags")
+}

@@ -1,0 +1,183 @@
+package broker
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"strconv"
+
+	"github.com/onbehalf/onbehalf/internal/api"
+	"github.com/onbehalf/onbehalf/internal/fault"
+	"github.com/onbehalf/onbehalf/internal/gate"
+	"github.com/onbehalf/onbehalf/internal/principal"
+	"github.com/onbehalf/onbehalf/internal/store"
+)
+
+// listDefault is the page size of a list that names none: AWS's maximum.
+const listDefault = 20
+
+// CreateOauth2CredentialProvider stores a client of a provider; its secret is sealed and never shown again.
+func (b *Broker) CreateOauth2CredentialProvider(ctx context.Context, caller principal.Caller, r *api.CreateOauth2CredentialProviderRequest) (*api.CreateOauth2CredentialProviderResponse, error) {
+	c, err := b.configure(ctx, r.CredentialProviderVendor, r.Oauth2ProviderConfigInput)
+	if err != nil {
+		return nil, err
+	}
+	p := &Provider{
+		ID: rand.Text(), Account: caller.Account, Name: r.Name, ARN: api.Oauth2CredentialProviderARN(b.options.Region, caller.Account, r.Name),
+		CallbackID: callbackID(caller.Account, r.Name), Tags: r.Tags, secretSuffix: newSecretSuffix(),
+	}
+	if err := b.apply(ctx, p, c); err != nil {
+		return nil, err
+	}
+	if err := b.db.Update(ctx, func(tx *store.Tx) error { return b.insertProvider(tx, p) }); err != nil {
+		return nil, err
+	}
+	callback := b.callbackURL(p)
+	return &api.CreateOauth2CredentialProviderResponse{
+		Name:                       p.Name,
+		CredentialProviderArn:      p.ARN,
+		ClientSecretArn:            b.secretARN(p),
+		ClientSecretSource:         api.SecretSourceTypeManaged,
+		CallbackUrl:                &callback,
+		Oauth2ProviderConfigOutput: output(p),
+		Status:                     api.StatusReady,
+	}, nil
+}
+
+// apply makes the provider what the configuration says: all of it, under a new version.
+func (b *Broker) apply(ctx context.Context, p *Provider, c configuration) (err error) {
+	p.Version++
+	p.Vendor, p.Metadata, p.DiscoveryURL, p.ClientID, p.AuthMethod = c.vendor, c.metadata, c.discoveryURL, c.clientID, c.authMethod
+	p.sealedSecret, err = b.keeper.SealText(ctx, clientSecretContext(p), c.clientSecret)
+	return err
+}
+
+func (b *Broker) secretARN(p *Provider) *api.Secret {
+	return &api.Secret{SecretArn: api.SecretARN(b.options.Region, p.Account, "bedrock-agentcore-identity!default/oauth2/"+p.Name+"-"+p.secretSuffix)}
+}
+
+// GetOauth2CredentialProvider shows a provider without its secret.
+func (b *Broker) GetOauth2CredentialProvider(ctx context.Context, caller principal.Caller, r *api.GetOauth2CredentialProviderRequest) (*api.GetOauth2CredentialProviderResponse, error) {
+	var p *Provider
+	err := b.db.View(ctx, func(tx *store.Tx) (err error) {
+		p, err = b.providerByName(tx, caller.Account, r.Name)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	callback := b.callbackURL(p)
+	return &api.GetOauth2CredentialProviderResponse{
+		Name:                       p.Name,
+		CredentialProviderVendor:   api.CredentialProviderVendorType(p.Vendor),
+		CredentialProviderArn:      p.ARN,
+		ClientSecretArn:            b.secretARN(p),
+		ClientSecretSource:         api.SecretSourceTypeManaged,
+		CallbackUrl:                &callback,
+		Oauth2ProviderConfigOutput: output(p),
+		CreatedTime:                api.Epoch(p.Created),
+		LastUpdatedTime:            api.Epoch(p.Updated),
+		Status:                     api.StatusReady,
+	}, nil
+}
+
+// UpdateOauth2CredentialProvider replaces the whole configuration. The callback
+// URL stays. If the provider is another one now (issuer, token endpoint or
+// client id), its grants need consent again and codes under way are dropped;
+// a new secret alone changes nothing for anybody.
+func (b *Broker) UpdateOauth2CredentialProvider(ctx context.Context, caller principal.Caller, r *api.UpdateOauth2CredentialProviderRequest) (*api.UpdateOauth2CredentialProviderResponse, error) {
+	c, err := b.configure(ctx, r.CredentialProviderVendor, r.Oauth2ProviderConfigInput)
+	if err != nil {
+		return nil, err
+	}
+	var p *Provider
+	var marked int64
+	err = b.db.Update(ctx, func(tx *store.Tx) (err error) {
+		marked = 0
+		if p, err = b.providerByName(tx, caller.Account, r.Name); err != nil {
+			return err
+		}
+		before := p.Origin()
+		if err := b.apply(ctx, p, c); err != nil {
+			return err
+		}
+		p.Updated = tx.Now
+		if err := b.updateProvider(tx, p); err != nil || p.Origin() == before {
+			return err
+		}
+		if marked, err = b.vault.MarkProvider(tx, caller.Account, p.ID); err != nil {
+			return err
+		}
+		return b.dropAttempts(tx, caller.Account, p.ID)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if marked > 0 {
+		gate.Detail(ctx, "grants_needing_consent", strconv.FormatInt(marked, 10))
+	}
+	callback := b.callbackURL(p)
+	return &api.UpdateOauth2CredentialProviderResponse{
+		Name:                       p.Name,
+		CredentialProviderVendor:   api.CredentialProviderVendorType(p.Vendor),
+		CredentialProviderArn:      p.ARN,
+		ClientSecretArn:            b.secretARN(p),
+		ClientSecretSource:         api.SecretSourceTypeManaged,
+		CallbackUrl:                &callback,
+		Oauth2ProviderConfigOutput: output(p),
+		CreatedTime:                api.Epoch(p.Created),
+		LastUpdatedTime:            api.Epoch(p.Updated),
+		Status:                     api.StatusReady,
+	}, nil
+}
+
+// DeleteOauth2CredentialProvider deletes a provider with its grants and sessions.
+func (b *Broker) DeleteOauth2CredentialProvider(ctx context.Context, caller principal.Caller, r *api.DeleteOauth2CredentialProviderRequest) (*api.DeleteOauth2CredentialProviderResponse, error) {
+	err := b.db.Update(ctx, func(tx *store.Tx) error {
+		deleted, err := tx.Exec(`DELETE FROM oauth2_providers WHERE account = $1 AND name = $2`, caller.Account, r.Name)
+		if err == nil && deleted == 0 {
+			return noProvider(r.Name)
+		}
+		return fault.Wrap(err, "deleting a credential provider")
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &api.DeleteOauth2CredentialProviderResponse{}, nil
+}
+
+// ListOauth2CredentialProviders pages by name; the cursor is the last name of the page before.
+func (b *Broker) ListOauth2CredentialProviders(ctx context.Context, caller principal.Caller, r *api.ListOauth2CredentialProvidersRequest) (*api.ListOauth2CredentialProvidersResponse, error) {
+	limit, after := listDefault, ""
+	if r.MaxResults != nil {
+		limit = int(*r.MaxResults)
+	}
+	if r.NextToken != nil {
+		after = *r.NextToken
+	}
+	var page *api.ListOauth2CredentialProvidersResponse
+	err := b.db.View(ctx, func(tx *store.Tx) error {
+		page = &api.ListOauth2CredentialProvidersResponse{CredentialProviders: []api.Oauth2CredentialProviderItem{}}
+		rows, err := tx.Query(`SELECT name, vendor, created, updated FROM oauth2_providers WHERE account = $1 AND name > $2 ORDER BY name LIMIT $3`, caller.Account, after, limit+1)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			if len(page.CredentialProviders) == limit { // one more than asked for: there is a next page
+				page.NextToken = &page.CredentialProviders[limit-1].Name
+				break
+			}
+			var item api.Oauth2CredentialProviderItem
+			var created, updated int64
+			if err := rows.Scan(&item.Name, &item.CredentialProviderVendor, &created, &updated); err != nil {
+				return err
+			}
+			item.CredentialProviderArn = api.Oauth2CredentialProviderARN(b.options.Region, caller.Account, item.Name)
+			item.CreatedTime, item.LastUpdatedTime = api.Epoch(store.Time(created)), api.Epoch(store.Time(updated))
+			page.CredentialProviders = append(page.CredentialProviders, item)
+		}
+		return errors.Join(rows.Err(), rows.Close())
+	})
+	return page, fault.Wrap(err, "listing credential providers")
+}

@@ -1,0 +1,166 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/onbehalf/onbehalf/internal/api"
+	"github.com/onbehalf/onbehalf/internal/fault"
+	"github.com/onbehalf/onbehalf/internal/gate"
+	"github.com/onbehalf/onbehalf/internal/principal"
+	"github.com/onbehalf/onbehalf/internal/secret"
+	"github.com/onbehalf/onbehalf/internal/store"
+	"github.com/onbehalf/onbehalf/internal/vault"
+)
+
+// TokenRequest is what GetResourceOauth2Token and the gateway ask for the
+// Workload and the User of a caller.
+type TokenRequest struct {
+	ProviderName string // or ProviderARN, which must be of the caller's account
+	ProviderARN  string
+	Scopes       []string
+	ReturnURL    string            // needed when consent is: one of the workload's own
+	SessionURI   string            // a poll: answered for that session alone
+	Force        bool              // ask the person, whatever there is; a poll disregards it
+	Parameters   map[string]string // of the authorization request; the protocol's own names have no effect
+	State        secret.Text       // given back at ReturnURL
+	Resources    []string
+	Audiences    []string
+}
+
+// StatusInProgress is the status of a session that a person has not gone through with yet.
+const StatusInProgress = string(api.SessionStatusInProgress)
+
+// TokenResult is the access token, or the other three: a link to show to the user.
+type TokenResult struct {
+	Access           secret.Text
+	AuthorizationURL secret.Text
+	SessionURI       string
+	Status           string // StatusInProgress
+}
+
+// GetResourceOauth2Token answers an access token of the user's, or a link where
+// they can give one. The Caller has been enriched by the scope (identity.Open).
+func (b *Broker) GetResourceOauth2Token(ctx context.Context, caller principal.Caller, r *api.GetResourceOauth2TokenRequest) (*api.GetResourceOauth2TokenResponse, error) {
+	if r.Oauth2Flow != api.Oauth2FlowTypeUserFederation {
+		return nil, notBuilt("oauth2Flow "+string(r.Oauth2Flow), "USER_FEDERATION is.")
+	}
+	if caller.Workload.IsZero() {
+		var err error
+		if caller, err = b.identity.Open(ctx, caller, r.WorkloadIdentityToken); err != nil {
+			return nil, err
+		}
+	}
+	request := TokenRequest{ProviderName: r.ResourceCredentialProviderName, Scopes: r.Scopes, Resources: r.Resources, Audiences: r.Audiences}
+	if r.ResourceOauth2ReturnUrl != nil {
+		request.ReturnURL = *r.ResourceOauth2ReturnUrl
+	}
+	if r.SessionUri != nil {
+		request.SessionURI = *r.SessionUri
+	}
+	if r.ForceAuthentication != nil {
+		request.Force = *r.ForceAuthentication
+	}
+	if r.CustomState != nil {
+		request.State = *r.CustomState
+	}
+	if len(r.CustomParameters) > 0 {
+		request.Parameters = make(map[string]string, len(r.CustomParameters))
+		for name, value := range r.CustomParameters {
+			request.Parameters[name] = value.Reveal()
+		}
+	}
+	result, err := b.UserToken(ctx, caller, request)
+	if err != nil {
+		return nil, err
+	}
+	if !result.Access.Empty() {
+		return &api.GetResourceOauth2TokenResponse{AccessToken: &result.Access}, nil
+	}
+	return &api.GetResourceOauth2TokenResponse{
+		AuthorizationUrl: &result.AuthorizationURL,
+		SessionUri:       &result.SessionURI,
+		SessionStatus:    api.SessionStatus(result.Status),
+	}, nil
+}
+
+// errNeedsConsent says that no token can be had without asking the person. It stays inside this room.
+var errNeedsConsent = errors.New("consent is needed")
+
+// UserToken answers for the Caller's Workload and User: with the access token of
+// a grant that covers the request, refreshed where it has expired; else with a
+// link. With SessionURI it answers for that session and nothing else.
+//
+// The way of a valid grant is one transaction of two reads, and no write.
+func (b *Broker) UserToken(ctx context.Context, caller principal.Caller, r TokenRequest) (*TokenResult, error) {
+	if caller.Workload.IsZero() {
+		return nil, fault.New(fault.Invalid, "A token is given to a workload identity, and the caller has none.")
+	}
+	if caller.User.IsZero() {
+		return nil, fault.New(fault.Invalid, "USER_FEDERATION acts for a user, and the workload access token names none. Get it with GetWorkloadAccessTokenForJWT or GetWorkloadAccessTokenForUserId.")
+	}
+	q := newQuestion(caller, r)
+	if r.SessionURI != "" {
+		return b.poll(ctx, caller, r, q)
+	}
+	var grant *vault.Grant
+	var now time.Time
+	err := b.db.View(ctx, func(tx *store.Tx) (err error) {
+		now = tx.Now
+		if q.key.ProviderID, err = b.resolveProvider(tx, caller.Account, r); err != nil {
+			return err
+		}
+		grant, err = b.vault.Find(tx, q.key)
+		return err
+	})
+	if err != nil {
+		return nil, fault.Wrap(err, "looking for a grant")
+	}
+	if grant != nil && grant.State == vault.Active && !r.Force && grant.Covers(q.scopes) {
+		token, err := b.use(ctx, caller, grant, now)
+		if err == nil {
+			return &TokenResult{Access: token}, nil
+		}
+		if !errors.Is(err, errNeedsConsent) {
+			return nil, err
+		}
+	}
+	return b.ask(ctx, caller, q)
+}
+
+func (b *Broker) resolveProvider(tx *store.Tx, account string, r TokenRequest) (string, error) {
+	if r.ProviderARN == "" {
+		return b.providerID(tx, account, r.ProviderName)
+	}
+	name := nameOfARN(r.ProviderARN)
+	if api.Oauth2CredentialProviderARN(b.options.Region, account, name) != r.ProviderARN {
+		return "", noProvider(r.ProviderARN)
+	}
+	return b.providerID(tx, account, name)
+}
+
+// use answers the grant's access token, refreshed where that is due. A refresh
+// that fails while the old token still lives costs nobody anything.
+func (b *Broker) use(ctx context.Context, caller principal.Caller, grant *vault.Grant, now time.Time) (secret.Text, error) {
+	gate.Detail(ctx, "grant", grant.ID)
+	if grant.Fresh(now) {
+		return b.vault.OpenAccess(ctx, grant, now)
+	}
+	if !grant.HasRefresh {
+		if grant.Expired(now) {
+			return secret.Text{}, errNeedsConsent
+		}
+		return b.vault.OpenAccess(ctx, grant, now)
+	}
+	refreshed, err := b.refresh(ctx, caller, grant)
+	switch {
+	case err == nil:
+		gate.Detail(ctx, "refreshed", "true")
+		return b.vault.OpenAccess(ctx, refreshed, now)
+	case errors.Is(err, errNeedsConsent) || grant.Expired(now):
+		return secret.Text{}, err
+	}
+	gate.Detail(ctx, "refreshed", "failed")
+	return b.vault.OpenAccess(ctx, grant, now)
+}
