@@ -299,3 +299,16 @@ func TestBearerIsLimitedByFailures(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func BenchmarkBearer(b *testing.B) {
+	p := newProvider(b)
+	w := newWorld(b).withOAuth(b, p)
+	z := Authorizer{DiscoveryURL: p.discovery(), Audiences: []string{"the-gateway"}, Scopes: []string{"read"}}
+	r := bearing(p.token(b, nil))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := w.Bearer(context.Background(), r, account, gatewayARN, z); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
