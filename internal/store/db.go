@@ -34,20 +34,28 @@ type Options struct {
 
 // DB is an open, migrated database. It is safe for concurrent use.
 type DB struct {
+	name   string
 	engine engine
 	now    func() time.Time
 }
 
-// engine is what differs between SQLite and PostgreSQL. Both run fn once, inside
-// one transaction, and commit when it returns nil.
+// engine is what differs between SQLite and PostgreSQL.
 type engine interface {
-	name() string
-	read(ctx context.Context, fn func(statements) error) error
-	write(ctx context.Context, fn func(statements) error) error
-	clash(err error) bool // the transaction failed only because of another one, and may be run again
-	render(schema string) string
+	// transact runs fn once, inside one transaction, and commits when it returns nil.
+	transact(ctx context.Context, k kind, fn func(statements) error) error
+	clash(err error) bool        // the transaction failed only because of another one, and may be run again
+	render(schema string) string // the schema files' types in the engine's words
 	close() error
 }
+
+// kind is what a transaction is for.
+type kind int
+
+const (
+	reading   kind = iota // a snapshot, read-only
+	writing               // serializable, durable
+	migrating             // writing, and one replica at a time
+)
 
 // statements runs SQL within a transaction: a *sql.Conn on SQLite, where store
 // says BEGIN and COMMIT itself, a *sql.Tx on PostgreSQL.
@@ -66,7 +74,9 @@ type statements struct {
 // Open opens the database, asserts its settings, and brings its tables up to
 // date. It refuses a database that a newer version made, or whose schema is not
 // the one this version knows.
-func Open(ctx context.Context, o Options) (*DB, error) {
+func Open(ctx context.Context, o Options) (*DB, error) { return open(ctx, o, schemaFiles()) }
+
+func open(ctx context.Context, o Options, files []schemaFile) (*DB, error) {
 	db := &DB{now: o.Now}
 	if db.now == nil {
 		db.now = time.Now
@@ -74,8 +84,10 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	var err error
 	switch {
 	case o.URL != "":
+		db.name = "postgres"
 		db.engine, err = openPostgres(ctx, o.URL)
 	case o.Path != "":
+		db.name = "sqlite"
 		db.engine, err = openSQLite(ctx, o.Path)
 	default:
 		err = fault.New(fault.Invalid, "No database was named: give a file path or a postgres:// URL.")
@@ -83,7 +95,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := db.migrate(ctx, schemaFiles()); err != nil {
+	if err := db.migrate(ctx, files); err != nil {
 		_ = db.engine.close()
 		return nil, err
 	}
@@ -94,7 +106,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 // an Update is under way and sees the state before it, but never open an Update
 // inside a View: what was read would not be what is being changed.
 func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
-	return db.engine.read(ctx, func(s statements) error {
+	return db.engine.transact(ctx, reading, func(s statements) error {
 		return fn(db.begin(ctx, s))
 	})
 }
@@ -111,8 +123,12 @@ const attempts = 12
 // A statement that fails spoils the transaction, on both engines: to go on after
 // a duplicate, say ON CONFLICT DO NOTHING instead of looking at the error.
 func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
+	return db.update(ctx, writing, fn)
+}
+
+func (db *DB) update(ctx context.Context, k kind, fn func(*Tx) error) error {
 	for attempt := 1; ; attempt++ {
-		err := db.engine.write(ctx, func(s statements) error {
+		err := db.engine.transact(ctx, k, func(s statements) error {
 			return fn(db.begin(ctx, s))
 		})
 		if err == nil || !db.engine.clash(err) {
@@ -140,7 +156,7 @@ func (db *DB) Ping(ctx context.Context) error {
 }
 
 // Engine is "sqlite" or "postgres", for logs and for the few tests that differ.
-func (db *DB) Engine() string { return db.engine.name() }
+func (db *DB) Engine() string { return db.name }
 
 // Close closes all connections. Call it when nothing uses the database any more;
 // what is under way fails.

@@ -23,7 +23,9 @@ func IsUnique(err error) bool {
 // there, or that a row which others refer to was to go.
 func IsForeignKey(err error) bool {
 	code, state := codes(err)
-	return code == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY || state == "23503" || state == "23001"
+	// SQLite reports ON DELETE RESTRICT as a trigger; the schema has no others.
+	return code == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY || code == sqlite3.SQLITE_CONSTRAINT_TRIGGER ||
+		state == "23503" || state == "23001"
 }
 
 // codes finds SQLite's extended result code or PostgreSQL's SQLSTATE in a chain.

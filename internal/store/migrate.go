@@ -48,12 +48,7 @@ const schemaTable = `CREATE TABLE IF NOT EXISTS onbehalf_schema (
 // transaction: it is the old schema or the new one, never something between.
 // Replicas that start together queue for it.
 func (db *DB) migrate(ctx context.Context, files []schemaFile) error {
-	err := db.Update(ctx, func(tx *Tx) error {
-		if lock := migrationLock[db.Engine()]; lock != "" {
-			if _, err := tx.Exec(lock); err != nil {
-				return err
-			}
-		}
+	err := db.update(ctx, migrating, func(tx *Tx) error {
 		if _, err := tx.Exec(db.engine.render(schemaTable)); err != nil {
 			return err
 		}
@@ -79,12 +74,6 @@ func (db *DB) migrate(ctx context.Context, files []schemaFile) error {
 		return nil
 	})
 	return fault.Wrap(err, "bringing the database's tables up to date")
-}
-
-// migrationLock makes replicas that start at the same moment migrate one after
-// the other. On SQLite the transaction itself is the lock.
-var migrationLock = map[string]string{
-	"postgres": "SELECT pg_advisory_xact_lock(hashtext(current_schema() || '.onbehalf_schema'))",
 }
 
 func appliedFiles(tx *Tx) (map[string]string, error) {

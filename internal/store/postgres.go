@@ -73,22 +73,29 @@ func (e *postgresEngine) check(ctx context.Context) error {
 	return nil
 }
 
-func (e *postgresEngine) name() string { return "postgres" }
+// migrationLock makes replicas that start at the same moment migrate one after the other.
+const migrationLock = "SELECT pg_advisory_xact_lock(hashtext(current_schema() || '.onbehalf_schema'))"
 
-func (e *postgresEngine) read(ctx context.Context, fn func(statements) error) error {
-	return transact(ctx, e.readers, sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true}, fn)
-}
-
-func (e *postgresEngine) write(ctx context.Context, fn func(statements) error) error {
-	return transact(ctx, e.writers, sql.TxOptions{Isolation: sql.LevelSerializable}, fn)
-}
-
-func transact(ctx context.Context, pool *sql.DB, options sql.TxOptions, fn func(statements) error) error {
+func (e *postgresEngine) transact(ctx context.Context, k kind, fn func(statements) error) error {
+	pool, options := e.writers, sql.TxOptions{Isolation: sql.LevelSerializable}
+	switch k {
+	case reading:
+		pool, options = e.readers, sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true}
+	case migrating:
+		// A serializable snapshot would be taken before the wait for the lock, and
+		// would not show what the replica before us has done.
+		options.Isolation = sql.LevelReadCommitted
+	}
 	tx, err := pool.BeginTx(ctx, &options)
 	if err != nil {
 		return unreachable(ctx, err)
 	}
 	defer func() { _ = tx.Rollback() }() // does nothing after Commit; runs also when fn panics
+	if k == migrating {
+		if _, err := tx.ExecContext(ctx, migrationLock); err != nil {
+			return unreachable(ctx, err)
+		}
+	}
 	if err := fn(statements{tx, ctx}); err != nil {
 		return err
 	}

@@ -89,12 +89,20 @@ func (c *liteConn) statement(query string) (*liteStatement, error) {
 	if err != nil {
 		return nil, err
 	}
-	fresh := &liteStatement{Stmt: inner, cached: kept == nil}
+	fresh := &liteStatement{Stmt: inner, cached: kept == nil && !once(query)}
 	if fresh.cached {
 		c.evict()
 		c.prepared[query] = fresh
 	}
 	return fresh, nil
+}
+
+// once reports whether a statement is one of those that run a single time. Each
+// that is kept occupies memory that SQLite sets aside for running statements
+// quickly.
+func once(query string) bool {
+	query = strings.TrimSpace(query)
+	return strings.HasPrefix(query, "PRAGMA") || strings.HasPrefix(query, "CREATE")
 }
 
 func (c *liteConn) evict() {
@@ -214,7 +222,7 @@ func (c *liteConn) run(query string) error {
 		return err
 	}
 	_, err = s.Stmt.(driver.StmtExecContext).ExecContext(context.Background(), nil)
-	return err
+	return err // BEGIN, COMMIT and ROLLBACK are never busy, and so always kept
 }
 
 // release closes rows that were left open.
