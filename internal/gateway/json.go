@@ -92,7 +92,7 @@ func distinct(seen map[string]bool, earlier []member, name string) (map[string]b
 
 // elements splits an array of valid JSON, handing each element to yield until
 // yield says no.
-func elements(data []byte, yield func(json.RawMessage) bool) {
+func elements(data []byte, yield func([]byte) bool) {
 	i := space(data, space(data, 0)+1)
 	for data[i] != ']' {
 		end := skip(data, i)

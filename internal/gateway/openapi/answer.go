@@ -2,6 +2,7 @@ package openapi
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/gateway"
+	"github.com/onbehalf/onbehalf/internal/secret"
 )
 
 const (
@@ -24,9 +26,15 @@ const (
 // answer reads the target's response. Success becomes its body; a refusal
 // becomes a sentence that says the status, a bounded piece of the body, and what
 // may help.
-func answer(response *http.Response, credential bool) (*gateway.Answer, error) {
+//
+// A target that echoes its request's headers must not hand the user's token to
+// the agent: the credential is masked wherever it appears.
+func answer(response *http.Response, credential secret.Text) (*gateway.Answer, error) {
 	defer response.Body.Close()
 	status := response.StatusCode
+	if err := decompress(response); err != nil {
+		return nil, err
+	}
 	if status < 200 || status > 299 {
 		return refusal(response, credential), nil
 	}
@@ -34,6 +42,7 @@ func answer(response *http.Response, credential bool) (*gateway.Answer, error) {
 	if err != nil {
 		return nil, err
 	}
+	content = masked(content, credential)
 	if len(content) == 0 {
 		return &gateway.Answer{Text: []byte(fmt.Sprintf("%d %s, without content", status, http.StatusText(status))), Status: status}, nil
 	}
@@ -46,6 +55,37 @@ func answer(response *http.Response, credential bool) (*gateway.Answer, error) {
 		a.Object = object
 	}
 	return a, nil
+}
+
+func masked(content []byte, credential secret.Text) []byte {
+	if credential.Empty() || !bytes.Contains(content, []byte(credential.Reveal())) {
+		return content
+	}
+	return bytes.ReplaceAll(content, []byte(credential.Reveal()), []byte("[redacted]"))
+}
+
+// decompress undoes gzip, which some servers use unasked. The limits hold for
+// what comes out.
+func decompress(response *http.Response) error {
+	switch encoding := strings.ToLower(response.Header.Get("Content-Encoding")); encoding {
+	case "", "identity":
+		return nil
+	case "gzip", "x-gzip":
+		reader, err := gzip.NewReader(response.Body)
+		if err == io.EOF {
+			return nil // no body at all
+		}
+		if err != nil {
+			return fault.New(fault.Upstream, "The target's answer is not the gzip that it says it is.").Because(err)
+		}
+		response.Body, response.ContentLength = struct {
+			io.Reader
+			io.Closer
+		}{reader, response.Body}, -1
+		return nil
+	default:
+		return fault.New(fault.Upstream, "The target's answer has the Content-Encoding %s, which was not asked for.", clip(printed(encoding), 40))
+	}
 }
 
 // readAll reads up to limit bytes, in one piece where the length is known.
@@ -71,7 +111,8 @@ func tooLarge(limit int64) error {
 	return fault.New(fault.Upstream, "The target's answer is larger than %d MB. Ask for less, for example with a page size or a filter.", limit>>20)
 }
 
-func refusal(response *http.Response, credential bool) *gateway.Answer {
+func refusal(response *http.Response, used secret.Text) *gateway.Answer {
+	credential := !used.Empty()
 	status := response.StatusCode
 	var b strings.Builder
 	fmt.Fprintf(&b, "The target answered %d %s.", status, http.StatusText(status))
@@ -92,6 +133,7 @@ func refusal(response *http.Response, credential bool) *gateway.Answer {
 		b.WriteString(" The gateway does not follow redirects.")
 	}
 	content, _ := io.ReadAll(io.LimitReader(response.Body, maxReadable))
+	content = masked(content, used)
 	if content = bytes.TrimSpace(content); len(content) > 0 && readable(response.Header.Get("Content-Type"), content) {
 		b.WriteString("\n")
 		b.WriteString(clip(strings.ToValidUTF8(string(content), "\uFFFD"), maxRefusal))

@@ -53,11 +53,11 @@ type argument struct {
 	Name     string          `json:"name"` // as the client sends it
 	Wire     string          `json:"wire"` // as the target knows it
 	Place    place           `json:"place"`
-	Required bool            `json:"required,omitempty"`
-	Type     string          `json:"type,omitempty"`    // JSON type; empty when any will do
-	Explode  bool            `json:"explode,omitempty"` // an array in the query: a=1&a=2, not a=1,2
-	JSON     bool            `json:"json,omitempty"`    // a parameter that carries JSON text
-	Default  json.RawMessage `json:"default,omitempty"` // sent when a required parameter is not given
+	Required bool            `json:"required,omitempty"` // of a body property: when there is a body
+	Type     string          `json:"type,omitempty"`     // JSON type; empty when any will do
+	Explode  bool            `json:"explode,omitempty"`  // an array in the query: a=1&a=2, not a=1,2
+	JSON     bool            `json:"json,omitempty"`     // a parameter that carries JSON text
+	Default  json.RawMessage `json:"default,omitempty"`  // sent when a required parameter is not given
 }
 
 type body struct {

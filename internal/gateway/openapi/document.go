@@ -18,6 +18,7 @@ import (
 const (
 	maxDocument = 1 << 20 // bytes of an inline document, as AWS has it
 	maxTools    = 1000    // of one target, as AWS has it
+	maxCompiled = 8 << 20 // bytes of all tools' schemas and descriptions
 )
 
 // field is the request member that holds the document.
@@ -52,6 +53,7 @@ func compile(document string, checkURL func(string) error) (form *compiled, err 
 	}
 	form = &compiled{Format: format, Server: server}
 	names := map[string]string{}
+	size := 0
 	for _, path := range slices.Sorted(maps.Keys(doc.Paths.Map())) {
 		item := doc.Paths.Value(path)
 		operations := item.Operations()
@@ -66,6 +68,9 @@ func compile(document string, checkURL func(string) error) (form *compiled, err 
 			}
 			names[o.Name] = where
 			form.Operations = append(form.Operations, *o)
+			if size += len(o.Schema) + len(o.Description); size > maxCompiled {
+				return nil, invalid(where, "the tools' schemas come to more than %d MB up to here", maxCompiled>>20)
+			}
 		}
 	}
 	switch {

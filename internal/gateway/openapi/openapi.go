@@ -94,5 +94,5 @@ func (t *target) Call(ctx context.Context, call gateway.Call) (*gateway.Answer, 
 	if err != nil {
 		return nil, unreachable(ctx, err)
 	}
-	return answer(response, !call.Credential.Empty())
+	return answer(response, call.Credential)
 }

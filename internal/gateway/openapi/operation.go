@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -131,11 +132,12 @@ func (a *assembly) name(p place, wire string) (string, error) {
 	return prefixed, nil
 }
 
-// add takes an argument in, with the schema that is shown for it.
+// add takes an argument in, with the schema that is shown for it. A body's
+// required properties are required of the caller only where the body is.
 func (a *assembly) add(arg argument, schema any) {
 	a.Arguments = append(a.Arguments, arg)
 	a.properties[arg.Name] = schema
-	if arg.Required && arg.Default == nil {
+	if arg.Required && arg.Default == nil && (arg.Place != inBody || a.Body.Required) {
 		a.required = append(a.required, arg.Name)
 	}
 }
@@ -190,7 +192,9 @@ func (a *assembly) template(path string) error {
 		if rest != "" || len(s) == 0 {
 			s = append(s, piece{Text: escapePath(rest)})
 		}
-		if strings.ContainsAny(rest, "{}#") || dots(part) {
+		fixed := parameterInTemplate.ReplaceAllString(part, "")
+		decoded, err := url.PathUnescape(part)
+		if err != nil || strings.ContainsAny(fixed, "{}#\\") || dots(decoded) {
 			return invalid(a.where, "its path is malformed at %q", clip(part, 100))
 		}
 		a.Path = append(a.Path, s)

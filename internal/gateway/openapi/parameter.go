@@ -133,7 +133,7 @@ func (a *assembly) body(source *openapi3.RequestBody) error {
 	}
 	slices.Sort(names)
 	for _, wire := range names {
-		arg := argument{Wire: wire, Place: inBody, Required: source.Required && slices.Contains(required, wire), Type: typeOf(properties[wire])}
+		arg := argument{Wire: wire, Place: inBody, Required: slices.Contains(required, wire), Type: typeOf(properties[wire])}
 		if arg.Name, err = a.name(inBody, wire); err != nil {
 			return err
 		}

@@ -1,0 +1,169 @@
+package gateway
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/onbehalf/onbehalf/internal/api"
+	"github.com/onbehalf/onbehalf/internal/auth"
+	"github.com/onbehalf/onbehalf/internal/fault"
+)
+
+// notBuilt refuses a setting that would change what happens and that this
+// server cannot honour: silence would be a promise.
+func notBuilt(member, format string, args ...any) error {
+	message := fmt.Sprintf(format, args...) + " (" + member + ") is part of the API, but this server does not have it yet."
+	return &fault.Error{Kind: fault.NotBuilt, Message: message, Fields: []fault.Field{{Name: member, Message: message}}}
+}
+
+// checkSettings checks what was asked for a gateway. kmsKeyArn, description,
+// wafConfiguration and private endpoints have nothing to act on here: they are
+// stored and echoed. authorizer is nil for a gateway without inbound
+// authorization.
+func checkSettings(r *api.UpdateGatewayRequest) (authorizer *auth.Authorizer, err error) {
+	switch {
+	case len(r.InterceptorConfigurations) > 0:
+		return nil, notBuilt("interceptorConfigurations", "Interceptors")
+	case r.PolicyEngineConfiguration != nil:
+		return nil, notBuilt("policyEngineConfiguration", "Policy engines")
+	case r.CustomTransformConfiguration != nil:
+		return nil, notBuilt("customTransformConfiguration", "Custom transforms")
+	}
+	if r.ProtocolConfiguration != nil && r.ProtocolConfiguration.Mcp != nil {
+		if err := checkProtocol(r.ProtocolConfiguration.Mcp); err != nil {
+			return nil, err
+		}
+	}
+	switch r.AuthorizerType {
+	case api.AuthorizerTypeCustomJwt:
+		if r.AuthorizerConfiguration == nil || r.AuthorizerConfiguration.CustomJWTAuthorizer == nil {
+			return nil, fault.InvalidField("authorizerConfiguration", "The authorizer type CUSTOM_JWT needs authorizerConfiguration.customJWTAuthorizer.")
+		}
+		z, err := authorizerOf(r.AuthorizerConfiguration.CustomJWTAuthorizer)
+		if err != nil {
+			return nil, err
+		}
+		return z, z.Check()
+	case api.AuthorizerTypeNone:
+		if r.AuthorizerConfiguration != nil {
+			return nil, fault.InvalidField("authorizerConfiguration", "The authorizer type NONE takes no authorizerConfiguration.")
+		}
+		return nil, nil
+	default:
+		return nil, notBuilt("authorizerType", "The authorizer type %s", r.AuthorizerType)
+	}
+}
+
+func checkProtocol(c *api.MCPGatewayConfiguration) error {
+	const prefix = "protocolConfiguration.mcp."
+	switch {
+	case c.SearchType != "":
+		return notBuilt(prefix+"searchType", "Semantic search")
+	case c.SessionConfiguration != nil:
+		return notBuilt(prefix+"sessionConfiguration", "MCP sessions")
+	case c.StreamingConfiguration != nil && c.StreamingConfiguration.EnableResponseStreaming != nil && *c.StreamingConfiguration.EnableResponseStreaming:
+		return notBuilt(prefix+"streamingConfiguration", "Response streaming")
+	}
+	for _, version := range c.SupportedVersions {
+		if !slices.Contains(revisions, version) {
+			return fault.InvalidField(prefix+"supportedVersions", "The MCP version %q is not one of %s.", version, strings.Join(revisions, ", "))
+		}
+	}
+	return nil
+}
+
+// authorizerOf translates the API's authorizer to the guard's.
+func authorizerOf(c *api.CustomJWTAuthorizerConfiguration) (*auth.Authorizer, error) {
+	if c.AllowedWorkloadConfiguration != nil {
+		return nil, notBuilt("authorizerConfiguration.customJWTAuthorizer.allowedWorkloadConfiguration", "Allowed workloads")
+	}
+	z := &auth.Authorizer{DiscoveryURL: c.DiscoveryUrl, Audiences: c.AllowedAudience, Clients: c.AllowedClients, Scopes: c.AllowedScopes}
+	for scope := range c.AdvertisedScopeMapping {
+		if !slices.Contains(c.AllowedScopes, scope) {
+			return nil, fault.InvalidField("authorizerConfiguration.customJWTAuthorizer.advertisedScopeMapping", "The scope %q is not one of allowedScopes.", scope)
+		}
+	}
+	if len(c.AdvertisedScopeMapping) > 0 {
+		for _, scope := range c.AllowedScopes {
+			if advertised, mapped := c.AdvertisedScopeMapping[scope]; mapped {
+				scope = advertised
+			}
+			z.ScopesAdvertised = append(z.ScopesAdvertised, scope)
+		}
+	}
+	for _, claim := range c.CustomClaims {
+		rule := auth.ClaimRule{Name: claim.InboundTokenClaimName, Type: string(claim.InboundTokenClaimValueType)}
+		if match := claim.AuthorizingClaimMatchValue; match != nil {
+			rule.Operator = string(match.ClaimMatchOperator)
+			if value := match.ClaimMatchValue; value != nil {
+				rule.Values = value.MatchValueStringList
+				if value.MatchValueString != nil {
+					rule.Value = *value.MatchValueString
+				}
+			}
+		}
+		z.Claims = append(z.Claims, rule)
+	}
+	return z, nil
+}
+
+// credential is how a target is paid its respects: with the user's token from a
+// provider, or, when nil, with nothing.
+type credential struct {
+	provider   string // ARN
+	scopes     []string
+	returnURL  string
+	parameters map[string]string
+}
+
+// checkTarget checks what was asked for a target, apart from its document.
+func checkTarget(r *api.UpdateGatewayTargetRequest) (*credential, error) {
+	switch {
+	case r.MetadataConfiguration != nil:
+		return nil, notBuilt("metadataConfiguration", "Passing headers and query parameters on")
+	case len(r.CertificateConfigurations) > 0:
+		return nil, notBuilt("certificateConfigurations", "Private certificate authorities")
+	}
+	if len(r.CredentialProviderConfigurations) == 0 {
+		return nil, nil
+	}
+	const prefix = "credentialProviderConfigurations[0]."
+	c := r.CredentialProviderConfigurations[0]
+	if c.CredentialProviderType != api.CredentialProviderTypeOauth {
+		return nil, notBuilt(prefix+"credentialProviderType", "The credential provider type %s", c.CredentialProviderType)
+	}
+	if c.CredentialProvider == nil || c.CredentialProvider.OauthCredentialProvider == nil {
+		return nil, fault.InvalidField(prefix+"credentialProvider", "The type OAUTH needs credentialProvider.oauthCredentialProvider.")
+	}
+	o := c.CredentialProvider.OauthCredentialProvider
+	const inner = prefix + "credentialProvider.oauthCredentialProvider."
+	if o.GrantType != api.OAuthGrantTypeAuthorizationCode {
+		grant := o.GrantType
+		if grant == "" {
+			grant = api.OAuthGrantTypeClientCredentials // what the API takes an absent one for
+		}
+		return nil, notBuilt(inner+"grantType", "The grant type %s", grant)
+	}
+	if o.DefaultReturnUrl == nil || *o.DefaultReturnUrl == "" {
+		return nil, fault.InvalidField(inner+"defaultReturnUrl", "The grant type AUTHORIZATION_CODE needs defaultReturnUrl: the page to which the user comes back.")
+	}
+	out := &credential{provider: o.ProviderArn, scopes: o.Scopes, returnURL: *o.DefaultReturnUrl}
+	if len(o.CustomParameters) > 0 {
+		out.parameters = make(map[string]string, len(o.CustomParameters))
+		for name, value := range o.CustomParameters {
+			out.parameters[name] = value.Reveal()
+		}
+	}
+	return out, nil
+}
+
+// kindOf finds the kind that a configuration is of.
+func (s *Service) kindOf(c *api.TargetConfiguration) (Kind, error) {
+	for _, k := range s.options.Kinds {
+		if k.Accepts(c) {
+			return k, nil
+		}
+	}
+	return Kind{}, notBuilt("targetConfiguration", "This kind of target")
+}
