@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// commands is the command line: one field per command family, one file each.
+type commands struct {
+	Config  string     `name:"config" env:"ONBEHALF_CONFIG" type:"path" placeholder:"FILE" help:"YAML file with the settings of serve, under the flags' own names. Flags and environment win over it."`
+	Serve   serveCmd   `cmd:"" help:"Run the platform." group:"Platform"`
+	Env     envCmd     `cmd:"" help:"Print the variables that point AWS SDKs and the AWS CLI at the platform." group:"Platform"`
+	Version versionCmd `cmd:"" help:"Print the version." group:"Platform"`
+}
+
+// terminal is what a command may read from and write to.
+type terminal struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// hinted is an error that also says what to do about it.
+type hinted struct {
+	error
+	hint string
+}
+
+// run is main without the process: it returns the exit code. 0 is success, 1 a
+// command that failed, 2 a command line that makes no sense.
+func run(args []string, in io.Reader, out, errOut io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+
+	var cli commands
+	exit := -1
+	parser, err := kong.New(&cli,
+		kong.Name("onbehalf"),
+		kong.Description("Lets AI agents act on behalf of people without holding their passwords. Speaks the API of Amazon Bedrock AgentCore.\n\nExamples:\n  onbehalf serve --dev\n  eval \"$(onbehalf env)\" && aws bedrock-agentcore-control list-workload-identities"),
+		kong.Writers(out, errOut),
+		kong.Exit(func(code int) { exit = code }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Resolvers(settingsFile(&cli)),
+		kong.Bind(&terminal{in: in, out: out, err: errOut}),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+	)
+	if err != nil {
+		fmt.Fprintln(errOut, "onbehalf:", err)
+		return 2
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	parsed, err := parser.Parse(args)
+	if exit >= 0 {
+		return exit
+	}
+	if err != nil {
+		fmt.Fprintln(errOut, "onbehalf:", err)
+		fmt.Fprintln(errOut, "hint: onbehalf --help lists the commands and their flags")
+		return 2
+	}
+	if err := parsed.Run(); err != nil {
+		fmt.Fprintln(errOut, "onbehalf:", err)
+		var advice hinted
+		if errors.As(err, &advice) && advice.hint != "" {
+			fmt.Fprintln(errOut, "hint:", advice.hint)
+		}
+		return 1
+	}
+	return 0
+}

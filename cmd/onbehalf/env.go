@@ -1,0 +1,69 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/onbehalf/onbehalf/internal/server"
+)
+
+type envCmd struct {
+	Data      string `name:"data" env:"ONBEHALF_DATA" type:"path" placeholder:"DIR" help:"Data folder of the platform. Default ~/.local/share/onbehalf."`
+	PublicURL string `name:"public-url" env:"ONBEHALF_PUBLIC_URL" placeholder:"URL" help:"The platform's URL. Default: where the platform on this data folder listens, or listened last."`
+	Region    string `name:"region" env:"ONBEHALF_REGION" placeholder:"REGION" help:"Region name. Default us-east-1."`
+	Output    string `name:"output" enum:"sh,dotenv,json" default:"sh" help:"sh (export lines), dotenv or json."`
+}
+
+// Help is shown below the flags of env.
+func (envCmd) Help() string {
+	return `Examples:
+  eval "$(onbehalf env)"                    this shell's AWS SDKs and AWS CLI now use the platform
+  onbehalf env --output dotenv > .env       for a program that reads .env
+Only the two AgentCore endpoints are redirected: every other AWS service is left alone.`
+}
+
+// Run prints the five variables.
+func (c envCmd) Run(t *terminal) error {
+	variables, err := server.Environment(server.Config{Data: c.Data, PublicURL: c.PublicURL, Region: c.Region})
+	if err != nil {
+		return hinted{err, "start the platform first: onbehalf serve"}
+	}
+	if c.Output == "json" {
+		object := map[string]string{}
+		for _, v := range variables {
+			object[v.Name] = v.Value
+		}
+		return json.NewEncoder(t.out).Encode(object)
+	}
+	prefix := "export "
+	if c.Output == "dotenv" {
+		prefix = ""
+	}
+	for _, v := range variables {
+		if _, err := fmt.Fprintf(t.out, "%s%s=%s\n", prefix, v.Name, quoted(v.Value)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// quoted protects a value from the shell where it needs protection.
+func quoted(value string) string {
+	for _, r := range value {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
+		case r == '/' || r == ':' || r == '.' || r == '-' || r == '_':
+		default:
+			out := "'"
+			for _, c := range value {
+				if c == '\'' {
+					out += `'\''`
+				} else {
+					out += string(c)
+				}
+			}
+			return out + "'"
+		}
+	}
+	return value
+}

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/alecthomas/kong"
+	"github.com/goccy/go-yaml"
+
+	"github.com/onbehalf/onbehalf/internal/server"
+)
+
+// settingsFile gives kong the values of the YAML file. A setting on the command
+// line or in the environment wins; an unknown key is refused with its line, so
+// that a misspelt security setting is not silently off.
+func settingsFile(cli *commands) kong.Resolver {
+	var loaded map[string]any
+	return kong.ResolverFunc(func(_ *kong.Context, parent *kong.Path, flag *kong.Flag) (any, error) {
+		if cli.Config == "" || flag.Name == "config" || parent.Node() == nil || parent.Node().Name != "serve" {
+			return nil, nil
+		}
+		for _, name := range flag.Envs {
+			if _, set := os.LookupEnv(name); set {
+				return nil, nil
+			}
+		}
+		if loaded == nil {
+			content, err := os.ReadFile(cli.Config)
+			if err != nil {
+				return nil, fmt.Errorf("--config: %w", err)
+			}
+			var strict server.Config
+			if err := yaml.NewDecoder(bytes.NewReader(content), yaml.Strict()).Decode(&strict); err != nil && !errors.Is(err, io.EOF) {
+				return nil, fmt.Errorf("--config %s: %s", cli.Config, yaml.FormatError(err, false, true))
+			}
+			loaded = map[string]any{}
+			if err := yaml.Unmarshal(content, &loaded); err != nil {
+				return nil, fmt.Errorf("--config %s: %w", cli.Config, err)
+			}
+		}
+		value, ok := loaded[flag.Name]
+		if !ok {
+			return nil, nil
+		}
+		if list, isList := value.([]any); isList {
+			return joinList(list, flag.Tag.Sep), nil
+		}
+		return fmt.Sprint(value), nil
+	})
+}
+
+func joinList(list []any, separator rune) string {
+	parts := make([]string, len(list))
+	for i, item := range list {
+		parts[i] = fmt.Sprint(item)
+	}
+	return strings.Join(parts, string(separator))
+}

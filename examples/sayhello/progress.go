@@ -1,0 +1,90 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"regexp"
+	"runtime"
+	"strings"
+	"sync"
+)
+
+const steps = 7
+
+// progress prints the seven steps the way the README shows them.
+type progress struct {
+	mu  sync.Mutex
+	out io.Writer
+	log *slog.Logger
+}
+
+func newProgress(out io.Writer, logs io.Writer, level slog.Level) *progress {
+	handler := slog.NewTextHandler(logs, &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Value.Kind() == slog.KindString {
+			a.Value = slog.StringValue(redact(a.Value.String()))
+		} else if err, ok := a.Value.Any().(error); ok {
+			a.Value = slog.StringValue(safe(err))
+		}
+		return a
+	}})
+	return &progress{out: out, log: slog.New(handler)}
+}
+
+// step prints the line of a step that is done, or that is about to take long.
+func (p *progress) step(number int, name, format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fmt.Fprintf(p.out, "[%d/%d] %-20s %s\n", number, steps, name, fmt.Sprintf(format, args...))
+}
+
+// more prints a line that belongs to the step above it.
+func (p *progress) more(format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fmt.Fprintf(p.out, "      %s\n", fmt.Sprintf(format, args...))
+}
+
+// openBrowser opens a link where there is a display to show it on. It reports
+// whether it tried; the link is always printed as well.
+func openBrowser(link string) bool {
+	var command *exec.Cmd
+	switch {
+	case runtime.GOOS == "darwin":
+		command = exec.Command("open", link)
+	case runtime.GOOS == "windows":
+		command = exec.Command("rundll32", "url.dll,FileProtocolHandler", link)
+	case os.Getenv("DISPLAY") != "" || os.Getenv("WAYLAND_DISPLAY") != "":
+		command = exec.Command("xdg-open", link)
+	default:
+		return false
+	}
+	if command.Start() != nil {
+		return false
+	}
+	go func() { _ = command.Wait() }()
+	return true
+}
+
+// What must never be seen: the values of these parameters, bearer tokens and JWTs.
+var (
+	secretParameter = regexp.MustCompile(`((?:request_uri|code|state|session_id|id_token|access_token|refresh_token|client_secret|code_verifier)=)[^&\s"']+`)
+	requestURN      = regexp.MustCompile(`urn:ietf:params:oauth:request_uri:[A-Za-z0-9._~-]+`)
+	bearer          = regexp.MustCompile(`(?i)(bearer\s+)[A-Za-z0-9._~+/=-]+`)
+	jsonWebToken    = regexp.MustCompile(`eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*`)
+)
+
+// redact masks secrets in a text that goes to a log or an error message.
+func redact(text string) string {
+	text = secretParameter.ReplaceAllString(text, "${1}[redacted]")
+	text = requestURN.ReplaceAllString(text, "urn:ietf:params:oauth:request_uri:[redacted]")
+	text = bearer.ReplaceAllString(text, "${1}[redacted]")
+	return jsonWebToken.ReplaceAllString(text, "[redacted]")
+}
+
+// safe is an error's text, redacted and on one line.
+func safe(err error) string {
+	return redact(strings.Join(strings.Fields(err.Error()), " "))
+}

@@ -1,0 +1,177 @@
+package server
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/onbehalf/onbehalf/internal/auth"
+	"github.com/onbehalf/onbehalf/internal/fault"
+)
+
+// Config is everything an operator may set. The zero value of each field is
+// safe; Defaults fills in what is left empty. The struct tags are those of the
+// command line (flags and environment) and of the YAML file, so that a setting
+// has one name in all three.
+type Config struct {
+	Addr           string   `name:"addr" yaml:"addr" env:"ONBEHALF_ADDR" placeholder:"HOST:PORT" help:"Address to listen on. Port 0 picks a free port and keeps it for the data folder. Default 127.0.0.1:7080."`
+	Data           string   `name:"data" yaml:"data" env:"ONBEHALF_DATA" type:"path" placeholder:"DIR" help:"Folder for the database, the key-encryption key and the root credentials. Default ~/.local/share/onbehalf."`
+	PublicURL      string   `name:"public-url" yaml:"public-url" env:"ONBEHALF_PUBLIC_URL" placeholder:"URL" help:"The URL that clients and browsers use; every minted URL starts with it. Must be https unless it is loopback. Default: the listener."`
+	TLSCert        string   `name:"tls-cert" yaml:"tls-cert" env:"ONBEHALF_TLS_CERT" type:"path" placeholder:"FILE" help:"Certificate chain, PEM."`
+	TLSKey         string   `name:"tls-key" yaml:"tls-key" env:"ONBEHALF_TLS_KEY" type:"path" placeholder:"FILE" help:"The certificate's private key, PEM."`
+	TrustedProxies []string `name:"trusted-proxy" yaml:"trusted-proxy" env:"ONBEHALF_TRUSTED_PROXY" sep:"," placeholder:"CIDR" help:"Address range of a proxy in front that ends TLS and whose X-Forwarded-For is believed. Repeatable."`
+	Dev            bool     `name:"dev" yaml:"dev" env:"ONBEHALF_DEV" help:"Start the demo identity provider beside the platform and trust it. Loopback listeners only."`
+	DemoAddr       string   `name:"demo-addr" yaml:"demo-addr" env:"ONBEHALF_DEMO_ADDR" placeholder:"HOST:PORT" help:"With --dev: address of the demo identity provider. Default 127.0.0.1:7081; with port 0 in --addr, a free port that is kept for the data folder."`
+	TrustedIssuers []string `name:"trusted-issuer" yaml:"trusted-issuer" env:"ONBEHALF_TRUSTED_ISSUER" sep:";" placeholder:"URL=AUD[,AUD]" help:"OpenID issuer whose tokens for these audiences name users in GetWorkloadAccessTokenForJWT and CompleteResourceTokenAuth. Repeatable."`
+	EgressAllow    []string `name:"egress-allow" yaml:"egress-allow" env:"ONBEHALF_EGRESS_ALLOW" sep:"," placeholder:"HOST-OR-CIDR:PORT" help:"Private address that providers and targets may have. Repeatable."`
+	Region         string   `name:"region" yaml:"region" env:"ONBEHALF_REGION" placeholder:"REGION" help:"AWS region name in ARNs and signatures. Default us-east-1."`
+	Account        string   `name:"account" yaml:"account" env:"ONBEHALF_ACCOUNT" placeholder:"ID" help:"12-digit account that the first start creates. Default 000000000000."`
+	LogLevel       string   `name:"log-level" yaml:"log-level" env:"ONBEHALF_LOG_LEVEL" placeholder:"LEVEL" help:"debug, info, warn or error. Default info."`
+	LogFormat      string   `name:"log-format" yaml:"log-format" env:"ONBEHALF_LOG_FORMAT" placeholder:"FORMAT" help:"text or json. Default text."`
+}
+
+// The defaults of a first start: one machine, one account, loopback.
+const (
+	DefaultAddr     = "127.0.0.1:7080"
+	DefaultDemoAddr = "127.0.0.1:7081"
+	DefaultRegion   = "us-east-1"
+	DefaultAccount  = "000000000000"
+)
+
+// DefaultData is where a person's own installation keeps its data.
+func DefaultData() string {
+	if dir := os.Getenv("XDG_DATA_HOME"); dir != "" {
+		return filepath.Join(dir, "onbehalf")
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "onbehalf-data"
+	}
+	return filepath.Join(home, ".local", "share", "onbehalf")
+}
+
+// WithDefaults fills in what was left empty.
+func (c Config) WithDefaults() Config {
+	set := func(field *string, value string) {
+		if *field == "" {
+			*field = value
+		}
+	}
+	set(&c.Addr, DefaultAddr)
+	set(&c.Data, DefaultData())
+	set(&c.Region, DefaultRegion)
+	set(&c.Account, DefaultAccount)
+	set(&c.LogLevel, "info")
+	set(&c.LogFormat, "text")
+	if c.Dev && c.DemoAddr == "" {
+		c.DemoAddr = DefaultDemoAddr
+		if _, port, err := net.SplitHostPort(c.Addr); err == nil && port == "0" {
+			c.DemoAddr = "127.0.0.1:0"
+		}
+	}
+	return c
+}
+
+// Check says what is wrong with a configuration, naming the setting, before anything is opened.
+func (c Config) Check() error {
+	host, _, err := net.SplitHostPort(c.Addr)
+	if err != nil {
+		return fmt.Errorf("--addr %q is not HOST:PORT", c.Addr)
+	}
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		return fmt.Errorf("--tls-cert and --tls-key go together: one of them is missing")
+	}
+	var level slog.Level
+	if level.UnmarshalText([]byte(c.LogLevel)) != nil {
+		return fmt.Errorf("--log-level %q is none of debug, info, warn, error", c.LogLevel)
+	}
+	if c.LogFormat != "text" && c.LogFormat != "json" {
+		return fmt.Errorf("--log-format %q is neither text nor json", c.LogFormat)
+	}
+	if _, err := c.proxies(); err != nil {
+		return err
+	}
+	if _, err := c.issuers(); err != nil {
+		return err
+	}
+	if len(c.Account) != 12 || strings.Trim(c.Account, "0123456789") != "" {
+		return fmt.Errorf("--account %q is not a 12-digit account id", c.Account)
+	}
+	if c.Dev {
+		demoHost, _, err := net.SplitHostPort(c.DemoAddr)
+		if err != nil {
+			return fmt.Errorf("--demo-addr %q is not HOST:PORT", c.DemoAddr)
+		}
+		if !loopback(host) || !loopback(demoHost) {
+			return fmt.Errorf("--dev listens on loopback only, so that nobody else can sign in as a demo person; remove --dev or listen on 127.0.0.1")
+		}
+	}
+	return c.checkPublicURL(host)
+}
+
+func (c Config) checkPublicURL(listenHost string) error {
+	if c.PublicURL == "" {
+		if loopback(listenHost) {
+			return nil
+		}
+		return fmt.Errorf("--addr %s is reachable from other machines: set --public-url https://… and either --tls-cert and --tls-key or --trusted-proxy", c.Addr)
+	}
+	u, err := url.Parse(c.PublicURL)
+	if err != nil || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil || strings.Trim(u.Path, "/") != "" {
+		return fmt.Errorf("--public-url %q is not of the form https://host[:port]", c.PublicURL)
+	}
+	if u.Scheme == "http" && loopback(u.Hostname()) {
+		if c.TLSCert != "" {
+			return fmt.Errorf("--public-url %s says http, but --tls-cert makes the listener speak https", c.PublicURL)
+		}
+		return nil
+	}
+	if u.Scheme != "https" {
+		return fmt.Errorf("--public-url %s must be https: tokens and consents travel through it", c.PublicURL)
+	}
+	if c.TLSCert == "" && len(c.TrustedProxies) == 0 {
+		return fmt.Errorf("--public-url is https: set --tls-cert and --tls-key, or name the proxy that ends TLS with --trusted-proxy")
+	}
+	return nil
+}
+
+func (c Config) proxies() ([]netip.Prefix, error) {
+	var prefixes []netip.Prefix
+	for _, raw := range c.TrustedProxies {
+		prefix, err := netip.ParsePrefix(raw)
+		if err != nil {
+			addr, addrErr := netip.ParseAddr(raw)
+			if addrErr != nil {
+				return nil, fmt.Errorf("--trusted-proxy %q is neither an address nor a CIDR", raw)
+			}
+			prefix = netip.PrefixFrom(addr, addr.BitLen())
+		}
+		prefixes = append(prefixes, prefix.Masked())
+	}
+	return prefixes, nil
+}
+
+func (c Config) issuers() ([]auth.TrustedIssuer, error) {
+	var issuers []auth.TrustedIssuer
+	for _, raw := range c.TrustedIssuers {
+		issuer, err := auth.ParseTrustedIssuer(raw)
+		if err != nil {
+			return nil, fmt.Errorf("--trusted-issuer: %s", fault.Of(err).Message)
+		}
+		issuers = append(issuers, issuer)
+	}
+	return issuers, nil
+}
+
+func loopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.IsLoopback()
+}

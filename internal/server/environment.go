@@ -1,0 +1,53 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Profile is the section of the credentials file that holds the root key.
+const Profile = "onbehalf"
+
+// Variable is one line of what `onbehalf env` prints.
+type Variable struct{ Name, Value string }
+
+// Environment is what makes an AWS SDK talk to this installation: its
+// credentials, its region, and the endpoints of the two AgentCore services. The
+// general AWS_ENDPOINT_URL is left out: it would redirect every AWS service.
+func Environment(c Config) ([]Variable, error) {
+	region := c.Region
+	c = c.WithDefaults()
+	data, err := filepath.Abs(c.Data)
+	if err != nil {
+		return nil, err
+	}
+	f := folder{path: data}
+	if _, err := os.Stat(f.credentials()); err != nil {
+		return nil, fmt.Errorf("no installation in %s: it has no credentials file", data)
+	}
+	before, err := f.readEndpoint()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("the endpoint file of %s cannot be read: %w", data, err)
+	}
+	if region == "" && before.Region != "" {
+		c.Region = before.Region
+	}
+	url := strings.TrimSuffix(c.PublicURL, "/")
+	if url == "" {
+		url = "http://" + DefaultAddr
+		if before.URL != "" {
+			url = before.URL
+		}
+	}
+	return []Variable{
+		{"AWS_SHARED_CREDENTIALS_FILE", f.credentials()},
+		{"AWS_PROFILE", Profile},
+		{"AWS_REGION", c.Region},
+		{"AWS_ENDPOINT_URL_BEDROCK_AGENTCORE", url},
+		{"AWS_ENDPOINT_URL_BEDROCK_AGENTCORE_CONTROL", url},
+	}, nil
+}

@@ -1,0 +1,154 @@
+package server
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/onbehalf/onbehalf/internal/principal"
+)
+
+// front is the outermost handler: it names the request, finds out who is at the
+// other end of the connection, keeps a panic from ending the process, and tells
+// the doors apart by the path's beginning. Paths are compared as they came,
+// before any decoding, so that no two doors disagree on what a path means.
+type front struct {
+	ping, wire, mcp, metadata, consent http.Handler
+	proxies                            []netip.Prefix
+	log                                *slog.Logger
+}
+
+// Prefixes of the doors. What matches none is an AWS path.
+const (
+	pathPing      = "/ping"
+	pathGateway   = "/gateway/"
+	pathMetadata  = "/.well-known/oauth-protected-resource/gateway/"
+	pathAuthorize = "/identities/oauth2/authorize"
+	pathCallback  = "/identities/oauth2/callback/"
+)
+
+func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	request := principal.Request{ID: requestID(), Address: f.address(r)}
+	r = r.WithContext(principal.WithRequest(r.Context(), request))
+	w.Header().Set("x-amzn-RequestId", request.ID)
+	if f.log.Enabled(r.Context(), slog.LevelDebug) {
+		started := time.Now()
+		recorder := &statusRecorder{ResponseWriter: w}
+		w = recorder
+		defer func() {
+			f.log.Debug("request", "request_id", request.ID, "method", r.Method, "path", pathOf(r), "status", recorder.status, "duration", time.Since(started), "address", request.Address)
+		}()
+	}
+	defer func() {
+		if problem := recover(); problem != nil {
+			if problem == http.ErrAbortHandler {
+				panic(problem)
+			}
+			f.log.Error("a handler panicked", "request_id", request.ID, "method", r.Method, "path", pathOf(r), "panic", problem, "stack", string(debug.Stack()))
+			http.Error(w, `{"__type":"InternalServerException","message":"An internal error occurred."}`, http.StatusInternalServerError)
+		}
+	}()
+	f.door(r).ServeHTTP(w, r)
+}
+
+func (f *front) door(r *http.Request) http.Handler {
+	path := r.URL.EscapedPath()
+	switch {
+	case path == pathPing:
+		return f.ping
+	case strings.HasPrefix(path, pathGateway):
+		return f.mcp
+	case strings.HasPrefix(path, pathMetadata):
+		return f.metadata
+	case path == pathAuthorize, strings.HasPrefix(path, pathCallback):
+		return f.consent
+	default:
+		return f.wire
+	}
+}
+
+// address is the client's. X-Forwarded-For is believed from the right, and only
+// as long as the hop that wrote it is a trusted proxy.
+func (f *front) address(r *http.Request) netip.Addr {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	address := peer.Addr().Unmap()
+	if len(f.proxies) == 0 || !f.trusted(address) {
+		return address
+	}
+	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for i := len(hops) - 1; i >= 0; i-- {
+		hop := strings.TrimSpace(hops[i])
+		if host, _, err := net.SplitHostPort(hop); err == nil {
+			hop = host
+		}
+		next, err := netip.ParseAddr(hop)
+		if err != nil {
+			break
+		}
+		address = next.Unmap()
+		if !f.trusted(address) {
+			break
+		}
+	}
+	return address
+}
+
+func (f *front) trusted(address netip.Addr) bool {
+	for _, prefix := range f.proxies {
+		if prefix.Contains(address) {
+			return true
+		}
+	}
+	return false
+}
+
+// pathOf is a path fit for logs: callback ids and ARNs are no secrets, queries may be.
+func pathOf(r *http.Request) string { return r.URL.EscapedPath() }
+
+// requestID is a random UUID, as AWS's are.
+func requestID() string {
+	var raw [16]byte
+	_, _ = rand.Read(raw[:])
+	raw[6] = raw[6]&0x0f | 0x40
+	raw[8] = raw[8]&0x3f | 0x80
+	var text [36]byte
+	hex.Encode(text[0:8], raw[0:4])
+	hex.Encode(text[9:13], raw[4:6])
+	hex.Encode(text[14:18], raw[6:8])
+	hex.Encode(text[19:23], raw[8:10])
+	hex.Encode(text[24:36], raw[10:16])
+	text[8], text[13], text[18], text[23] = '-', '-', '-', '-'
+	return string(text[:])
+}
+
+// statusRecorder remembers the status for the debug log and passes flushes on.
+type statusRecorder struct {
+	http.ResponseWriter
+	status int
+}
+
+func (s *statusRecorder) WriteHeader(status int) {
+	if s.status == 0 {
+		s.status = status
+	}
+	s.ResponseWriter.WriteHeader(status)
+}
+
+func (s *statusRecorder) Write(p []byte) (int, error) {
+	if s.status == 0 {
+		s.status = http.StatusOK
+	}
+	return s.ResponseWriter.Write(p)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (s *statusRecorder) Unwrap() http.ResponseWriter { return s.ResponseWriter }

@@ -1,0 +1,154 @@
+package server
+
+import (
+	"context"
+
+	"github.com/onbehalf/onbehalf/internal/api"
+	"github.com/onbehalf/onbehalf/internal/broker"
+	"github.com/onbehalf/onbehalf/internal/gate"
+	"github.com/onbehalf/onbehalf/internal/gateway"
+	"github.com/onbehalf/onbehalf/internal/identity"
+	"github.com/onbehalf/onbehalf/internal/principal"
+	"github.com/onbehalf/onbehalf/internal/wire"
+)
+
+// routes is the map of the server: one row per operation, naming the operation,
+// the resources it touches (what a policy must allow), and the method that does
+// it. An operation without a row here answers that it is not built yet. The raw
+// handlers, which AWS's model does not have, are in front.go.
+func routes(m resources, identities *identity.Service, b *broker.Broker, g *gateway.Service) []wire.Route {
+	return []wire.Route{
+		// Workload identities
+		row(api.CreateWorkloadIdentity, func(account string, r *api.CreateWorkloadIdentityRequest) []string {
+			return m.workload(account, r.Name)
+		}, identities.CreateWorkloadIdentity),
+		row(api.GetWorkloadIdentity, func(account string, r *api.GetWorkloadIdentityRequest) []string { return m.workload(account, r.Name) }, identities.GetWorkloadIdentity),
+		row(api.UpdateWorkloadIdentity, func(account string, r *api.UpdateWorkloadIdentityRequest) []string {
+			return m.workload(account, r.Name)
+		}, identities.UpdateWorkloadIdentity),
+		row(api.DeleteWorkloadIdentity, func(account string, r *api.DeleteWorkloadIdentityRequest) []string {
+			return m.workload(account, r.Name)
+		}, identities.DeleteWorkloadIdentity),
+		row(api.ListWorkloadIdentities, func(account string, _ *api.ListWorkloadIdentitiesRequest) []string { return m.directory(account) }, identities.ListWorkloadIdentities),
+
+		// Workload access tokens
+		row(api.GetWorkloadAccessToken, func(account string, r *api.GetWorkloadAccessTokenRequest) []string {
+			return m.workload(account, r.WorkloadName)
+		}, identities.GetWorkloadAccessToken),
+		row(api.GetWorkloadAccessTokenForJWT, func(account string, r *api.GetWorkloadAccessTokenForJWTRequest) []string {
+			return m.workload(account, r.WorkloadName)
+		}, identities.GetWorkloadAccessTokenForJWT),
+		row(api.GetWorkloadAccessTokenForUserId, func(account string, r *api.GetWorkloadAccessTokenForUserIdRequest) []string {
+			return m.workload(account, r.WorkloadName)
+		}, identities.GetWorkloadAccessTokenForUserId),
+
+		// OAuth2 credential providers
+		row(api.CreateOauth2CredentialProvider, func(account string, r *api.CreateOauth2CredentialProviderRequest) []string {
+			return m.provider(account, r.Name)
+		}, b.CreateOauth2CredentialProvider),
+		row(api.GetOauth2CredentialProvider, func(account string, r *api.GetOauth2CredentialProviderRequest) []string {
+			return m.provider(account, r.Name)
+		}, b.GetOauth2CredentialProvider),
+		row(api.UpdateOauth2CredentialProvider, func(account string, r *api.UpdateOauth2CredentialProviderRequest) []string {
+			return m.provider(account, r.Name)
+		}, b.UpdateOauth2CredentialProvider),
+		row(api.DeleteOauth2CredentialProvider, func(account string, r *api.DeleteOauth2CredentialProviderRequest) []string {
+			return m.provider(account, r.Name)
+		}, b.DeleteOauth2CredentialProvider),
+		row(api.ListOauth2CredentialProviders, func(account string, _ *api.ListOauth2CredentialProvidersRequest) []string { return m.vault(account) }, b.ListOauth2CredentialProviders),
+
+		// Resource tokens
+		wire.Handle(api.GetResourceOauth2Token, m.throughWorkload(identities), b.GetResourceOauth2Token),
+		row(api.CompleteResourceTokenAuth, func(account string, _ *api.CompleteResourceTokenAuthRequest) []string {
+			return append(m.directory(account), m.vault(account)...)
+		}, b.CompleteResourceTokenAuth),
+
+		// Gateways
+		row(api.CreateGateway, func(account string, _ *api.CreateGatewayRequest) []string { return m.gateway(account, "*") }, g.CreateGateway),
+		row(api.GetGateway, func(account string, r *api.GetGatewayRequest) []string {
+			return m.gateway(account, r.GatewayIdentifier)
+		}, g.GetGateway),
+		row(api.UpdateGateway, func(account string, r *api.UpdateGatewayRequest) []string {
+			return m.gateway(account, r.GatewayIdentifier)
+		}, g.UpdateGateway),
+		row(api.DeleteGateway, func(account string, r *api.DeleteGatewayRequest) []string {
+			return m.gateway(account, r.GatewayIdentifier)
+		}, g.DeleteGateway),
+		row(api.ListGateways, func(account string, _ *api.ListGatewaysRequest) []string { return m.gateway(account, "*") }, g.ListGateways),
+
+		// Gateway targets
+		row(api.CreateGatewayTarget, func(account string, r *api.CreateGatewayTargetRequest) []string {
+			return m.gateway(account, r.GatewayIdentifier)
+		}, g.CreateGatewayTarget),
+		row(api.GetGatewayTarget, func(account string, r *api.GetGatewayTargetRequest) []string {
+			return m.gateway(account, r.GatewayIdentifier)
+		}, g.GetGatewayTarget),
+		row(api.UpdateGatewayTarget, func(account string, r *api.UpdateGatewayTargetRequest) []string {
+			return m.gateway(account, r.GatewayIdentifier)
+		}, g.UpdateGatewayTarget),
+		row(api.DeleteGatewayTarget, func(account string, r *api.DeleteGatewayTargetRequest) []string {
+			return m.gateway(account, r.GatewayIdentifier)
+		}, g.DeleteGatewayTarget),
+		row(api.ListGatewayTargets, func(account string, r *api.ListGatewayTargetsRequest) []string {
+			return m.gateway(account, r.GatewayIdentifier)
+		}, g.ListGatewayTargets),
+	}
+}
+
+// row guards an operation by its own name as IAM action on the resources that the request names.
+func row[Req, Resp any](op api.Operation[Req, Resp], touched func(account string, r *Req) []string, method func(context.Context, principal.Caller, *Req) (*Resp, error)) wire.Route {
+	action := "bedrock-agentcore:" + op.Name
+	return wire.Handle(op, func(_ context.Context, caller principal.Caller, request *Req) (principal.Caller, []gate.Check, error) {
+		return caller, checks(action, touched(caller.Account, request)...), nil
+	}, method)
+}
+
+func checks(action string, resources ...string) []gate.Check {
+	out := make([]gate.Check, len(resources))
+	for i, resource := range resources {
+		out[i] = gate.Check{Action: action, Resource: resource}
+	}
+	return out
+}
+
+// resources builds the ARNs that a call touches. One call is authorised against
+// all of them, as AWS documents: a workload can be kept to its providers.
+type resources struct{ region string }
+
+func (m resources) directory(account string) []string {
+	return []string{api.WorkloadIdentityDirectoryARN(m.region, account)}
+}
+
+func (m resources) workload(account, name string) []string {
+	return []string{api.WorkloadIdentityDirectoryARN(m.region, account), api.WorkloadIdentityARN(m.region, account, name)}
+}
+
+func (m resources) vault(account string) []string {
+	return []string{api.TokenVaultARN(m.region, account)}
+}
+
+func (m resources) provider(account, name string) []string {
+	return []string{api.TokenVaultARN(m.region, account), api.Oauth2CredentialProviderARN(m.region, account, name)}
+}
+
+// gateway takes an id or an ARN, as the API does; a foreign account's ARN stays
+// foreign, so that policy refuses it.
+func (m resources) gateway(account, identifier string) []string {
+	if _, err := api.ParseARN(identifier); err == nil {
+		return []string{identifier}
+	}
+	return []string{api.GatewayARN(m.region, account, identifier)}
+}
+
+// throughWorkload opens the workload access token: whose it is decides what the call touches.
+func (m resources) throughWorkload(identities *identity.Service) gate.Scope[api.GetResourceOauth2TokenRequest] {
+	return func(ctx context.Context, caller principal.Caller, r *api.GetResourceOauth2TokenRequest) (principal.Caller, []gate.Check, error) {
+		touched := m.provider(caller.Account, r.ResourceCredentialProviderName)
+		opened, err := identities.Open(ctx, caller, r.WorkloadIdentityToken)
+		if err != nil {
+			return caller, checks("bedrock-agentcore:GetResourceOauth2Token", touched...), err
+		}
+		touched = append(m.workload(caller.Account, opened.Workload.Name), touched...)
+		return opened, checks("bedrock-agentcore:GetResourceOauth2Token", touched...), nil
+	}
+}

@@ -1,0 +1,325 @@
+// Package server is the roof: it turns a configuration into a running platform.
+//
+//	config.go   what may be set
+//	data.go     the data folder
+//	server.go   assembly, background work, start and stop
+//	front.go    which path is whose door
+//	routes.go   the map: one row per operation
+//
+// Invariant: Start returns a server that answers, or an error and nothing left
+// open. Close finishes what is in flight, writes the last audit records, and only
+// then lets go of the database.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/onbehalf/onbehalf/internal/audit"
+	"github.com/onbehalf/onbehalf/internal/auth"
+	"github.com/onbehalf/onbehalf/internal/broker"
+	"github.com/onbehalf/onbehalf/internal/consent"
+	"github.com/onbehalf/onbehalf/internal/demoidp"
+	"github.com/onbehalf/onbehalf/internal/egress"
+	"github.com/onbehalf/onbehalf/internal/gate"
+	"github.com/onbehalf/onbehalf/internal/gateway"
+	"github.com/onbehalf/onbehalf/internal/gateway/openapi"
+	"github.com/onbehalf/onbehalf/internal/identity"
+	"github.com/onbehalf/onbehalf/internal/oauth"
+	"github.com/onbehalf/onbehalf/internal/policy"
+	"github.com/onbehalf/onbehalf/internal/seal"
+	"github.com/onbehalf/onbehalf/internal/store"
+	"github.com/onbehalf/onbehalf/internal/vault"
+	"github.com/onbehalf/onbehalf/internal/wire"
+)
+
+// Server is a running platform.
+type Server struct {
+	config   Config
+	log      *slog.Logger
+	folder   folder
+	created  bool // this start made the installation
+	url      string
+	listener net.Listener
+	http     *http.Server
+	demo     *demoServer
+	db       *store.DB
+	egress   *egress.Client
+	records  *audit.Log
+
+	background sync.WaitGroup
+	stop       context.CancelFunc
+	failed     chan error // the listener's end, if it came by itself
+	closeOnce  sync.Once
+	closeErr   error
+}
+
+// Start opens the data folder, assembles the rooms and listens. The server
+// answers when Start returns. The context bounds the start alone; end the server with Close.
+func Start(ctx context.Context, c Config, log *slog.Logger) (_ *Server, err error) {
+	c = c.WithDefaults()
+	if err := c.Check(); err != nil {
+		return nil, err
+	}
+	data, err := filepath.Abs(c.Data)
+	if err != nil {
+		return nil, fmt.Errorf("--data %q cannot be resolved: %w", c.Data, err)
+	}
+	s := &Server{config: c, log: log, failed: make(chan error, 1)}
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.stop = stop
+	defer func() {
+		if err != nil {
+			s.release()
+		}
+	}()
+	if s.folder, err = openFolder(data); err != nil {
+		return nil, err
+	}
+	before, _ := s.folder.readEndpoint() // without it, the defaults hold
+	if s.listener, err = listen("--addr", c.Addr, before.Addr); err != nil {
+		return nil, err
+	}
+	s.url = c.publicURL(s.listener.Addr())
+	if c.Dev {
+		if s.demo, err = startDemo(c.DemoAddr, s.folder); err != nil {
+			return nil, err
+		}
+	}
+	handler, err := s.assemble(ctx, running)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.folder.writeEndpoint(endpoint{URL: s.url, Region: c.Region, Addr: s.listener.Addr().String(), DemoURL: s.DemoURL()}); err != nil {
+		return nil, fmt.Errorf("the data folder cannot be written: %w", err)
+	}
+	s.serve(handler)
+	return s, nil
+}
+
+// assemble builds the storeys from the tools up to the doors and starts their background work.
+func (s *Server) assemble(ctx, running context.Context) (http.Handler, error) {
+	c := s.config
+	var err error
+	if s.db, err = store.Open(ctx, store.Options{Path: s.folder.database()}); err != nil {
+		return nil, err
+	}
+	wrapper, err := seal.FileKey(ctx, s.db, s.folder.keyFile())
+	if err != nil {
+		return nil, err
+	}
+	keeper, err := seal.NewKeeper(ctx, s.db, wrapper)
+	if err != nil {
+		return nil, err
+	}
+	if err := keeper.EnsureAccount(ctx, c.Account); err != nil {
+		return nil, err
+	}
+	allow := c.EgressAllow
+	issuers, err := c.issuers()
+	if err != nil {
+		return nil, err
+	}
+	if s.demo != nil {
+		allow = append(allow[:len(allow):len(allow)], s.demo.address)
+		issuers = append(issuers, auth.TrustedIssuer{URL: s.demo.url, Audiences: []string{demoidp.SignInClientID}})
+	}
+	if s.egress, err = egress.New(egress.Options{Allow: allow, LoopbackHTTP: c.Dev}); err != nil {
+		return nil, err
+	}
+	if own, err := netip.ParseAddrPort(s.listener.Addr().String()); err == nil {
+		s.egress.Forbid(own)
+	}
+
+	protocol := oauth.New(s.egress)
+	authenticator := auth.New(s.db, keeper, protocol, auth.Options{Region: c.Region, TrustedIssuers: issuers})
+	if s.created, err = authenticator.EnsureRoot(ctx, c.Account, func(key auth.NewKey) error {
+		return s.folder.writeCredentials(key.ID, key.Secret)
+	}); err != nil {
+		return nil, err
+	}
+	if s.records, err = audit.New(ctx, s.db, keeper, ""); err != nil {
+		return nil, err
+	}
+	gated := gate.New(authenticator, policy.New(s.db), s.records)
+
+	identities := identity.New(s.db, keeper, authenticator, identity.Options{Region: c.Region})
+	grants := vault.New(s.db, keeper)
+	brokers := broker.New(s.db, keeper, identities, grants, protocol, s.egress, authenticator, gated, broker.Options{Region: c.Region, PublicURL: s.url})
+	gateways := gateway.New(s.db, keeper, identities, brokers, authenticator, gated, gateway.Options{
+		Region: c.Region, PublicURL: s.url, Kinds: []gateway.Kind{openapi.New(s.egress)},
+	})
+	for name, run := range map[string]func(context.Context) error{
+		"audit": s.records.Run, "identity": identities.Run, "vault": grants.Run, "broker": brokers.Run,
+	} {
+		s.background.Go(func() {
+			if err := run(running); err != nil && running.Err() == nil {
+				s.log.Error("background work ended", "room", name, "error", err)
+			}
+		})
+	}
+
+	proxies, err := c.proxies()
+	if err != nil {
+		return nil, err
+	}
+	return &front{
+		ping:     http.HandlerFunc(s.ping),
+		wire:     wire.New(gated, keeper, wire.Options{Region: c.Region}, routes(resources{c.Region}, identities, brokers, gateways)),
+		mcp:      gateways.MCP(),
+		metadata: gateways.Metadata(),
+		consent:  consent.New(gated, brokers, consent.Options{PublicURL: s.url, Log: s.log}),
+		proxies:  proxies,
+		log:      s.log,
+	}, nil
+}
+
+// serve starts answering. The limits keep a slow or talkative peer from holding
+// a connection; bodies are limited by the doors, which know what they expect.
+func (s *Server) serve(handler http.Handler) {
+	s.http = &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       2 * time.Minute,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    192 << 10, // a bearer token may have 128 KiB
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	s.background.Go(func() {
+		var err error
+		if s.config.TLSCert != "" {
+			err = s.http.ServeTLS(s.listener, s.config.TLSCert, s.config.TLSKey)
+		} else {
+			err = s.http.Serve(s.listener)
+		}
+		if !errors.Is(err, http.ErrServerClosed) {
+			s.failed <- err
+		}
+	})
+}
+
+// ping answers 200 when the database does.
+func (s *Server) ping(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+	defer cancel()
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	if err := s.db.Ping(ctx); err != nil {
+		s.log.Error("not ready: the database does not answer", "error", err)
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = io.WriteString(w, `{"status":"unavailable"}`)
+		return
+	}
+	_, _ = io.WriteString(w, `{"status":"ok"}`)
+}
+
+// Wait serves until the context is done, then closes.
+func (s *Server) Wait(ctx context.Context) error {
+	var failure error
+	select {
+	case <-ctx.Done():
+		s.log.Info("stopping: what is in flight is finished first")
+	case failure = <-s.failed:
+		s.log.Error("the listener failed", "error", failure)
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	defer cancel()
+	return errors.Join(failure, s.Close(grace))
+}
+
+// Close stops accepting, waits for what is in flight until the context ends, and lets go of everything.
+func (s *Server) Close(ctx context.Context) error {
+	s.closeOnce.Do(func() {
+		if err := s.http.Shutdown(ctx); err != nil {
+			s.closeErr = errors.Join(err, s.http.Close())
+		}
+		s.closeErr = errors.Join(s.closeErr, s.release())
+	})
+	return s.closeErr
+}
+
+// release undoes Start from the top down; parts that were never made are passed over.
+func (s *Server) release() error {
+	var problems []error
+	s.stop()
+	if s.http == nil && s.listener != nil {
+		problems = append(problems, s.listener.Close())
+	}
+	if s.demo != nil {
+		problems = append(problems, s.demo.close())
+	}
+	s.background.Wait()
+	if s.records != nil {
+		problems = append(problems, s.records.Close())
+	}
+	if s.egress != nil {
+		s.egress.Close()
+	}
+	if s.db != nil {
+		problems = append(problems, s.db.Close())
+	}
+	s.folder.close()
+	return errors.Join(problems...)
+}
+
+// URL is the public URL, without a trailing slash.
+func (s *Server) URL() string { return s.url }
+
+// DemoURL is the demo provider's issuer; empty without --dev.
+func (s *Server) DemoURL() string {
+	if s.demo == nil {
+		return ""
+	}
+	return s.demo.url
+}
+
+// Demo is the demo provider itself; nil without --dev. Tests pull its levers.
+func (s *Server) Demo() *demoidp.Provider {
+	if s.demo == nil {
+		return nil
+	}
+	return s.demo.provider
+}
+
+// CredentialsFile is the shared credentials file with the root key.
+func (s *Server) CredentialsFile() string { return s.folder.credentials() }
+
+// Banner is what serve prints once it is ready: where it listens and what to do next.
+func (s *Server) Banner() []string {
+	lines := []string{
+		"onbehalf is ready on " + s.url,
+		"  data        " + s.folder.path,
+	}
+	if s.created {
+		lines = append(lines, "  root key    "+s.folder.credentials()+" (made now; keep it as you keep a password)")
+	}
+	command := "onbehalf env"
+	if s.config.Data != DefaultData() {
+		command += " --data " + s.folder.path
+	}
+	lines = append(lines, "  use it      eval \"$("+command+")\", then any AWS SDK or the AWS CLI")
+	if s.demo != nil {
+		lines = append(lines, "  demo people "+s.demo.url+" (--dev: never in production)")
+	}
+	return lines
+}
+
+func (c Config) publicURL(listening net.Addr) string {
+	if c.PublicURL != "" {
+		return strings.TrimSuffix(c.PublicURL, "/")
+	}
+	if c.TLSCert != "" {
+		return "https://" + listening.String()
+	}
+	return "http://" + listening.String()
+}

@@ -1,0 +1,120 @@
+// Package servertest starts a whole platform on a temporary folder, with the
+// demo provider beside it, in one line of a test:
+//
+//	p := servertest.Start(t)
+//	p.Control.CreateWorkloadIdentity(…)   // the official client, signed
+//	p.Consent(t, link, demoidp.Ada)       // a person, over HTTP
+//
+// Invariant: everything is real (sockets, signatures, database, provider) and
+// everything is gone when the test ends.
+package servertest
+
+import (
+	"bytes"
+	"context"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/bedrockagentcore"
+	"github.com/aws/aws-sdk-go-v2/service/bedrockagentcorecontrol"
+
+	"github.com/onbehalf/onbehalf/internal/demoidp"
+	"github.com/onbehalf/onbehalf/internal/server"
+)
+
+// Platform is a running platform and the official clients pointed at it.
+type Platform struct {
+	*server.Server
+	Config  server.Config
+	Logs    *Buffer
+	AWS     aws.Config
+	Control *bedrockagentcorecontrol.Client
+	Data    *bedrockagentcore.Client
+}
+
+// Start starts a platform with the demo provider; change may adjust its configuration first.
+func Start(t testing.TB, change ...func(*server.Config)) *Platform {
+	t.Helper()
+	c := server.Config{Addr: "127.0.0.1:0", Data: filepath.Join(t.TempDir(), "data"), Dev: true, LogLevel: "debug"}
+	for _, f := range change {
+		f(&c)
+	}
+	p := &Platform{Config: c, Logs: &Buffer{}}
+	p.start(t)
+	return p
+}
+
+// Restart stops the platform and starts it again on the same data.
+func (p *Platform) Restart(t testing.TB) {
+	t.Helper()
+	p.close(t)
+	p.start(t)
+}
+
+func (p *Platform) start(t testing.TB) {
+	t.Helper()
+	s, err := server.Start(t.Context(), p.Config, server.Logger(p.Config, p.Logs))
+	if err != nil {
+		t.Fatalf("the platform does not start: %v", err)
+	}
+	p.Server = s
+	t.Cleanup(func() { p.close(t) })
+	p.AWS, err = config.LoadDefaultConfig(t.Context(),
+		config.WithRegion("us-east-1"), config.WithBaseEndpoint(s.URL()), config.WithRetryMaxAttempts(1),
+		config.WithSharedCredentialsFiles([]string{s.CredentialsFile()}), config.WithSharedConfigFiles(nil), config.WithSharedConfigProfile(server.Profile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Control, p.Data = bedrockagentcorecontrol.NewFromConfig(p.AWS), bedrockagentcore.NewFromConfig(p.AWS)
+}
+
+func (p *Platform) close(t testing.TB) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := p.Server.Close(ctx); err != nil {
+		t.Errorf("the platform does not close: %v", err)
+	}
+}
+
+// UserToken is a fresh sign-in token of a demo person, as the demo provider issues it to its sign-in client.
+func (p *Platform) UserToken(t testing.TB, person string) string {
+	t.Helper()
+	tokens, err := p.Demo().Issue(person, demoidp.SignInClientID, "openid", "profile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tokens.ID
+}
+
+// Consent plays a demo person who opens the link and allows what it asks for. It
+// returns the URL at which the browser would arrive at the application.
+func (p *Platform) Consent(t testing.TB, link, person string) string {
+	t.Helper()
+	arrival, err := NewPerson(p.DemoURL(), person).Visit(t.Context(), link, "allow")
+	if err != nil {
+		t.Fatalf("consent of %s: %v", person, err)
+	}
+	return arrival
+}
+
+// Buffer collects log lines; safe for concurrent use.
+type Buffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *Buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *Buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
