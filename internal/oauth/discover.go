@@ -17,6 +17,7 @@ import (
 
 const (
 	metadataLifetime = time.Hour
+	metadataStale    = 2 * time.Hour   // the age up to which it is used while the issuer cannot be reached
 	failureLifetime  = 5 * time.Second // long enough for a stampede, short enough for a person who has mended it
 )
 
@@ -26,6 +27,7 @@ var wellKnown = []string{"/.well-known/openid-configuration", "/.well-known/oaut
 // discovered is a cached outcome of one discovery URL.
 type discovered struct {
 	metadata Metadata
+	fetched  time.Time
 	err      error
 	until    time.Time
 }
@@ -40,7 +42,8 @@ type discovered struct {
 // document that is none or names endpoints that egress would refuse,
 // fault.Unavailable.
 func (c *Client) Discover(ctx context.Context, discoveryURL string) (Metadata, error) {
-	if hit, ok := c.metadata.GetIfPresent(discoveryURL); ok && c.now().Before(hit.until) {
+	hit, ok := c.metadata.GetIfPresent(discoveryURL)
+	if ok && c.now().Before(hit.until) {
 		return hit.metadata, unshared(hit.err)
 	}
 	issuer, err := impliedIssuer(discoveryURL)
@@ -51,13 +54,19 @@ func (c *Client) Discover(ctx context.Context, discoveryURL string) (Metadata, e
 		return Metadata{}, err
 	}
 	found, err := c.shared(ctx, "metadata "+discoveryURL, func(ctx context.Context) (any, error) {
-		entry := discovered{until: c.now().Add(metadataLifetime)}
+		now := c.now()
+		entry := discovered{fetched: now, until: now.Add(metadataLifetime)}
 		body, err := c.fetch(ctx, discoveryURL)
 		if err == nil {
 			entry.metadata, err = c.readMetadata(body, issuer)
 		}
-		if err != nil {
-			entry = discovered{err: err, until: c.now().Add(failureLifetime)}
+		switch stale := ok && hit.err == nil && now.Sub(hit.fetched) < metadataStale; {
+		case err == nil:
+		case stale && fault.Is(err, fault.Unavailable):
+			entry = hit
+			entry.until = now.Add(failureLifetime)
+		default:
+			entry = discovered{err: err, until: now.Add(failureLifetime)}
 		}
 		c.metadata.Set(discoveryURL, entry)
 		return entry, nil

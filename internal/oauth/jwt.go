@@ -110,12 +110,13 @@ func PeekIssuer(raw secret.Text) (string, error) {
 
 func unauthenticated(message string) error { return fault.New(fault.Unauthenticated, "%s", message) }
 
+// cacheKey stands for a token in the cache, which so holds no tokens.
 func cacheKey(discoveryURL string, raw secret.Text) [32]byte {
-	h := sha256.New()
-	io.WriteString(h, discoveryURL)
-	h.Write([]byte{0})
-	io.WriteString(h, raw.Reveal())
-	return [32]byte(h.Sum(nil))
+	text := make([]byte, 0, len(discoveryURL)+1+raw.Len())
+	text = append(append(append(text, discoveryURL...), 0), raw.Reveal()...)
+	key := sha256.Sum256(text)
+	clear(text)
+	return key
 }
 
 // parse reads the compact form, and refuses what cannot be an access or ID token
@@ -209,9 +210,8 @@ func readClaims(payload []byte, issuer string, now time.Time) (Claims, error) {
 	claims.NotBefore, ok[1] = numericDate(raw, "nbf")
 	claims.IssuedAt, ok[2] = numericDate(raw, "iat")
 	claims.Audience, ok[3] = stringOrList(raw["aud"])
-	subject, hasSubject := raw["sub"]
-	claims.Subject, _ = subject.(string)
-	if slices.Contains(ok[:], false) || hasSubject && claims.Subject == "" {
+	claims.Subject, _ = raw["sub"].(string)
+	if slices.Contains(ok[:], false) || raw["sub"] != nil && claims.Subject == "" {
 		return Claims{}, unauthenticated("One of the token's registered claims is of the wrong type.")
 	}
 	switch {
@@ -251,8 +251,8 @@ func fullIssuer(issuer string) string {
 
 // numericDate reads seconds since 1970, fractions allowed. Absent is zero and fine.
 func numericDate(raw map[string]any, name string) (time.Time, bool) {
-	value, present := raw[name]
-	if !present {
+	value := raw[name]
+	if value == nil {
 		return time.Time{}, true
 	}
 	number, ok := value.(json.Number)
@@ -260,7 +260,7 @@ func numericDate(raw map[string]any, name string) (time.Time, bool) {
 		return time.Time{}, false
 	}
 	seconds, err := number.Float64()
-	if err != nil || seconds <= 0 || seconds > 253402300799 { // the last second of 9999
+	if err != nil || seconds < 0 || seconds > 253402300799 { // the last second of 9999
 		return time.Time{}, false
 	}
 	whole, fraction := math.Modf(seconds)

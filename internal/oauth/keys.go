@@ -37,7 +37,7 @@ func (c *Client) keysAt(ctx context.Context, address string, renew *keySet) (*ke
 	if ok {
 		usable := now.Sub(set.fetched) < keysFresh && set != renew
 		if usable || now.Sub(set.attempted) < keysPause {
-			return set.orError(now)
+			return set.orError(now, renew != nil)
 		}
 	}
 	found, err := c.shared(ctx, "keys "+address, func(ctx context.Context) (any, error) {
@@ -59,12 +59,14 @@ func (c *Client) keysAt(ctx context.Context, address string, renew *keySet) (*ke
 	if err != nil {
 		return nil, err
 	}
-	return found.(*keySet).orError(c.now())
+	return found.(*keySet).orError(c.now(), renew != nil)
 }
 
-// orError is the set while it may be used, else why there is none.
-func (s *keySet) orError(now time.Time) (*keySet, error) {
-	if s.err != nil && now.Sub(s.fetched) >= keysStale {
+// orError is the set while it may be used, else why there is none. Who asked for
+// newer keys is not helped by the old ones: he hears that there was no answer,
+// not that his token is bad.
+func (s *keySet) orError(now time.Time, renewing bool) (*keySet, error) {
+	if s.err != nil && (renewing || now.Sub(s.fetched) >= keysStale) {
 		return nil, unshared(s.err)
 	}
 	return s, nil
