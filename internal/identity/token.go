@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/onbehalf/onbehalf/internal/api"
@@ -56,6 +57,9 @@ func (s *Service) GetWorkloadAccessTokenForJWT(ctx context.Context, caller princ
 
 // GetWorkloadAccessTokenForUserId answers a token for a user whom the application vouches for.
 func (s *Service) GetWorkloadAccessTokenForUserId(ctx context.Context, caller principal.Caller, r *api.GetWorkloadAccessTokenForUserIdRequest) (*api.GetWorkloadAccessTokenForUserIdResponse, error) {
+	if strings.ContainsRune(r.UserId, 0) {
+		return nil, fault.InvalidField("userId", "The userId must not contain a NUL character.") // which PostgreSQL cannot store
+	}
 	token, err := s.issue(ctx, caller.Account, r.WorkloadName, content{user: principal.User{ID: r.UserId}}, time.Time{})
 	if err != nil {
 		return nil, err
