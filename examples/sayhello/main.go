@@ -139,12 +139,12 @@ func (s *story) greet(ctx context.Context, agent *Agent, gateway *Gateway, userT
 	sentence, err := GreetUser(ctx, agent, userToken)
 	if err != nil {
 		if asked {
-			s.more("not authorized")
+			s.finish("not authorized")
 		}
 		return err
 	}
 	if asked {
-		s.more("waiting for you (%s) … authorized", minutes(s.Timeout))
+		s.finish("authorized")
 		s.more("%s", sentence)
 	} else {
 		s.step(6, "greeting", "%s", sentence)
@@ -228,13 +228,14 @@ func (s *story) makeGateway(ctx context.Context, source *ProfileSource, discover
 // person consent where that was asked for.
 func (s *story) show(ctx context.Context, link string) error {
 	s.step(6, "greeting", "the agent needs your consent. Open: %s", link)
-	if s.AutoConsent {
+	switch {
+	case s.AutoConsent:
 		s.more("--auto-consent: %s signs in at the demo provider and allows it", demoPersonID)
+		s.begin("waiting for you (%s) …", minutes(s.Timeout))
 		return s.person.visit(ctx, link)
-	}
-	openBrowser(link)
-	if s.person != nil && s.Terminal {
-		s.more("waiting for you (%s), or press Enter to let the demo person consent", minutes(s.Timeout))
+	case s.person != nil && s.usesDemo() && s.Terminal:
+		openBrowser(link)
+		s.begin("waiting for you (%s; Enter lets the demo person consent) …", minutes(s.Timeout))
 		go func() {
 			if s.enter(ctx) == nil {
 				if err := s.person.visit(ctx, link); err != nil {
@@ -242,8 +243,9 @@ func (s *story) show(ctx context.Context, link string) error {
 				}
 			}
 		}()
-	} else {
-		s.more("waiting for you (%s) …", minutes(s.Timeout))
+	default:
+		openBrowser(link)
+		s.begin("waiting for you (%s) …", minutes(s.Timeout))
 	}
 	return nil
 }

@@ -16,9 +16,10 @@ const steps = 7
 
 // progress prints the seven steps the way the README shows them.
 type progress struct {
-	mu  sync.Mutex
-	out io.Writer
-	log *slog.Logger
+	mu    sync.Mutex
+	out   io.Writer
+	log   *slog.Logger
+	begun bool // a line waits for its end
 }
 
 func newProgress(out io.Writer, logs io.Writer, level slog.Level) *progress {
@@ -37,14 +38,43 @@ func newProgress(out io.Writer, logs io.Writer, level slog.Level) *progress {
 func (p *progress) step(number int, name, format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.endLine()
 	fmt.Fprintf(p.out, "[%d/%d] %-20s %s\n", number, steps, name, fmt.Sprintf(format, args...))
+}
+
+// endLine ends a begun line that something else interrupts. Caller holds p.mu.
+func (p *progress) endLine() {
+	if p.begun {
+		p.begun = false
+		fmt.Fprintln(p.out)
+	}
 }
 
 // more prints a line that belongs to the step above it.
 func (p *progress) more(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.endLine()
 	fmt.Fprintf(p.out, "      %s\n", fmt.Sprintf(format, args...))
+}
+
+// begin prints the first half of a line whose end is not known yet; finish
+// prints the rest. Without a begun line, finish prints a line of its own.
+func (p *progress) begin(format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.begun = true
+	fmt.Fprintf(p.out, "      %s", fmt.Sprintf(format, args...))
+}
+
+func (p *progress) finish(format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.begun {
+		fmt.Fprint(p.out, "     ")
+	}
+	p.begun = false
+	fmt.Fprintf(p.out, " %s\n", fmt.Sprintf(format, args...))
 }
 
 // openBrowser opens a link where there is a display to show it on. It reports
