@@ -16,11 +16,12 @@ type (
 )
 
 // buffers are reused between replies. A reply may hold secrets, so each buffer
-// is cleared before it goes back.
-var buffers = sync.Pool{New: func() any { return new([]byte) }}
+// is cleared before it goes back. They start large enough for a reply with a
+// token, because what outgrows a buffer leaves a copy of its beginning behind.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 8<<10); return &b }}
 
 // bufferLimit keeps one huge reply from staying in memory.
-const bufferLimit = 1 << 16
+const bufferLimit = 64 << 10
 
 // write sends a success.
 func (c *call) write(output any) error {

@@ -83,14 +83,18 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeUnknownOperation(reply, r)
 		return
 	}
-	caller, body, err := h.gate.Signed(reply, r, h.bodyLimit(route.op))
-	if err == nil {
-		err = route.serve(&call{handler: h, op: route.op, w: reply, r: r, caller: caller, body: body, labels: labels})
-		clear(body) // it may hold secrets, and what was decoded from it is copied
-	}
-	if err != nil {
+	if err := h.answer(reply, r, route, labels); err != nil {
 		writeError(reply, r, route.op, err)
 	}
+}
+
+func (h *handler) answer(w http.ResponseWriter, r *http.Request, route Route, labels labels) error {
+	caller, body, err := h.gate.Signed(w, r, h.bodyLimit(route.op))
+	if err != nil {
+		return err
+	}
+	defer clear(body) // it may hold secrets, and what was decoded from it is copied
+	return route.serve(&call{handler: h, op: route.op, w: w, r: r, caller: caller, body: body, labels: labels})
 }
 
 func (h *handler) bodyLimit(op *api.Info) int64 {
