@@ -1,6 +1,7 @@
 package seal
 
 import (
+	"bytes"
 	"context"
 	"crypto/cipher"
 	"crypto/hkdf"
@@ -14,7 +15,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/store"
@@ -120,19 +120,19 @@ func parseFileKey(content []byte) ([]byte, error) {
 		return nil, errors.New("it is too long")
 	}
 	var found []byte
-	for line := range strings.Lines(string(content)) {
-		line = strings.TrimSpace(line)
-		if line == "" || strings.HasPrefix(line, "#") {
+	for line := range bytes.Lines(content) { // not strings: those cannot be wiped
+		line = bytes.TrimSpace(line)
+		if len(line) == 0 || line[0] == '#' {
 			continue
 		}
-		encoded, ok := strings.CutPrefix(line, fileMark)
+		encoded, ok := bytes.CutPrefix(line, []byte(fileMark))
 		if !ok {
 			return nil, fmt.Errorf("it has a line that does not begin with %s", fileMark)
 		}
 		if found != nil {
 			return nil, errors.New("it has two keys")
 		}
-		raw, err := base64.RawURLEncoding.Strict().DecodeString(encoded)
+		raw, err := base64.RawURLEncoding.Strict().AppendDecode(nil, encoded)
 		if err != nil || len(raw) != keySize {
 			return nil, errors.New("its key does not have 32 bytes in base64url")
 		}

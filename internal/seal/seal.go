@@ -82,9 +82,9 @@ func appendHeader(b []byte, generation uint32) []byte {
 // or from a secret.Text. A buffer is wiped before it goes back.
 var scratch = sync.Pool{New: func() any { b := make([]byte, 0, 4096); return &b }}
 
-// giveBack wipes all that the buffer may hold. One that has grown large is left to the collector.
+// giveBack wipes what was used of the buffer. One that has grown large is left to the collector.
 func giveBack(buffer *[]byte, used []byte) {
-	clear(used[:cap(used)])
+	clear(used)
 	if cap(used) <= 64<<10 {
 		*buffer = used[:0]
 		scratch.Put(buffer)
@@ -158,7 +158,7 @@ func (k *Keeper) OpenText(ctx context.Context, c Context, sealed []byte) (secret
 	}
 	plaintext, err := k.open(ctx, (*buffer)[:0], c, sealed)
 	if err != nil {
-		giveBack(buffer, *buffer)
+		giveBack(buffer, (*buffer)[:cap(*buffer)]) // whatever the cipher may have begun to write
 		return secret.Text{}, err
 	}
 	text := secret.New(string(plaintext))
