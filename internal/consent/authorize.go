@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/onbehalf/onbehalf/internal/auth"
 	"github.com/onbehalf/onbehalf/internal/broker"
 	"github.com/onbehalf/onbehalf/internal/gate"
 )
@@ -15,8 +16,8 @@ import (
 // authorize opens an attempt and shows who asks and what for. The button is a
 // link to the provider; the cookie is what the callback will ask for.
 func (p *pages) authorize(w http.ResponseWriter, r *http.Request) {
-	if err := p.gate.Limit("authorize", addressOf(r)); err != nil {
-		p.fail(w, r, err)
+	if err := p.gate.Limit(auth.LimitAuthorize, addressOf(r)); err != nil {
+		p.fail(w, r, err, refused)
 		return
 	}
 	if r.Method == http.MethodHead { // somebody only looks whether there is a page: there is
@@ -32,18 +33,20 @@ func (p *pages) authorize(w http.ResponseWriter, r *http.Request) {
 	ctx := r.Context()
 	subject, err := p.broker.SubjectOfSession(ctx, requestURI)
 	if err != nil {
-		p.fail(w, r, err)
+		p.fail(w, r, err, deadLink)
 		return
 	}
 	caller := p.gate.Browser(ctx, subject.Account)
 	var attempt *broker.Attempt
+	denied := refused // by policy, unless broker is reached
 	err = p.gate.Do(ctx, caller, []gate.Check{{Action: gate.ActionAuthorize, Resource: subject.ProviderARN}}, func(ctx context.Context) error {
 		var err error
+		denied = endedLink
 		attempt, err = p.broker.Authorize(ctx, caller, requestURI)
 		return err
 	})
 	if err != nil {
-		p.fail(w, r, err)
+		p.fail(w, r, err, denied)
 		return
 	}
 	p.remember(w, attempt)

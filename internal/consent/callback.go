@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 
+	"github.com/onbehalf/onbehalf/internal/auth"
 	"github.com/onbehalf/onbehalf/internal/broker"
 	"github.com/onbehalf/onbehalf/internal/gate"
 	"github.com/onbehalf/onbehalf/internal/secret"
@@ -17,8 +18,8 @@ func (p *pages) callback(w http.ResponseWriter, r *http.Request) {
 		p.show(w, r, wrongMethod)
 		return
 	}
-	if err := p.gate.Limit("callback", addressOf(r)); err != nil {
-		p.fail(w, r, err)
+	if err := p.gate.Limit(auth.LimitCallback, addressOf(r)); err != nil {
+		p.fail(w, r, err, refused)
 		return
 	}
 	query, err := url.ParseQuery(r.URL.RawQuery)
@@ -38,13 +39,15 @@ func (p *pages) callback(w http.ResponseWriter, r *http.Request) {
 	ctx, id := r.Context(), r.PathValue("id")
 	subject, err := p.broker.SubjectOfCallback(ctx, id)
 	if err != nil {
-		p.fail(w, r, err)
+		p.fail(w, r, err, notFound)
 		return
 	}
 	caller := p.gate.Browser(ctx, subject.Account)
 	var landing *broker.Landing
+	denied := refused // by policy, unless broker is reached
 	err = p.gate.Do(ctx, caller, []gate.Check{{Action: gate.ActionCallback, Resource: subject.ProviderARN}}, func(ctx context.Context) error {
 		var err error
+		denied = unmatched
 		landing, err = p.broker.Callback(ctx, caller, broker.Callback{
 			ProviderCallbackID: id, State: answer["state"], Code: secret.New(answer["code"]), Issuer: answer["iss"],
 			Error: answer["error"], ErrorDescription: answer["error_description"],
@@ -59,7 +62,7 @@ func (p *pages) callback(w http.ResponseWriter, r *http.Request) {
 		return err
 	})
 	if err != nil {
-		p.fail(w, r, err)
+		p.fail(w, r, err, denied)
 		return
 	}
 	p.forget(w, landing.CookieName, landing.CookiePath)

@@ -56,8 +56,8 @@ func New(g *gate.Gate, b *broker.Broker, o Options) http.Handler {
 		p.now = time.Now
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /identities/oauth2/authorize", p.authorize)
-	mux.HandleFunc("GET /identities/oauth2/callback/{id}", p.callback)
+	mux.HandleFunc("GET "+broker.AuthorizePath, p.authorize)
+	mux.HandleFunc("GET "+broker.CallbackPath+"{id}", p.callback)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			w.Header().Set("Allow", "GET, HEAD")
@@ -102,15 +102,16 @@ func addressOf(r *http.Request) netip.Addr {
 	return peer.Addr().Unmap()
 }
 
-// fail shows the page for an error and gives the log what the page keeps back.
-func (p *pages) fail(w http.ResponseWriter, r *http.Request, err error) {
+// fail shows the page for an error, denied where that says it was denied, and
+// gives the log what the page keeps back.
+func (p *pages) fail(w http.ResponseWriter, r *http.Request, err error, denied problem) {
 	e := fault.Of(err)
 	level := slog.LevelDebug
 	if e.Kind == fault.Internal || e.Kind == fault.Unavailable {
 		level = slog.LevelError
 	}
 	p.log.Log(r.Context(), level, "consent page failed", "request_id", principal.RequestOf(r.Context()).ID, "path", r.URL.Path, "kind", e.Kind.String(), "error", err)
-	p.show(w, r, problemOf(e))
+	p.show(w, r, problemOf(e, denied))
 }
 
 // single is a query parameter that must not come twice: which of the two another

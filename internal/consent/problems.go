@@ -29,9 +29,9 @@ var (
 		What: "It may be mistyped, already finished, or more than 10 minutes old. Nothing was shared.",
 		Next: "Go back to the agent and ask again. It will give you a new link.",
 	}
-	expiredLink = problem{
-		Status: http.StatusGone, Title: "This link has expired",
-		What: "Links work for 10 minutes, and this one is older. Nothing was shared.",
+	endedLink = problem{
+		Status: http.StatusGone, Title: "This link no longer works",
+		What: "It is more than 10 minutes old, or the sign-in that it began was declined or failed.",
 		Next: "Go back to the agent and ask again. It will give you a new link.",
 	}
 	usedLink = problem{
@@ -39,20 +39,15 @@ var (
 		What: "A sign-in that began with it has come back, and one is all it allows.",
 		Next: "If that was you, go back to your application: it carries on there. If it was not, ask the agent for a new link and share it with nobody.",
 	}
-	otherBrowser = problem{
-		Status: http.StatusForbidden, Title: "This began in another browser",
-		What: "A sign-in has to end in the browser where it began, and this one has no trace of it. Nothing was shared.",
-		Next: "Open the agent’s link again in this browser and stay in it until the end. If you did, check that cookies are allowed here.",
+	unmatched = problem{
+		Status: http.StatusForbidden, Title: "This sign-in can’t be finished here",
+		What: "It may have begun in another browser, been overtaken by a newer one, or taken more than 10 minutes. Nothing was shared.",
+		Next: "Open the agent’s link again in this browser and stay in it until the end. If the link is too old, ask the agent for a new one.",
 	}
 	damagedAnswer = problem{
 		Status: http.StatusBadRequest, Title: "The sign-in can’t be matched",
 		What: "The answer that your browser brought back is incomplete or belongs to no sign-in that is under way. Nothing was shared.",
 		Next: "Open the agent’s link again, or ask the agent for a new one.",
-	}
-	wrongIssuer = problem{
-		Status: http.StatusBadRequest, Title: "The answer came from somewhere else",
-		What: "You were sent to one provider and another one answered, so we stopped. Nothing was shared.",
-		Next: "Ask the agent for a new link. If it happens again, tell the people who run this service.",
 	}
 	refused = problem{
 		Status: http.StatusForbidden, Title: "This isn’t allowed",
@@ -98,8 +93,9 @@ var (
 	}
 )
 
-// problemOf chooses the page for an error of broker or gate.
-func problemOf(e *fault.Error) problem {
+// problemOf chooses the page for an error of broker or gate. What a Denied or a
+// NotFound means depends on where it happened: the caller says.
+func problemOf(e *fault.Error, denied problem) problem {
 	switch e.Kind {
 	case fault.Throttled:
 		p := tooMany
@@ -107,12 +103,12 @@ func problemOf(e *fault.Error) problem {
 			p.wait = e.RetryAfter
 		}
 		return p
-	case fault.NotFound:
-		return deadLink
-	case fault.Invalid, fault.Conflict, fault.Concurrent:
+	case fault.Denied, fault.NotFound:
+		return denied
+	case fault.Conflict, fault.Concurrent:
+		return usedLink
+	case fault.Invalid:
 		return damagedAnswer
-	case fault.Denied, fault.Unauthenticated:
-		return refused
 	case fault.Unavailable:
 		return unavailable
 	case fault.Upstream:
