@@ -60,7 +60,7 @@ func (s *Service) call(ctx context.Context, x *exchange, r *request) (reply, err
 }
 
 func (s *Service) intend(ctx context.Context, x *exchange, t *tool) error {
-	return s.gate.Intent(ctx, x.caller, gate.Check{Action: action, Resource: x.endpoint.arn}, map[string]string{"method": "tools/call", "tool": t.name, "target": t.target.id})
+	return s.gate.Intent(ctx, x.caller, gate.Check{Action: gate.InvokeGateway, Resource: x.endpoint.arn}, map[string]string{"method": "tools/call", "tool": t.name, "target": t.target.id})
 }
 
 // relay calls the target and renders what it answers.

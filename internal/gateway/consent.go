@@ -23,16 +23,11 @@ const consentKey = "consent"
 const consentMessage = "Please login to this URL for authorization."
 
 // askConsent tells the client that its user has to consent first, in the way
-// that the request's revision has for it
+// that the request's revision has for it. The link goes into the answer and
+// nowhere else
 // (docs/design/2026-11-22-consent-by-version.md).
 func (s *Service) askConsent(ctx context.Context, x *exchange, r *request, t *tool, result *broker.TokenResult, state *consentState) (reply, error) {
 	link := result.AuthorizationURL.Reveal()
-	if link == "" && state != nil {
-		link = state.Link
-	}
-	if link == "" {
-		return reply{}, fault.New(fault.Unavailable, "The user's consent is under way, and there is no link to show for it. Call again in a moment.")
-	}
 	switch {
 	case r.modern() && r.urlElicitation():
 		return s.inputRequired(ctx, x, r, link, result.SessionURI, state)
@@ -61,7 +56,7 @@ func (s *Service) inputRequired(ctx context.Context, x *exchange, r *request, li
 	sealed := r.state
 	if state == nil || state.Session != session {
 		var err error
-		sealed, err = s.sealState(ctx, x, r, consentState{Session: session, Link: link, Expires: s.now().Add(consentLifetime).Unix()})
+		sealed, err = s.sealState(ctx, x, r, consentState{Session: session, Expires: s.now().Add(consentLifetime).Unix()})
 		if err != nil {
 			return reply{}, err
 		}
@@ -76,7 +71,6 @@ func (s *Service) inputRequired(ctx context.Context, x *exchange, r *request, li
 // consentState is what requestState carries, sealed.
 type consentState struct {
 	Session string `json:"s"`
-	Link    string `json:"l"`
 	Expires int64  `json:"e"` // seconds since 1970
 }
 

@@ -9,9 +9,6 @@ import (
 	"github.com/onbehalf/onbehalf/internal/gate"
 )
 
-// action is what a caller of the MCP endpoint does, whatever the method.
-const action = "bedrock-agentcore:InvokeGateway"
-
 // dispatch answers a request. What reveals or does something is decided and
 // recorded; ping is neither.
 func (s *Service) dispatch(x *exchange, r *request) reply {
@@ -31,7 +28,7 @@ func (s *Service) dispatch(x *exchange, r *request) reply {
 		return failed(r.id, r.revision, &problem{code: codeNoMethod, message: "Method not found: " + clip(r.method, 100)})
 	}
 	var out reply
-	err := s.gate.Do(x.ctx, x.caller, []gate.Check{{Action: action, Resource: x.endpoint.arn}}, func(ctx context.Context) (err error) {
+	err := s.gate.Do(x.ctx, x.caller, []gate.Check{{Action: gate.InvokeGateway, Resource: x.endpoint.arn}}, func(ctx context.Context) (err error) {
 		gate.Detail(ctx, "method", r.method)
 		out, err = do(ctx, x, r)
 		return err
