@@ -40,7 +40,10 @@ var commonSettings = []setting{
 	{"mmap_size", "0", "0"},          // measured: mapping anew after each commit costs more than reading
 }
 
-var writerSettings = append(slices.Clone(commonSettings), setting{"journal_mode", "WAL", "wal"})
+var writerSettings = append(slices.Clone(commonSettings),
+	setting{"journal_mode", "WAL", "wal"},
+	setting{"journal_size_limit", "67108864", "67108864"}, // bytes the log keeps after a rush
+)
 
 var readerSettings = append(slices.Clone(commonSettings), setting{"query_only", "ON", "1"})
 

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -81,5 +82,29 @@ func TestReadersComeAsNeededAndStayFew(t *testing.T) {
 	}
 	if lane.open > lane.limit || len(lane.idle) != lane.open {
 		t.Errorf("%d readers open and %d idle, the limit is %d", lane.open, len(lane.idle), lane.limit)
+	}
+}
+
+func TestStatementsBuiltFromDataAreForgotten(t *testing.T) {
+	t.Parallel()
+	db, err := Open(t.Context(), Options{Path: t.TempDir() + "/test.db"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	err = db.View(t.Context(), func(tx *Tx) error {
+		for i := range 3 * preparedLimit {
+			var n int
+			if err := tx.QueryRow(fmt.Sprintf("SELECT %d", i)).Scan(&n); err != nil || n != i {
+				return fmt.Errorf("%d: %w", n, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if kept := len(db.engine.(*liteEngine).readers.idle[0].raw.prepared); kept != preparedLimit {
+		t.Errorf("%d statements kept, the limit is %d", kept, preparedLimit)
 	}
 }

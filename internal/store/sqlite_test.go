@@ -168,23 +168,6 @@ func TestNestedViews(t *testing.T) {
 	group.Wait()
 }
 
-func TestEveryStatementTextIsForgottenOnceTooMany(t *testing.T) {
-	t.Parallel()
-	db := open(t, store.Options{Path: storetest.SQLite(t)})
-	err := db.View(t.Context(), func(tx *store.Tx) error {
-		for i := range 1000 { // texts built from data: wrong, and must not eat the memory
-			var n int
-			if err := tx.QueryRow(fmt.Sprintf("SELECT %d", i)).Scan(&n); err != nil || n != i {
-				return fmt.Errorf("%d: %w", n, err)
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		t.Error(err)
-	}
-}
-
 // A process that is killed loses nothing that Update had answered for.
 func TestKilledInTheMiddle(t *testing.T) {
 	t.Parallel()
