@@ -1,7 +1,6 @@
 package api
 
 import (
-	"encoding/base64"
 	"maps"
 	"math"
 	"slices"
@@ -88,12 +87,6 @@ func appendDouble(b []byte, n float64) []byte {
 		format = 'e'
 	}
 	return strconv.AppendFloat(b, n, format, -1, 64)
-}
-
-func appendBlob(b, content []byte) []byte {
-	b = append(b, '"')
-	b = base64.StdEncoding.AppendEncode(b, content)
-	return append(b, '"')
 }
 
 // closeObject turns the comma after the last member into the closing brace.

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"encoding/base64"
 	"fmt"
 	"math"
 	"strconv"
@@ -197,15 +196,6 @@ func (d *reader) number(name, wanted string) string {
 		return "0"
 	}
 	return string(data[start:d.pos])
-}
-
-// blob reads base64.
-func (d *reader) blob(name string) []byte {
-	content, err := base64.StdEncoding.DecodeString(d.text(name))
-	if err != nil && d.err == nil {
-		d.mistyped(name, "base64")
-	}
-	return content
 }
 
 // document reads any value as it is.

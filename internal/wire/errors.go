@@ -136,10 +136,11 @@ func writeUnknownOperation(w http.ResponseWriter, r *http.Request) {
 	writeException(w, r, name, http.StatusNotFound, appendError(nil, name, problem))
 }
 
-// logError tells the log what the caller is not told.
+// logError tells the log what the caller is not told. A failure of a request
+// whose caller has left is no trouble of ours.
 func logError(r *http.Request, op *api.Info, status int, problem *fault.Error) {
 	level := slog.LevelDebug
-	if status >= http.StatusInternalServerError {
+	if status >= http.StatusInternalServerError && r.Context().Err() == nil {
 		level = slog.LevelError
 	}
 	name := ""

@@ -75,9 +75,11 @@ func (c *call) read(input api.Request) error {
 	if err != nil {
 		return err
 	}
-	query, err := url.ParseQuery(c.r.URL.RawQuery)
-	if err != nil {
-		return &fault.Error{Kind: fault.Invalid, Reason: fault.ReasonCannotParse, Message: "The query string could not be parsed."}
+	var query url.Values
+	if c.r.URL.RawQuery != "" {
+		if query, err = url.ParseQuery(c.r.URL.RawQuery); err != nil {
+			return &fault.Error{Kind: fault.Invalid, Reason: fault.ReasonCannotParse, Message: "The query string could not be parsed."}
+		}
 	}
 	if err := input.BindHTTP(c.labels.get, query, c.r.Header); err != nil {
 		return err

@@ -25,7 +25,7 @@ import (
 
 // Options of the door. The zero value is good.
 type Options struct {
-	Region    string
+	Region    string // of the server; no operation needs it so far
 	BodyLimit int64 // bytes of a request body, for operations that need no more; 0 is 1 MiB
 }
 
@@ -68,7 +68,11 @@ func New(g *gate.Gate, k *seal.Keeper, o Options, routes []Route) http.Handler {
 		if !found {
 			route = Route{op: op, serve: notBuilt}
 		}
+		delete(built, op.Name)
 		h.router.add(route)
+	}
+	for name := range built {
+		panic("wire: a route for " + name + ", which is no operation of the models")
 	}
 	return h
 }

@@ -200,8 +200,9 @@ func TestMistakenRoutes(t *testing.T) {
 		return c, nil, nil
 	}
 	for name, mistake := range map[string]func(){
-		"no scope":  func() { Handle(api.GetGateway, nil, fn) },
-		"no method": func() { Handle(api.GetGateway, scope, nil) },
+		"no scope":    func() { Handle(api.GetGateway, nil, fn) },
+		"no method":   func() { Handle(api.GetGateway, scope, nil) },
+		"of no model": func() { New(nil, nil, Options{}, []Route{{op: &api.Info{Name: "DropEverything"}}}) },
 		"two of one": func() {
 			New(nil, nil, Options{}, []Route{Handle(api.GetGateway, scope, fn), Handle(api.GetGateway, scope, fn)})
 		},

@@ -158,8 +158,6 @@ func (w *writer) scalar(s *service, r *reference, name string, sensitive bool) s
 		return "d.double(" + name + ")"
 	case found.Type == "boolean":
 		return "d.boolean(" + name + ")"
-	case found.Type == "blob":
-		return "d.blob(" + name + ")"
 	case found.Document:
 		return "json.RawMessage(d.document())"
 	}

@@ -102,7 +102,7 @@ func (w *writer) encodeValue(s *service, r *reference, value string, depth int, 
 	case "timestamp":
 		w.line("b = %s.AppendJSON(b)", value)
 	case "blob":
-		w.line("b = appendBlob(b, %s)", value)
+		panic("a blob inside a JSON body: " + r.Shape) // the models have blobs as whole payloads only
 	case "list":
 		index := fmt.Sprintf("i%d", depth)
 		w.line("b = append(b, '[')")
