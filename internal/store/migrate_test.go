@@ -205,3 +205,13 @@ func TestReplaceWord(t *testing.T) {
 		t.Errorf("%s\nwant\n%s", got, want)
 	}
 }
+
+// Text sorts by bytes on PostgreSQL whatever the database's own collation is.
+func TestRenderForPostgres(t *testing.T) {
+	t.Parallel()
+	const in = "CREATE TABLE t (id TEXT PRIMARY KEY, b BYTES NOT NULL, c TEXT NOT NULL DEFAULT 'TEXT', TEXTS BIGINT)"
+	const want = `CREATE TABLE t (id TEXT COLLATE "C" PRIMARY KEY, b BYTEA NOT NULL, c TEXT COLLATE "C" NOT NULL DEFAULT 'TEXT', TEXTS BIGINT)`
+	if got := (&postgresEngine{}).render(in); got != want {
+		t.Errorf("%s\nwant\n%s", got, want)
+	}
+}

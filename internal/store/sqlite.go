@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -97,7 +98,9 @@ func (e *liteEngine) transact(ctx context.Context, k kind, fn func(statements) e
 }
 
 // clash is true when another process holds the file's write lock.
-func (e *liteEngine) clash(err error) bool {
+func (e *liteEngine) clash(err error) bool { return busy(err) }
+
+func busy(err error) bool {
 	code, _ := codes(err)
 	return code&0xff == sqlite3.SQLITE_BUSY
 }
@@ -143,7 +146,14 @@ func openSession(ctx context.Context, address string, settings []setting) (*sess
 }
 
 func (s *session) apply(ctx context.Context, want setting) error {
-	if _, err := s.sql.ExecContext(ctx, "PRAGMA "+want.name+" = "+want.value); err != nil {
+	_, err := s.sql.ExecContext(ctx, "PRAGMA "+want.name+" = "+want.value)
+	// When several processes switch a new file to WAL together, SQLite does not
+	// wait for busy_timeout: that could be a deadlock. Here it cannot be one.
+	for try := 0; err != nil && busy(err) && try < 100; try++ {
+		time.Sleep(rand.N(20 * time.Millisecond))
+		_, err = s.sql.ExecContext(ctx, "PRAGMA "+want.name+" = "+want.value)
+	}
+	if err != nil {
 		return fault.New(fault.Unavailable, "The database file cannot be used: setting %s failed.", want.name).Because(err)
 	}
 	var got string
