@@ -140,8 +140,12 @@ func writeUnknownOperation(w http.ResponseWriter, r *http.Request) {
 // whose caller has left is no trouble of ours.
 func logError(r *http.Request, op *api.Info, status int, problem *fault.Error) {
 	level := slog.LevelDebug
-	if status >= http.StatusInternalServerError && r.Context().Err() == nil {
+	switch {
+	case r.Context().Err() != nil:
+	case status >= http.StatusInternalServerError:
 		level = slog.LevelError
+	case problem.Kind == fault.Upstream:
+		level = slog.LevelWarn // the operator can do something about a provider that refuses
 	}
 	name := ""
 	if op != nil {

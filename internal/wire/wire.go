@@ -26,7 +26,7 @@ import (
 // Options of the door. The zero value is good.
 type Options struct {
 	Region    string // of the server; no operation needs it so far
-	BodyLimit int64 // bytes of a request body, for operations that need no more; 0 is 1 MiB
+	BodyLimit int64  // bytes of a request body, for operations that need no more; 0 is 1 MiB
 }
 
 // defaultBodyLimit leaves room for what the models allow most operations: two
