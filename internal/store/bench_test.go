@@ -142,3 +142,20 @@ func BenchmarkUpdate(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkOpen is the store's part of a server's start on existing data.
+func BenchmarkOpen(b *testing.B) {
+	path := storetest.SQLite(b)
+	for b.Loop() {
+		db, err := store.Open(b.Context(), store.Options{Path: path})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := db.Ping(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		if err := db.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
