@@ -35,7 +35,8 @@ type Options struct {
 	// LoopbackHTTP lets plain http through to loopback hosts that Allow names. It is what --dev turns on.
 	LoopbackHTTP bool
 
-	// Timeout bounds a whole exchange of Do and HTTP, redirects and body included; 0 is 15 seconds.
+	// Timeout bounds each exchange of Do and HTTP, from the name's resolution to the
+	// body's end; a redirect begins another. 0 is 15 seconds.
 	Timeout time.Duration
 
 	// Roots are the certificate authorities to trust; nil is the system's.
@@ -66,28 +67,24 @@ func New(o Options) (*Client, error) {
 	pooled.MaxIdleConns = 128
 	pooled.MaxIdleConnsPerHost = 8
 	pooled.IdleConnTimeout = 60 * time.Second
-	pooled.ResponseHeaderTimeout = timeout
 
 	// What has a body is a token request, a revocation, a registration: it must
 	// arrive once. On a kept connection that the server is just closing, it
 	// would be lost, or sent again by net/http; a fresh connection has neither.
 	single := newTransport(g, o.Roots)
 	single.DisableKeepAlives = true
-	single.ResponseHeaderTimeout = timeout
 
 	relay := newTransport(g, o.Roots)
 	relay.MaxIdleConns = 0 // no bound but the one per host
 	relay.MaxIdleConnsPerHost = 512
 	relay.IdleConnTimeout = 90 * time.Second
 	relay.DisableCompression = true // a relay passes bodies on as they are
-	relay.WriteBufferSize = 16 << 10
-	relay.ReadBufferSize = 16 << 10
 
 	return &Client{
 		guard:  g,
-		pooled: &http.Client{Transport: &guarded{g, pooled}, CheckRedirect: checkRedirect, Timeout: timeout},
-		single: &http.Client{Transport: &guarded{g, single}, CheckRedirect: neverRedirect, Timeout: timeout},
-		relay:  &http.Client{Transport: &guarded{g, relay}, CheckRedirect: neverRedirect},
+		pooled: &http.Client{Transport: &guarded{g, pooled, timeout}, CheckRedirect: checkRedirect},
+		single: &http.Client{Transport: &guarded{g, single, timeout}, CheckRedirect: neverRedirect},
+		relay:  &http.Client{Transport: &guarded{g, relay, 0}, CheckRedirect: neverRedirect},
 	}, nil
 }
 

@@ -433,6 +433,31 @@ func TestBodiesAreSentOnce(t *testing.T) {
 	}
 }
 
+// A server that notices our leaving ends its answer properly, half of it unsaid.
+func TestAnswersAfterTheEndDoNotCount(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/body" {
+			io.WriteString(w, "half")
+			w.(http.Flusher).Flush()
+		}
+		<-r.Context().Done()
+	}))
+	server.Config.ErrorLog = discardLog()
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	client := clientFor(t, server, Options{Allow: []string{"127.0.0.1:PORT"}, Timeout: 50 * time.Millisecond})
+	for range 10 {
+		for _, path := range []string{"/", "/body"} {
+			resp, err := get(t, client, server.URL+path)
+			if err == nil {
+				_, err = ReadAll(resp, 1<<20)
+			}
+			wantFault(t, err, fault.Unavailable, "did not answer in time")
+		}
+	}
+}
+
 func TestSafeLeavesNothingOfTheURL(t *testing.T) {
 	t.Parallel()
 	err := Safe(&url.Error{Op: "Get", URL: "https://u:CANARY@example.com/CANARY?CANARY", Err: fmt.Errorf("strange: %q", "CANARY")})

@@ -95,12 +95,13 @@ func quiet(err error) error {
 
 // ReadAll reads a body to its end and closes it. A body of more than limit bytes,
 // counted after decompression, is a fault.Upstream: memory is spent on limit
-// bytes at most, whatever the other side sends.
+// bytes at most, whatever the other side sends. A body that was read after the
+// request's context had ended is an error, however complete it looks.
 func ReadAll(r *http.Response, limit int64) ([]byte, error) {
 	defer r.Body.Close()
-	host := "the host"
+	host, ended := "the host", func() error { return nil }
 	if r.Request != nil && r.Request.URL != nil {
-		host = r.Request.URL.Host
+		host, ended = r.Request.URL.Host, r.Request.Context().Err
 	}
 	tooLarge := func() error {
 		return fault.New(fault.Upstream, "The answer of %s is larger than %d bytes.", host, limit)
@@ -109,6 +110,9 @@ func ReadAll(r *http.Response, limit int64) ([]byte, error) {
 		return nil, tooLarge()
 	}
 	data, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
+	if err == nil {
+		err = ended() // a body that ends once we are leaving may be half of one
+	}
 	if err != nil {
 		return nil, explain(err, host)
 	}

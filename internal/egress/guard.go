@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -140,10 +141,13 @@ func newTransport(g *guard, roots *x509.CertPool) *http.Transport {
 	}
 }
 
-// guarded is the RoundTripper of every client that this package hands out. Its errors are safe.
+// guarded is the RoundTripper of every client that this package hands out. Its
+// errors are safe. Its timeout is a deadline of the request's context, and not
+// http.Client's, so that whether it has passed can be told from the context.
 type guarded struct {
 	guard     *guard
 	transport *http.Transport
+	timeout   time.Duration // until the body is read; 0 is none
 }
 
 func (t *guarded) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -153,9 +157,24 @@ func (t *guarded) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
+	cancel := func() {}
+	if t.timeout > 0 {
+		ctx, stop := context.WithTimeout(req.Context(), t.timeout)
+		req, cancel = req.WithContext(ctx), stop
+	}
 	resp, err := t.transport.RoundTrip(req)
+	if err == nil && req.Context().Err() != nil {
+		// A server may notice that we are leaving and end its answer early;
+		// net/http takes it for the answer if it arrives while the connection closes.
+		_ = resp.Body.Close()
+		err = req.Context().Err()
+	}
 	if err != nil {
+		cancel()
 		return nil, explain(err, req.URL.Host)
+	}
+	if t.timeout > 0 {
+		resp.Body = &timedBody{resp.Body, cancel}
 	}
 	// http.Client would quote a Location that it cannot parse in its error.
 	if location := resp.Header.Get("Location"); location != "" {
@@ -164,6 +183,17 @@ func (t *guarded) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}
 	return resp, nil
+}
+
+// timedBody frees the timeout's timer when the body is closed.
+type timedBody struct {
+	io.ReadCloser
+	cancel func()
+}
+
+func (b *timedBody) Close() error {
+	defer b.cancel()
+	return b.ReadCloser.Close()
 }
 
 // CloseIdleConnections is what http.Client looks for.

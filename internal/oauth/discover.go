@@ -42,8 +42,7 @@ type discovered struct {
 // document that is none or names endpoints that egress would refuse,
 // fault.Unavailable.
 func (c *Client) Discover(ctx context.Context, discoveryURL string) (Metadata, error) {
-	hit, ok := c.metadata.GetIfPresent(discoveryURL)
-	if ok && c.now().Before(hit.until) {
+	if hit, ok := c.metadata.GetIfPresent(discoveryURL); ok && c.now().Before(hit.until) {
 		return hit.metadata, unshared(hit.err)
 	}
 	issuer, err := impliedIssuer(discoveryURL)
@@ -55,6 +54,10 @@ func (c *Client) Discover(ctx context.Context, discoveryURL string) (Metadata, e
 	}
 	found, err := c.shared(ctx, "metadata "+discoveryURL, func(ctx context.Context) (any, error) {
 		now := c.now()
+		hit, ok := c.metadata.GetIfPresent(discoveryURL) // again: another flight may just have landed
+		if ok && now.Before(hit.until) {
+			return hit, nil
+		}
 		entry := discovered{fetched: now, until: now.Add(metadataLifetime)}
 		body, err := c.fetch(ctx, discoveryURL)
 		if err == nil {
@@ -81,7 +84,7 @@ func (c *Client) Discover(ctx context.Context, discoveryURL string) (Metadata, e
 // impliedIssuer turns a discovery URL back into the issuer it stands for, without a trailing slash.
 func impliedIssuer(discoveryURL string) (string, error) {
 	u, err := url.Parse(discoveryURL)
-	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.ForceQuery || strings.Contains(discoveryURL, "#") {
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.ForceQuery || strings.Contains(discoveryURL, "#") {
 		return "", fault.New(fault.Invalid, "The discovery URL is not a plain https URL.")
 	}
 	origin, path := strings.ToLower(u.Scheme+"://"+u.Host), u.EscapedPath()

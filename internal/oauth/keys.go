@@ -32,15 +32,22 @@ type keySet struct {
 // fetched at most once per keysPause. With renew the cached set was seen and
 // found wanting; the result is the same set if it is too early for another.
 func (c *Client) keysAt(ctx context.Context, address string, renew *keySet) (*keySet, error) {
-	set, ok := c.keys.GetIfPresent(address)
-	now := c.now()
-	if ok {
-		usable := now.Sub(set.fetched) < keysFresh && set != renew
-		if usable || now.Sub(set.attempted) < keysPause {
-			return set.orError(now, renew != nil)
+	cached := func() (*keySet, bool) {
+		set, ok := c.keys.GetIfPresent(address)
+		if !ok {
+			return nil, false
 		}
+		now := c.now()
+		return set, now.Sub(set.fetched) < keysFresh && set != renew || now.Sub(set.attempted) < keysPause
+	}
+	if set, ok := cached(); ok {
+		return set.orError(c.now(), renew != nil)
 	}
 	found, err := c.shared(ctx, "keys "+address, func(ctx context.Context) (any, error) {
+		set, ok := cached() // again: another flight may just have landed
+		if ok {
+			return set, nil
+		}
 		next := &keySet{attempted: c.now()}
 		body, err := c.fetch(ctx, address)
 		if err == nil {
@@ -49,7 +56,7 @@ func (c *Client) keysAt(ctx context.Context, address string, renew *keySet) (*ke
 		}
 		if err != nil {
 			next = &keySet{attempted: c.now(), err: err}
-			if ok {
+			if set != nil {
 				next.keys, next.fetched = set.keys, set.fetched
 			}
 		}
