@@ -36,7 +36,8 @@ type discovered struct {
 // itself. The URL ends in one of the well-known names, or has it before the
 // issuer's path as RFC 8414 puts it; the issuer in the document must be the one
 // that the URL implies (a trailing slash apart), else anybody could publish keys
-// for anybody's issuer. Answers are kept for an hour, failures for 5 seconds.
+// for anybody's issuer. Answers are kept for an hour, failures for 5 seconds; an
+// answer's lists are shared: read only.
 //
 // Errors: fault.Invalid for a URL that cannot be one, fault.Upstream for a
 // document that is none or names endpoints that egress would refuse,
