@@ -133,7 +133,7 @@ func lastLink(tx *store.Tx, writer string) (link, error) {
 }
 
 // Rows are inserted many per statement, in a few fixed numbers so that the
-// statements stay prepared: a batch of 23 is one of 16, one of 4 and three of 1.
+// statements stay prepared: a batch of 23 is one of 16, one of 4, one of 2 and one of 1.
 var inserts = func() map[int]string {
 	texts := make(map[int]string)
 	for _, rows := range insertSizes {
@@ -142,7 +142,7 @@ var inserts = func() map[int]string {
 	return texts
 }()
 
-var insertSizes = []int{64, 16, 4, 1}
+var insertSizes = []int{64, 32, 16, 8, 4, 2, 1}
 
 const (
 	largestBatch = 256

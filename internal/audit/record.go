@@ -51,7 +51,8 @@ const Platform = seal.Platform
 // Limits keep a hostile name from filling the disk. What is cut ends in "…".
 const (
 	longestField  = 2048 // bytes: an ARN's limit, the longest thing that belongs here
-	longestDetail = 1024 // bytes of one value
+	longestKey    = 64   // bytes of a detail's name
+	longestDetail = 1024 // bytes of a detail's value
 	mostDetails   = 32
 	mostResources = 32
 )
@@ -97,12 +98,14 @@ func (r *Record) prepareDetail() {
 		r.Detail = nil
 		return
 	}
-	kept := make(map[string]string, len(r.Detail))
-	for _, key := range slices.Sorted(maps.Keys(r.Detail)) {
-		if len(kept) == mostDetails {
-			break
+	kept := make(map[string]string, len(r.Detail)) // the caller's map is the caller's
+	for key, value := range r.Detail {
+		kept[clean(key, longestKey)] = clean(Mask(value), longestDetail)
+	}
+	if len(kept) > mostDetails {
+		for _, key := range slices.Sorted(maps.Keys(kept))[mostDetails:] {
+			delete(kept, key)
 		}
-		kept[clean(key, 64)] = clean(Mask(r.Detail[key]), longestDetail)
 	}
 	r.Detail = kept
 }
