@@ -19,7 +19,7 @@ func fill(b *testing.B) *store.DB {
 	db := storetest.Open(b)
 	err := db.Update(b.Context(), func(tx *store.Tx) error {
 		if _, err := tx.Exec(`CREATE TABLE benched (id TEXT PRIMARY KEY, account TEXT NOT NULL, name TEXT NOT NULL,
-			sealed `+map[string]string{"sqlite": "BLOB", "postgres": "BYTEA"}[db.Engine()]+` NOT NULL, expires BIGINT NOT NULL, UNIQUE (account, name))`); err != nil {
+			sealed ` + map[string]string{"sqlite": "BLOB", "postgres": "BYTEA"}[db.Engine()] + ` NOT NULL, expires BIGINT NOT NULL, UNIQUE (account, name))`); err != nil {
 			return err
 		}
 		for i := range benchmarkRows {
