@@ -40,22 +40,13 @@ func (b *Broker) CompleteResourceTokenAuth(ctx context.Context, caller principal
 	}
 	caller.Workload, caller.User, caller.Authorizer = workload.Workload, s.key.User, s.authorizer
 	// Calls that overlap in this process share one answer; those of other processes wait for the session's mark.
-	flight := b.completing.DoChan(s.id, func() (any, error) {
-		detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaseLifetime)
-		defer cancel()
-		return b.complete(detached, caller, s)
-	})
-	select {
-	case result := <-flight:
-		if result.Err != nil {
-			return nil, result.Err
-		}
-		gate.Detail(ctx, "session_outcome", "completed")
-		gate.Detail(ctx, "grant", result.Val.(string))
-		return &api.CompleteResourceTokenAuthResponse{}, nil
-	case <-ctx.Done():
-		return nil, fault.New(fault.Unavailable, "The request ended before the provider had answered.").Because(ctx.Err())
+	grantID, err := shared(ctx, &b.completing, s.id, func(ctx context.Context) (string, error) { return b.complete(ctx, caller, s) })
+	if err != nil {
+		return nil, err
 	}
+	gate.Detail(ctx, "session_outcome", "completed")
+	gate.Detail(ctx, "grant", grantID)
+	return &api.CompleteResourceTokenAuthResponse{}, nil
 }
 
 func (b *Broker) sessionToComplete(ctx context.Context, caller principal.Caller, uri string) (s *session, workload identity.Identity, err error) {
@@ -142,7 +133,9 @@ func (b *Broker) complete(ctx context.Context, caller principal.Caller, s *sessi
 				return "", err
 			}
 			if a != nil {
-				return b.redeem(ctx, current, a, provider)
+				unhurried, cancel := unhurried(ctx) // it may have waited for most of the flight's time
+				defer cancel()
+				return b.redeem(unhurried, current, a, provider)
 			}
 		default: // another process is redeeming
 			if err := pause(ctx); err != nil {

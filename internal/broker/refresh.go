@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"strconv"
-	"time"
 
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/gate"
@@ -19,23 +18,11 @@ import (
 const actionRefresh = "onbehalf:RefreshGrant"
 
 // refresh renews a grant's access token, once: callers of this process share
-// one flight, and other processes' wait for its lease. It goes on when the
-// caller who started it has gone, because the provider may already have rotated the refresh token.
+// one flight, and other processes' wait for its lease.
 func (b *Broker) refresh(ctx context.Context, caller principal.Caller, grant *vault.Grant) (*vault.Grant, error) {
-	flight := b.refreshes.DoChan(grant.ID+"/"+strconv.FormatInt(grant.Version, 10), func() (any, error) {
-		detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaseLifetime)
-		defer cancel()
-		return b.refreshOnce(detached, caller, grant)
+	return shared(ctx, &b.refreshes, grant.ID+"/"+strconv.FormatInt(grant.Version, 10), func(ctx context.Context) (*vault.Grant, error) {
+		return b.refreshOnce(ctx, caller, grant)
 	})
-	select {
-	case result := <-flight:
-		if result.Err != nil {
-			return nil, result.Err
-		}
-		return result.Val.(*vault.Grant), nil
-	case <-ctx.Done():
-		return nil, fault.New(fault.Unavailable, "The request ended before the provider had answered.").Because(ctx.Err())
-	}
 }
 
 // refreshOnce takes the lease, or waits for who has it.
@@ -48,7 +35,9 @@ func (b *Broker) refreshOnce(ctx context.Context, caller principal.Caller, grant
 		case turn.done != nil:
 			return turn.done, nil
 		case turn.provider != nil:
-			return b.redeemRefresh(ctx, caller, grant, turn)
+			unhurried, cancel := unhurried(ctx) // it may have waited for most of the flight's time
+			defer cancel()
+			return b.redeemRefresh(unhurried, caller, grant, turn)
 		}
 		if err := pause(ctx); err != nil {
 			return nil, err
@@ -172,16 +161,4 @@ func refreshFault(p *Provider, err error) error {
 	told := fault.New(known.Kind, "The user's token of the provider %s could not be renewed, and nothing is lost. %s", p.Name, known.Message).Because(err)
 	told.RetryAfter = known.RetryAfter
 	return told
-}
-
-// pause waits until it is worth looking again at what another process does.
-func pause(ctx context.Context) error {
-	timer := time.NewTimer(pollInterval)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return fault.New(fault.Unavailable, "Another process is at this and has not finished. Try again.").Because(ctx.Err())
-	}
 }
