@@ -164,7 +164,8 @@ func newFileKey(raw []byte) (*fileKey, error) {
 }
 
 // FileKey opens the key at path, and makes it where there is none: on a first
-// start. It refuses to make one for a database whose key is missing.
+// start. It refuses to make one for a database whose key is missing. Its errors
+// are for the operator who starts the server, and so name the path.
 func FileKey(ctx context.Context, db *store.DB, path string) (KeyWrapper, error) {
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		sealed, err := Sealed(ctx, db)

@@ -5,6 +5,7 @@ import (
 	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
+	"slices"
 	"sync"
 	"time"
 
@@ -97,12 +98,16 @@ func (k *Keeper) prove(ctx context.Context) error {
 // EnsureAccount makes the account's data keys where they are missing. Call it
 // when an account is made, outside of a transaction: it opens one.
 func (k *Keeper) EnsureAccount(ctx context.Context, account string) error {
+	var found []row // not unwrapped: most are not needed at once
+	err := k.db.View(ctx, func(tx *store.Tx) (err error) {
+		found, err = readRows(tx, "WHERE account = $1 AND generation = 1", account)
+		return err
+	})
+	if err != nil {
+		return fault.Wrap(err, "reading data keys")
+	}
 	for _, p := range purposes {
-		keys, err := k.load(ctx, slot{account, p})
-		if err != nil {
-			return err
-		}
-		if len(keys) > 0 {
+		if slices.ContainsFunc(found, func(r row) bool { return r.purpose == p }) {
 			continue
 		}
 		if err := k.add(ctx, slot{account, p}, 1); err != nil {
