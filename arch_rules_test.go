@@ -44,6 +44,8 @@ func TestArchitectureCanFail(t *testing.T) {
 		{"a file that is no test does not", "internal/gate/a.go", ours("internal/seal"), "internal/gate/a.go imports internal/seal"},
 		{"a test imports storetest", "internal/audit/a_test.go", ours("internal/store/storetest"), ""},
 		{"a file that is no test imports storetest", "internal/audit/a.go", ours("internal/store/storetest"), "imports internal/store/storetest"},
+		{"a room's test imports its kind of target", "internal/gateway/a_test.go", ours("internal/gateway/openapi"), ""},
+		{"a kind's test imports another kind", "internal/gateway/openapi/a_test.go", ours("internal/gateway/lambda"), "imports internal/gateway/lambda"},
 		{"a test looks up", "internal/store/a_test.go", ours("internal/gate"), "imports internal/gate"},
 		{"a room's test starts a server", "internal/broker/a_test.go", ours("internal/servertest"), "imports internal/servertest"},
 		{"a client's test starts a server", "client/a_test.go", ours("internal/servertest"), ""},

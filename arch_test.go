@@ -84,9 +84,10 @@ var table = []row{
 	{folder: "deps", anything: true}, // blank imports that hold go.mod's requirements; imports nothing of ours
 }
 
-// testSupport is what any _test.go file may import besides its own row and what
-// the packages of that row may import themselves (a test of gate assembles
-// auth, seal and store). Stories that need a whole server live in e2e.
+// testSupport is what any _test.go file may import besides its own row, what the
+// packages of that row may import themselves (a test of gate assembles auth,
+// seal and store), and the kinds or drivers below its own room. Stories that
+// need a whole server live in e2e.
 var testSupport = []string{"internal/store/storetest", "internal/demoidp"}
 
 // serverTests are the folders whose tests may start a whole server.
@@ -246,7 +247,7 @@ func may(at row, f file, target string) bool {
 	if to.folder == "internal/servertest" {
 		return slices.Contains(serverTests, at.folder)
 	}
-	return slices.Contains(testSupport, to.folder) || slices.Contains(at.reachable(), to.folder)
+	return slices.Contains(testSupport, to.folder) || slices.Contains(at.reachable(), to.folder) || within(target, at.folder)
 }
 
 // sameRoom keeps the folders of a starred row apart: each is a room of its own.

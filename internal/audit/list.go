@@ -132,7 +132,7 @@ func parseCursor(cursor string) (position, error) {
 	p.time, errTime = strconv.ParseInt(at, 10, 64)
 	p.sequence, errSequence = strconv.ParseInt(sequence, 10, 64)
 	p.writer = writer
-	if errTime != nil || errSequence != nil || writer == "" {
+	if errTime != nil || errSequence != nil || writer == "" || strings.ContainsFunc(writer, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return position{}, fault.New(fault.Invalid, "The page token is not valid.").Because(errCursor)
 	}
 	return p, nil

@@ -113,19 +113,25 @@ func (r *Record) prepareDetail() {
 // clean bounds a text and takes out what a database's text cannot hold. Nearly
 // every text is returned as it is.
 func clean(s string, longest int) string {
-	if len(s) > longest {
-		end := longest - len("…")
-		for end > 0 && !utf8.RuneStart(s[end]) {
-			end--
-		}
-		s = s[:end] + "…"
-	}
+	s = cut(s, longest)
 	for i := 0; i < len(s); i++ {
 		if s[i] == 0 || s[i] >= utf8.RuneSelf {
-			return strings.ReplaceAll(strings.ToValidUTF8(s, "\ufffd"), "\x00", "\ufffd")
+			return cut(strings.ReplaceAll(strings.ToValidUTF8(s, "\ufffd"), "\x00", "\ufffd"), longest) // each may have made it longer
 		}
 	}
 	return s
+}
+
+// cut shortens a text to so many bytes, between two characters.
+func cut(s string, longest int) string {
+	if len(s) <= longest {
+		return s
+	}
+	end := longest - len("…")
+	for back := 0; back < utf8.UTFMax-1 && !utf8.RuneStart(s[end]); back++ {
+		end--
+	}
+	return s[:end] + "…"
 }
 
 // text is the canonical encoding of a prepared record: JSON with the members in

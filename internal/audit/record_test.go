@@ -106,6 +106,7 @@ func FuzzRecord(f *testing.F) {
 	f.Add("ada", "action", "key", "value", "resource", int64(1))
 	f.Add("a\x00b", "\"quoted\\", "\u2028", "<&>", "\xff\xfe", int64(-62135596800))
 	f.Add(strings.Repeat("é", 3000), "\x1f\x7f", "", "", "", int64(1<<40))
+	f.Add("", "", "\xff"+strings.Repeat("7", longestKey-1), strings.Repeat("\xff7", longestDetail), "", int64(1)) // grows when it is mended
 	f.Fuzz(func(t *testing.T, user, action, key, value, resource string, seconds int64) {
 		at := time.Unix(seconds%253402300799, 0) // the years that RFC 3339 has
 		if at.Year() < 1 {
