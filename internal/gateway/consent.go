@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -77,7 +78,11 @@ type consentState struct {
 // stateContext binds a state to who asked, which tool of which gateway, and
 // with which arguments: it opens for nothing else.
 func (x *exchange) stateContext(r *request) seal.Context {
-	digest := sha256.Sum256(r.arguments)
+	arguments := bytes.NewBufferString("")
+	if err := json.Compact(arguments, r.arguments); err != nil || arguments.Len() == 0 {
+		arguments = bytes.NewBufferString("{}") // to leave them out and to give none is the same
+	}
+	digest := sha256.Sum256(arguments.Bytes())
 	row, _ := json.Marshal([]string{x.endpoint.id, x.caller.User.String(), r.name, hex.EncodeToString(digest[:])})
 	return seal.Context{Account: x.endpoint.account, Purpose: seal.Sessions, Kind: "mcp-request-state", Row: string(row)}
 }

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"encoding/json"
+	"net/http"
 	"strings"
 )
 
@@ -44,46 +45,53 @@ func parse(body []byte) (message, *problem) {
 	var room [8]member
 	list, err := members(body, room[:0])
 	if err != nil {
-		return m, &problem{code: codeInvalidRequest, message: "The message is malformed: " + err.Error() + ".", status: 400}
+		return m, malformed("The message is malformed: " + err.Error() + ".")
 	}
-	var versioned, hasMethod, hasParams bool
+	var version, method json.RawMessage
 	for _, part := range list {
 		switch part.name {
 		case "jsonrpc":
-			version, _ := text(part.value)
-			versioned = version == "2.0"
+			version = part.value
 		case "id":
-			if !goodID(part.value) {
-				return m, &problem{code: codeInvalidRequest, message: "The id must be a string or an integer.", status: 400}
-			}
 			m.id = part.value
 		case "method":
-			m.method, hasMethod = text(part.value)
-			if !hasMethod || m.method == "" {
-				return m, &problem{code: codeInvalidRequest, message: "The method must be a string.", status: 400}
-			}
+			method = part.value
 		case "params":
-			m.params, hasParams = part.value, true
+			m.params = part.value
 		case "result", "error":
 			m.reply = true
 		}
 	}
-	switch {
-	case !versioned:
-		return m, &problem{code: codeInvalidRequest, message: `The message is not JSON-RPC 2.0: "jsonrpc" must be "2.0".`, status: 400}
-	case m.reply && !hasMethod:
+	if m.id != nil && !goodID(m.id) {
+		m.id = nil
+		return m, malformed("The id must be a string or an integer.")
+	}
+	if v, _ := text(version); v != "2.0" {
+		return m, malformed(`The message is not JSON-RPC 2.0: "jsonrpc" must be "2.0".`)
+	}
+	if m.reply && method == nil {
 		return m, nil
-	case !hasMethod || m.reply:
-		return m, &problem{code: codeInvalidRequest, message: "The message is neither a request nor a notification.", status: 400}
-	case m.id != nil && strings.HasPrefix(m.method, "notifications/"):
-		return m, &problem{code: codeInvalidRequest, message: "A notification has no id.", status: 400}
-	case hasParams && !isObject(m.params):
-		if string(m.params) != "null" {
-			return m, &problem{code: codeInvalidRequest, message: "The params must be an object.", status: 400}
-		}
+	}
+	var ok bool
+	if m.method, ok = text(method); method != nil && (!ok || m.method == "") {
+		return m, malformed("The method must be a string.")
+	}
+	if string(m.params) == "null" {
 		m.params = nil
 	}
+	switch {
+	case method == nil || m.reply:
+		return m, malformed("The message is neither a request nor a notification.")
+	case m.id != nil && strings.HasPrefix(m.method, "notifications/"):
+		return m, malformed("A notification has no id.")
+	case m.params != nil && !isObject(m.params):
+		return m, malformed("The params must be an object.")
+	}
 	return m, nil
+}
+
+func malformed(message string) *problem {
+	return &problem{code: codeInvalidRequest, message: message, status: http.StatusBadRequest}
 }
 
 // goodID accepts strings and integers of a size that can be echoed.

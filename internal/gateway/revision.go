@@ -56,13 +56,11 @@ func (r *request) read() *problem {
 	if r.params == nil {
 		return nil
 	}
-	malformed := func(what string) *problem {
-		return &problem{code: codeInvalidParams, message: what}
-	}
+	wrong := func(what string) *problem { return &problem{code: codeInvalidParams, message: what} }
 	var room [8]member
 	list, err := members(r.params, room[:0])
 	if err != nil {
-		return malformed("The params are malformed: " + err.Error() + ".")
+		return wrong("The params are malformed: " + err.Error() + ".")
 	}
 	for _, part := range list {
 		ok := true
@@ -86,11 +84,11 @@ func (r *request) read() *problem {
 				break
 			}
 			if r.meta, err = members(part.value, nil); err != nil {
-				return malformed("_meta is malformed: " + err.Error() + ".")
+				return wrong("_meta is malformed: " + err.Error() + ".")
 			}
 		}
 		if !ok {
-			return malformed("The params' member " + part.name + " has the wrong type.")
+			return wrong("The params' member " + part.name + " has the wrong type.")
 		}
 	}
 	return nil
