@@ -12,8 +12,9 @@ import (
 // any other, and with levers that a test can pull.
 type provider struct {
 	*demoidp.Provider
-	url  string
-	host string // HOST:PORT
+	url    string
+	host   string    // HOST:PORT
+	tokens *tokenLog // what went over the token endpoint
 }
 
 func startProvider(t testing.TB) *provider {
@@ -23,10 +24,11 @@ func startProvider(t testing.TB) *provider {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server.Config.Handler = idp
+	tokens := &tokenLog{next: idp}
+	server.Config.Handler = tokens
 	server.Start()
 	t.Cleanup(server.Close)
-	return &provider{Provider: idp, url: server.URL, host: strings.TrimPrefix(server.URL, "http://")}
+	return &provider{Provider: idp, url: server.URL, host: strings.TrimPrefix(server.URL, "http://"), tokens: tokens}
 }
 
 // flags make a platform trust the provider's sign-ins and reach it.

@@ -96,6 +96,7 @@ func (s *scene) try(ctx context.Context, token string, change ...func(*bedrockag
 	request := &bedrockagentcore.GetResourceOauth2TokenInput{
 		WorkloadIdentityToken: &token, ResourceCredentialProviderName: &s.provider, Scopes: []string{"profile", "openid"},
 		Oauth2Flow: data.Oauth2FlowTypeUserFederation, ResourceOauth2ReturnUrl: aws.String(returnURL),
+		CustomParameters: map[string]string{"access_type": "offline"}, // so that there is a refresh token, as at Google
 	}
 	for _, f := range change {
 		f(request)
