@@ -22,7 +22,7 @@ func (envCmd) Help() string {
 Only the two AgentCore endpoints are redirected: every other AWS service is left alone.`
 }
 
-// Run prints the five variables.
+// Run prints the variables.
 func (c envCmd) Run(t *terminal) error {
 	variables, err := server.Environment(server.Config{Data: c.Data, PublicURL: c.PublicURL, Region: c.Region})
 	if err != nil {

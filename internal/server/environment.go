@@ -47,6 +47,7 @@ func Environment(c Config) ([]Variable, error) {
 		{"AWS_SHARED_CREDENTIALS_FILE", f.credentials()},
 		{"AWS_PROFILE", Profile},
 		{"AWS_REGION", c.Region},
+		{"AWS_DEFAULT_REGION", c.Region}, // what botocore reads, and with it boto3 and the AWS CLI of version 1
 		{"AWS_ENDPOINT_URL_BEDROCK_AGENTCORE", url},
 		{"AWS_ENDPOINT_URL_BEDROCK_AGENTCORE_CONTROL", url},
 	}, nil
