@@ -2,8 +2,10 @@ package broker
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -35,6 +37,11 @@ const (
 )
 
 var root = principal.Caller{Kind: principal.Key, Account: account, ARN: "arn:aws:iam::000000000000:root", Root: true}
+
+func TestMain(m *testing.M) {
+	slog.SetLogLoggerLevel(slog.LevelWarn) // each audit log tells its head as it closes
+	os.Exit(m.Run())
+}
 
 // world is the room with everything under it: a database, a provider over HTTP, a gate.
 type world struct {
@@ -319,4 +326,12 @@ func (w *world) lastRecord(t testing.TB, action string) audit.Record {
 
 func authorizerFor(p *idp, audience string) auth.Authorizer {
 	return auth.Authorizer{DiscoveryURL: p.discovery(), Audiences: []string{audience}}
+}
+
+func (w *world) tokenFor(t testing.TB, caller principal.Caller) (secret.Text, error) {
+	response, err := w.identity.GetWorkloadAccessTokenForUserId(t.Context(), root, &api.GetWorkloadAccessTokenForUserIdRequest{WorkloadName: caller.Workload.Name, UserId: caller.User.ID})
+	if err != nil {
+		return secret.Text{}, err
+	}
+	return response.WorkloadAccessToken, nil
 }

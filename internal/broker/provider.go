@@ -114,17 +114,25 @@ func (b *Broker) providerByCallback(tx *store.Tx, id string) (*Provider, error) 
 // ProviderByARN finds the provider that a gateway target names; fault.NotFound
 // when it is not there, not an OAuth2 one, or of another account or region.
 func (b *Broker) ProviderByARN(tx *store.Tx, account, arn string) (Provider, error) {
-	p, err := b.providerByName(tx, account, nameOfARN(arn))
+	name, err := b.nameInARN(account, arn)
 	if err != nil {
 		return Provider{}, err
 	}
-	if p.ARN != arn {
-		return Provider{}, noProvider(arn)
+	p, err := b.providerByName(tx, account, name)
+	if err != nil {
+		return Provider{}, err
 	}
 	return *p, nil
 }
 
-func nameOfARN(arn string) string { return arn[strings.LastIndexByte(arn, '/')+1:] }
+// nameInARN reads the name out of what must be the ARN of a provider of this account.
+func (b *Broker) nameInARN(account, arn string) (string, error) {
+	name := arn[strings.LastIndexByte(arn, '/')+1:]
+	if api.Oauth2CredentialProviderARN(b.options.Region, account, name) != arn {
+		return "", noProvider(arn)
+	}
+	return name, nil
+}
 
 func (b *Broker) scanProvider(row interface{ Scan(...any) error }, name string) (*Provider, error) {
 	var p Provider

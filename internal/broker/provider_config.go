@@ -10,7 +10,7 @@ import (
 	"github.com/onbehalf/onbehalf/internal/secret"
 )
 
-const vendorCustom = string(api.CredentialProviderVendorTypeCustomOauth2)
+const vendorCustom = "CustomOauth2"
 
 // configuration is what a Create or an Update says, checked and resolved.
 type configuration struct {
@@ -31,7 +31,7 @@ func (b *Broker) configure(ctx context.Context, vendor api.CredentialProviderVen
 		return configuration{}, fault.New(fault.NotBuilt, "The vendor %s is not supported by this server yet. CustomOauth2 takes any provider's metadata.", vendor)
 	}
 	switch {
-	case vendor == api.CredentialProviderVendorTypeCustomOauth2 && input.CustomOauth2ProviderConfig != nil:
+	case vendor == vendorCustom && input.CustomOauth2ProviderConfig != nil:
 		return b.configureCustom(ctx, input.CustomOauth2ProviderConfig)
 	case vendor == api.CredentialProviderVendorTypeGoogleOauth2 && input.GoogleOauth2ProviderConfig != nil:
 		in := input.GoogleOauth2ProviderConfig

@@ -133,9 +133,9 @@ func (b *Broker) resolveProvider(tx *store.Tx, account string, r TokenRequest) (
 	if r.ProviderARN == "" {
 		return b.providerID(tx, account, r.ProviderName)
 	}
-	name := nameOfARN(r.ProviderARN)
-	if api.Oauth2CredentialProviderARN(b.options.Region, account, name) != r.ProviderARN {
-		return "", noProvider(r.ProviderARN)
+	name, err := b.nameInARN(account, r.ProviderARN)
+	if err != nil {
+		return "", err
 	}
 	return b.providerID(tx, account, name)
 }
