@@ -65,7 +65,7 @@ func (b *Broker) Authorize(ctx context.Context, caller principal.Caller, request
 			return err
 		}
 		if err := b.checkReturnURL(tx, s.key.Account, s.key.WorkloadID, s.returnURL); err != nil {
-			return sessionFault("the application's return URL is not allowed any more. Ask the application again.")
+			return sessionFault("the application's return URL is not allowed any more. Ask the application again.").Because(ErrLinkFailed)
 		}
 		workload, err := b.identity.Get(tx, s.key.Account, s.key.WorkloadID)
 		if err != nil {
@@ -102,19 +102,21 @@ func (b *Broker) Authorize(ctx context.Context, caller principal.Caller, request
 	return attempt, nil
 }
 
+var errLinkUsed = fault.New(fault.Conflict, "This link has been used. Go back to the application to finish there, or ask it again.").Because(ErrLinkUsed)
+
 // linkUsable says to people why their link leads nowhere.
 func linkUsable(s *session, now time.Time) error {
 	switch s.status(now) {
 	case open:
 		return nil
 	case parked, redeeming:
-		return fault.New(fault.Conflict, "This link has been used. Go back to the application to finish there, or ask it again.")
+		return errLinkUsed
 	case done:
-		return fault.New(fault.Conflict, "This link has been used, and access was given. You can close this page.")
+		return fault.New(fault.Conflict, "This link has been used, and access was given. You can close this page.").Because(ErrLinkUsed)
 	case failed:
-		return sessionFault("%s Go back to the application and ask again.", s.reason())
+		return sessionFault("%s Go back to the application and ask again.", s.reason()).Because(ErrLinkFailed)
 	default:
-		return sessionFault("this link was good for 10 minutes. Go back to the application and ask again.")
+		return sessionFault("this link was good for 10 minutes. Go back to the application and ask again.").Because(ErrLinkExpired)
 	}
 }
 
@@ -139,7 +141,7 @@ type attempt struct {
 	verifier, code        []byte // sealed
 }
 
-var errAttempt = fault.New(fault.Denied, "This sign-in is unknown here or has been overtaken by another. Go back to the application and open its link again, in the browser that you sign in with.")
+var errAttempt = fault.New(fault.Denied, "This sign-in is unknown here or has been overtaken by another. Go back to the application and open its link again, in the browser that you sign in with.").Because(ErrAttempt)
 
 func (b *Broker) attemptByID(tx *store.Tx, id string) (*attempt, error) {
 	a := attempt{id: id}

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"crypto/subtle"
+	"errors"
 	"net/url"
 	"strings"
 
@@ -69,7 +70,7 @@ func (b *Broker) Callback(ctx context.Context, caller principal.Caller, c Callba
 			return err
 		}
 		if err := b.checkReturnURL(tx, s.key.Account, s.key.WorkloadID, s.returnURL); err != nil {
-			return sessionFault("the application's return URL is not allowed any more. Ask the application again.")
+			return sessionFault("the application's return URL is not allowed any more. Ask the application again.").Because(ErrLinkFailed)
 		}
 		if landing, err = b.landing(ctx, tx, c, s, a, p); err != nil {
 			return err
@@ -99,10 +100,10 @@ func checkCallback(caller principal.Caller, c Callback, a *attempt, s *session, 
 		return errAttempt
 	}
 	if subtle.ConstantTimeCompare([]byte(hashed(c.Cookie(cookieName(a.id)))), []byte(a.cookie)) != 1 {
-		return fault.New(fault.Denied, "This browser did not begin the sign-in that it comes back from. Open the application's link again and stay in one browser.")
+		return fault.New(fault.Denied, "This browser did not begin the sign-in that it comes back from. Open the application's link again and stay in one browser.").Because(ErrOtherBrowser)
 	}
 	if err := oauth.CheckResponseIssuer(p.Metadata, c.Issuer); err != nil {
-		return fault.New(fault.Denied, "The answer does not come from the provider that was asked.").Because(err)
+		return fault.New(fault.Denied, "The answer does not come from the provider that was asked.").Because(errors.Join(ErrIssuer, err))
 	}
 	if c.Error == "" && c.Code.Empty() {
 		return fault.New(fault.Invalid, "The provider sent neither a code nor an error.")
@@ -186,7 +187,7 @@ func (b *Broker) park(tx *store.Tx, s *session, a *attempt, code secret.Text) er
 	}
 	changed, err := tx.Exec(`UPDATE authorization_sessions SET state = $1, attempt_id = $2 WHERE id = $3 AND state = $4`, parked, a.id, s.id, open)
 	if err == nil && changed == 0 {
-		return fault.New(fault.Conflict, "This link has been used. Go back to the application to finish there, or ask it again.")
+		return errLinkUsed
 	}
 	return err
 }

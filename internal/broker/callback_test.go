@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"net/url"
 	"strings"
 	"testing"
@@ -50,6 +51,11 @@ func TestCallbacksThatDoNotPass(t *testing.T) {
 		_, err := w.Callback(t.Context(), frontChannel(), bad)
 		if !fault.Is(err, c.kind) || !strings.Contains(fault.Of(err).Message, c.text) {
 			t.Errorf("%s: %v", name, err)
+		}
+		for text, sentinel := range map[string]error{"This browser": ErrOtherBrowser, "unknown here": ErrAttempt, "not come from": ErrIssuer} {
+			if errors.Is(err, sentinel) != strings.Contains(c.text, text) {
+				t.Errorf("%s: %v has %v as its cause: %v", name, err, sentinel, errors.Is(err, sentinel))
+			}
 		}
 	}
 	// None of it spoiled anything.

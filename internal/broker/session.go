@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/url"
 	"strings"
 	"time"
@@ -70,11 +71,23 @@ func (s *session) tag() string { return s.id[:12] }
 
 const sessionURIPrefix = "urn:ietf:params:oauth:request_uri:"
 
+// What a page tells apart, as the cause (errors.Is) of what SubjectOfSession,
+// Authorize and Callback return.
+var (
+	ErrSession      = errors.New("no such session")
+	ErrLinkExpired  = errors.New("the link's time is over")
+	ErrLinkFailed   = fmt.Errorf("%w: the session failed", ErrLinkExpired)
+	ErrLinkUsed     = errors.New("somebody has been through with the link")
+	ErrAttempt      = errors.New("no such attempt")
+	ErrOtherBrowser = errors.New("the cookie is not the attempt's")
+	ErrIssuer       = errors.New("the answer is another provider's")
+)
+
 // errSession is AWS's text, with what can be done about it. One answer for a
 // session that never was, is another account's, or is another workload's: a guess learns nothing.
-var errSession = fault.New(fault.Denied, "Invalid or expired session. A session is valid for 10 minutes, and for the workload and the user it was opened for. Ask for a new one.")
+var errSession = fault.New(fault.Denied, "Invalid or expired session. A session is valid for 10 minutes, and for the workload and the user it was opened for. Ask for a new one.").Because(ErrSession)
 
-func sessionFault(format string, args ...any) error {
+func sessionFault(format string, args ...any) *fault.Error {
 	return fault.New(fault.Denied, "Invalid or expired session: "+format, args...)
 }
 
