@@ -22,7 +22,7 @@ func (h *handler) Enabled(ctx context.Context, level slog.Level) bool {
 // Handle passes an ordinary record on as it is, and otherwise a masked copy.
 func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 	message := Mask(r.Message)
-	hit := len(message) != len(r.Message) || message != r.Message
+	hit := message != r.Message
 	if !hit {
 		r.Attrs(func(a slog.Attr) bool {
 			_, hit = maskAttr(a)
