@@ -80,8 +80,7 @@ var table = []row{
 	{folder: "cmd/onbehalf", imports: "server agent client"},
 	{folder: "e2e", anything: true},
 	{folder: "bench", anything: true},
-	{folder: ".", anything: true},    // this test
-	{folder: "deps", anything: true}, // blank imports that hold go.mod's requirements; imports nothing of ours
+	{folder: ".", anything: true}, // this test
 }
 
 // testSupport is what any _test.go file may import besides its own row, what the
