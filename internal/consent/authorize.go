@@ -17,7 +17,7 @@ import (
 // link to the provider; the cookie is what the callback will ask for.
 func (p *pages) authorize(w http.ResponseWriter, r *http.Request) {
 	if err := p.gate.Limit(auth.LimitAuthorize, addressOf(r)); err != nil {
-		p.fail(w, r, err, refused)
+		p.fail(w, r, err)
 		return
 	}
 	if r.Method == http.MethodHead { // somebody only looks whether there is a page: there is
@@ -33,20 +33,18 @@ func (p *pages) authorize(w http.ResponseWriter, r *http.Request) {
 	ctx := r.Context()
 	subject, err := p.broker.SubjectOfSession(ctx, requestURI)
 	if err != nil {
-		p.fail(w, r, err, deadLink)
+		p.fail(w, r, err)
 		return
 	}
 	caller := p.gate.Browser(ctx, subject.Account)
 	var attempt *broker.Attempt
-	denied := refused // by policy, unless broker is reached
 	err = p.gate.Do(ctx, caller, []gate.Check{{Action: gate.ActionAuthorize, Resource: subject.ProviderARN}}, func(ctx context.Context) error {
 		var err error
-		denied = endedLink
 		attempt, err = p.broker.Authorize(ctx, caller, requestURI)
 		return err
 	})
 	if err != nil {
-		p.fail(w, r, err, denied)
+		p.fail(w, r, err)
 		return
 	}
 	p.remember(w, attempt)

@@ -19,7 +19,7 @@ func (p *pages) callback(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := p.gate.Limit(auth.LimitCallback, addressOf(r)); err != nil {
-		p.fail(w, r, err, refused)
+		p.fail(w, r, err)
 		return
 	}
 	query, err := url.ParseQuery(r.URL.RawQuery)
@@ -39,15 +39,13 @@ func (p *pages) callback(w http.ResponseWriter, r *http.Request) {
 	ctx, id := r.Context(), r.PathValue("id")
 	subject, err := p.broker.SubjectOfCallback(ctx, id)
 	if err != nil {
-		p.fail(w, r, err, notFound)
+		p.fail(w, r, err)
 		return
 	}
 	caller := p.gate.Browser(ctx, subject.Account)
 	var landing *broker.Landing
-	denied := refused // by policy, unless broker is reached
 	err = p.gate.Do(ctx, caller, []gate.Check{{Action: gate.ActionCallback, Resource: subject.ProviderARN}}, func(ctx context.Context) error {
 		var err error
-		denied = unmatched
 		landing, err = p.broker.Callback(ctx, caller, broker.Callback{
 			ProviderCallbackID: id, State: answer["state"], Code: secret.New(answer["code"]), Issuer: answer["iss"],
 			Error: answer["error"], ErrorDescription: answer["error_description"],
@@ -62,7 +60,7 @@ func (p *pages) callback(w http.ResponseWriter, r *http.Request) {
 		return err
 	})
 	if err != nil {
-		p.fail(w, r, err, denied)
+		p.fail(w, r, err)
 		return
 	}
 	p.forget(w, landing.CookieName, landing.CookiePath)

@@ -102,16 +102,15 @@ func addressOf(r *http.Request) netip.Addr {
 	return peer.Addr().Unmap()
 }
 
-// fail shows the page for an error, denied where that says it was denied, and
-// gives the log what the page keeps back.
-func (p *pages) fail(w http.ResponseWriter, r *http.Request, err error, denied problem) {
+// fail shows the page for an error and gives the log what the page keeps back.
+func (p *pages) fail(w http.ResponseWriter, r *http.Request, err error) {
 	e := fault.Of(err)
 	level := slog.LevelDebug
 	if e.Kind == fault.Internal || e.Kind == fault.Unavailable {
 		level = slog.LevelError
 	}
 	p.log.Log(r.Context(), level, "consent page failed", "request_id", principal.RequestOf(r.Context()).ID, "path", r.URL.Path, "kind", e.Kind.String(), "error", err)
-	p.show(w, r, problemOf(e, denied))
+	p.show(w, r, problemOf(err))
 }
 
 // single is a query parameter that must not come twice: which of the two another

@@ -166,24 +166,25 @@ func TestCallbackRefuses(t *testing.T) {
 		browser browser
 		address string
 		status  int
+		title   string
 	}{
-		{"no cookie", newBrowser(t), callback, http.StatusForbidden},
-		{"another browser's cookie", stranger, callback, http.StatusForbidden},
-		{"unknown state", ada, query(func(q url.Values) { q.Set("state", "guessed") }), http.StatusForbidden},
-		{"no state", ada, query(func(q url.Values) { q.Del("state") }), http.StatusBadRequest},
-		{"two states", ada, query(func(q url.Values) { q.Add("state", "x") }), http.StatusBadRequest},
-		{"two codes", ada, query(func(q url.Values) { q.Add("code", "x") }), http.StatusBadRequest},
-		{"code and error", ada, query(func(q url.Values) { q.Set("error", "access_denied") }), http.StatusBadRequest},
-		{"neither", ada, query(func(q url.Values) { q.Del("code") }), http.StatusBadRequest},
-		{"another issuer", ada, query(func(q url.Values) { q.Set("iss", "https://evil.example") }), http.StatusForbidden},
-		{"no issuer", ada, query(func(q url.Values) { q.Del("iss") }), http.StatusForbidden},
-		{"endless state", ada, query(func(q url.Values) { q.Set("state", strings.Repeat("s", 5000)) }), http.StatusBadRequest},
-		{"damaged query", ada, callback + "&x=%zz", http.StatusBadRequest},
-		{"unknown provider", ada, w.url + broker.CallbackPath + "00000000-0000-0000-0000-000000000000?state=s&code=c", http.StatusNotFound},
+		{"no cookie", newBrowser(t), callback, http.StatusForbidden, "another browser"},
+		{"another browser's cookie", stranger, callback, http.StatusForbidden, "another browser"},
+		{"unknown state", ada, query(func(q url.Values) { q.Set("state", "guessed") }), http.StatusForbidden, "can’t be matched"},
+		{"no state", ada, query(func(q url.Values) { q.Del("state") }), http.StatusBadRequest, "incomplete"},
+		{"two states", ada, query(func(q url.Values) { q.Add("state", "x") }), http.StatusBadRequest, "incomplete"},
+		{"two codes", ada, query(func(q url.Values) { q.Add("code", "x") }), http.StatusBadRequest, "incomplete"},
+		{"code and error", ada, query(func(q url.Values) { q.Set("error", "access_denied") }), http.StatusBadRequest, "incomplete"},
+		{"neither", ada, query(func(q url.Values) { q.Del("code") }), http.StatusBadRequest, "incomplete"},
+		{"another issuer", ada, query(func(q url.Values) { q.Set("iss", "https://evil.example") }), http.StatusForbidden, "somewhere else"},
+		{"no issuer", ada, query(func(q url.Values) { q.Del("iss") }), http.StatusForbidden, "somewhere else"},
+		{"endless state", ada, query(func(q url.Values) { q.Set("state", strings.Repeat("s", 5000)) }), http.StatusBadRequest, "incomplete"},
+		{"damaged query", ada, callback + "&x=%zz", http.StatusBadRequest, "incomplete"},
+		{"unknown provider", ada, w.url + broker.CallbackPath + "00000000-0000-0000-0000-000000000000?state=s&code=c", http.StatusNotFound, "nothing here"},
 	} {
 		got := test.browser.get(test.address)
-		if got.status != test.status || got.header.Get("Location") != "" || got.header.Get("Content-Type") != "text/html; charset=utf-8" {
-			t.Errorf("%s: %d %s, want %d", test.name, got.status, got.header.Get("Location"), test.status)
+		if got.status != test.status || got.header.Get("Location") != "" || !strings.Contains(got.body, test.title) {
+			t.Errorf("%s: %d %s, want %d %s:\n%s", test.name, got.status, got.header.Get("Location"), test.status, test.title, got.body)
 		}
 		u, _ := url.Parse(callback)
 		for _, secret := range []string{u.Query().Get("state"), u.Query().Get("code"), "evil.example"} {
@@ -220,10 +221,10 @@ func TestLinksThatLeadNowhere(t *testing.T) {
 		}
 	}
 	w.late.Store(int64(10 * time.Minute))
-	if got := ada.get(link); got.status != http.StatusGone || strings.Contains(got.body, "Mail agent") {
+	if got := ada.get(link); got.status != http.StatusGone || !strings.Contains(got.body, "has expired") || strings.Contains(got.body, "Mail agent") {
 		t.Errorf("after 10 minutes the link answers %d", got.status)
 	}
-	if got := ada.get(callback); got.status != http.StatusForbidden || got.header.Get("Location") != "" {
+	if got := ada.get(callback); got.status != http.StatusGone || got.header.Get("Location") != "" {
 		t.Errorf("after 10 minutes the callback answers %d", got.status)
 	}
 }

@@ -37,7 +37,7 @@ func render(t *testing.T, handle func(*pages, http.ResponseWriter, *http.Request
 }
 
 func allProblems() []problem {
-	return []problem{incompleteLink, deadLink, endedLink, usedLink, unmatched, damagedAnswer, refused, tooMany, unavailable, upstream, ourFault, notFound, wrongMethod, wrongHost}
+	return []problem{incompleteLink, deadLink, expiredLink, failedLink, usedLink, otherBrowser, unmatched, wrongIssuer, damagedAnswer, refused, tooMany, unavailable, upstream, ourFault, notFound, wrongMethod, wrongHost}
 }
 
 // TestEveryPage holds what all pages promise: their headers, that they load and
@@ -256,12 +256,12 @@ func TestNames(t *testing.T) {
 func TestProblemOf(t *testing.T) {
 	t.Parallel()
 	for kind, want := range map[fault.Kind]int{
-		fault.Internal: 500, fault.Invalid: 400, fault.Denied: 403, fault.Conflict: 409, fault.Throttled: 429, fault.Unavailable: 503,
+		fault.Internal: 500, fault.Invalid: 400, fault.Denied: 403, fault.NotFound: 404, fault.Conflict: 409, fault.Throttled: 429, fault.Unavailable: 503,
 		fault.Upstream: 502, fault.Undecryptable: 500,
 	} {
 		w := render(t, func(p *pages, w http.ResponseWriter, r *http.Request) {
 			p.log = discard
-			p.fail(w, r, fault.New(kind, "the message").Because(http.ErrAbortHandler), refused)
+			p.fail(w, r, fault.New(kind, "the message").Because(http.ErrAbortHandler))
 		})
 		if w.Code != want || strings.Contains(w.Body.String(), "the message") || strings.Contains(w.Body.String(), "abort") {
 			t.Errorf("%s: %d, want %d:\n%s", kind, w.Code, want, w.Body)
@@ -269,7 +269,7 @@ func TestProblemOf(t *testing.T) {
 	}
 	w := render(t, func(p *pages, w http.ResponseWriter, r *http.Request) {
 		p.log = discard
-		p.fail(w, r, &fault.Error{Kind: fault.Throttled, RetryAfter: 1500 * time.Millisecond}, refused)
+		p.fail(w, r, &fault.Error{Kind: fault.Throttled, RetryAfter: 1500 * time.Millisecond})
 	})
 	if w.Header().Get("Retry-After") != "2" {
 		t.Errorf("Retry-After is %q", w.Header().Get("Retry-After"))

@@ -1,15 +1,16 @@
 package consent
 
 import (
+	"errors"
 	"net/http"
 	"time"
 
+	"github.com/onbehalf/onbehalf/internal/broker"
 	"github.com/onbehalf/onbehalf/internal/fault"
 )
 
-// problem is a page that says what happened and what to do. It tells whoever
-// reads it nothing that they did not know: not whether a link ever existed,
-// nor for whom.
+// problem is a page that says what happened and what to do. It does not say who
+// asked, for whom or for what: whoever reads it may not be the person.
 type problem struct {
 	Status int
 	Title  string
@@ -29,24 +30,39 @@ var (
 		What: "It may be mistyped, already finished, or more than 10 minutes old. Nothing was shared.",
 		Next: "Go back to the agent and ask again. It will give you a new link.",
 	}
-	endedLink = problem{
-		Status: http.StatusGone, Title: "This link no longer works",
-		What: "It is more than 10 minutes old, or the sign-in that it began was declined or failed.",
+	expiredLink = problem{
+		Status: http.StatusGone, Title: "This link has expired",
+		What: "Links work for 10 minutes, and this one is older. Nothing was shared.",
 		Next: "Go back to the agent and ask again. It will give you a new link.",
+	}
+	failedLink = problem{
+		Status: http.StatusGone, Title: "This link no longer works",
+		What: "The sign-in that began with it was declined, or broke off on the way.",
+		Next: "If you still want this, go back to the agent and ask again. It will give you a new link.",
 	}
 	usedLink = problem{
 		Status: http.StatusConflict, Title: "This link was already used",
 		What: "A sign-in that began with it has come back, and one is all it allows.",
 		Next: "If that was you, go back to your application: it carries on there. If it was not, ask the agent for a new link and share it with nobody.",
 	}
+	otherBrowser = problem{
+		Status: http.StatusForbidden, Title: "This began in another browser",
+		What: "A sign-in has to end in the browser where it began, and this one has no trace of it. Nothing was shared.",
+		Next: "Open the agent’s link again in this browser and stay in it until the end. If you did, check that cookies are allowed here.",
+	}
 	unmatched = problem{
-		Status: http.StatusForbidden, Title: "This sign-in can’t be finished here",
-		What: "It may have begun in another browser, been overtaken by a newer one, or taken more than 10 minutes. Nothing was shared.",
-		Next: "Open the agent’s link again in this browser and stay in it until the end. If the link is too old, ask the agent for a new one.",
+		Status: http.StatusForbidden, Title: "This sign-in can’t be matched",
+		What: "It is no longer under way here: a newer one may have taken its place. Nothing was shared.",
+		Next: "Open the agent’s link again, or ask the agent for a new one.",
+	}
+	wrongIssuer = problem{
+		Status: http.StatusForbidden, Title: "The answer came from somewhere else",
+		What: "You were sent to one provider and another one seems to have answered, so we stopped. Nothing was shared.",
+		Next: "Ask the agent for a new link. If it happens again, tell the people who run this service.",
 	}
 	damagedAnswer = problem{
-		Status: http.StatusBadRequest, Title: "The sign-in can’t be matched",
-		What: "The answer that your browser brought back is incomplete or belongs to no sign-in that is under way. Nothing was shared.",
+		Status: http.StatusBadRequest, Title: "The answer is incomplete",
+		What: "What your browser brought back from the provider lacks a part, or has one twice. Nothing was shared.",
 		Next: "Open the agent’s link again, or ask the agent for a new one.",
 	}
 	refused = problem{
@@ -93,18 +109,38 @@ var (
 	}
 )
 
-// problemOf chooses the page for an error of broker or gate. What a Denied or a
-// NotFound means depends on where it happened: the caller says.
-func problemOf(e *fault.Error, denied problem) problem {
-	switch e.Kind {
+// pageFor are the errors that have a page of their own, the narrower one first.
+var pageFor = []struct {
+	err  error
+	page problem
+}{
+	{broker.ErrSession, deadLink},
+	{broker.ErrLinkFailed, failedLink},
+	{broker.ErrLinkExpired, expiredLink},
+	{broker.ErrLinkUsed, usedLink},
+	{broker.ErrAttempt, unmatched},
+	{broker.ErrOtherBrowser, otherBrowser},
+	{broker.ErrIssuer, wrongIssuer},
+}
+
+// problemOf chooses the page for an error of broker or gate.
+func problemOf(err error) problem {
+	for _, k := range pageFor {
+		if errors.Is(err, k.err) {
+			return k.page
+		}
+	}
+	switch e := fault.Of(err); e.Kind {
 	case fault.Throttled:
 		p := tooMany
 		if e.RetryAfter > 0 {
 			p.wait = e.RetryAfter
 		}
 		return p
-	case fault.Denied, fault.NotFound:
-		return denied
+	case fault.NotFound:
+		return notFound
+	case fault.Denied, fault.Unauthenticated:
+		return refused
 	case fault.Conflict, fault.Concurrent:
 		return usedLink
 	case fault.Invalid:
