@@ -115,11 +115,13 @@ func (s *Service) openState(ctx context.Context, x *exchange, r *request) (*cons
 	if err := json.Unmarshal(plain, &state); err != nil {
 		return nil, refused(wrong)
 	}
-	if s.now().Unix() >= state.Expires {
+	if lapsed(s.now(), state) {
 		return nil, refused(&problem{code: codeInvalidParams, message: "The requestState has lapsed. Call the tool again without it."})
 	}
 	return &state, nil
 }
+
+func lapsed(now time.Time, state consentState) bool { return now.Unix() >= state.Expires }
 
 // declined is the user's answer to the question when it was no; accepting it
 // means no more than that the link was opened.

@@ -1,11 +1,9 @@
 package gateway_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
-	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -46,15 +44,16 @@ const (
 // listener.
 type rig struct {
 	*gateway.Service
-	db     *store.DB
-	keeper *seal.Keeper
-	audit  *audit.Log
-	broker *broker.Broker
-	admin  principal.Caller
-	idp    *demoidp.Provider
-	people string // base URL of the provider and its API
-	mcp    *httptest.Server
-	egress *egress.Client
+	db       *store.DB
+	keeper   *seal.Keeper
+	audit    *audit.Log
+	broker   *broker.Broker
+	admin    principal.Caller
+	idp      *demoidp.Provider
+	people   string // base URL of the provider and its API
+	mcp      *httptest.Server
+	identity *identity.Service
+	egress   *egress.Client
 }
 
 func newRig(t testing.TB) *rig { return newRigOn(t, storetest.Open(t)) }
@@ -83,6 +82,7 @@ func newRigOn(t testing.TB, db *store.DB) *rig {
 	door := gate.New(guard, policy.New(db), r.audit)
 	identities := identity.New(db, r.keeper, guard, identity.Options{Region: region})
 
+	r.identity = identities
 	r.mcp = httptest.NewUnstartedServer(nil)
 	public := "http://" + r.mcp.Listener.Addr().String()
 	r.broker = broker.New(db, r.keeper, identities, vault.New(db, r.keeper), protocol, r.egress, guard, door, broker.Options{Region: region, PublicURL: public})
@@ -291,13 +291,6 @@ func modern(method, name, params string, capabilities string) (body string, head
 
 func pointer[T any](v T) *T { return &v }
 
-func compact(t testing.TB, text string) string {
-	t.Helper()
-	var out bytes.Buffer
-	ok(t, json.Compact(&out, []byte(text)))
-	return out.String()
-}
-
 // echo is a target that answers what it was asked.
 func echo(t testing.TB) *httptest.Server {
 	t.Helper()
@@ -315,5 +308,3 @@ func echo(t testing.TB) *httptest.Server {
 	t.Cleanup(server.Close)
 	return server
 }
-
-var _ net.Addr

@@ -165,6 +165,9 @@ func (s *Service) settled(tx *store.Tx, g *gatewayRow) error {
 		return fault.Wrap(err, "collecting return URLs")
 	}
 	if err := s.identity.SetReturnURLs(tx, g.account, g.workloadID, urls); err != nil {
+		if refused := fault.Of(err); refused.Kind == fault.Invalid {
+			return fault.InvalidField("credentialProviderConfigurations[0].credentialProvider.oauthCredentialProvider.defaultReturnUrl", "%s", refused.Message)
+		}
 		return err
 	}
 	return touch(tx, g.id)
