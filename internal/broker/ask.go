@@ -9,6 +9,7 @@ import (
 
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/gate"
+	"github.com/onbehalf/onbehalf/internal/identity"
 	"github.com/onbehalf/onbehalf/internal/principal"
 	"github.com/onbehalf/onbehalf/internal/store"
 	"github.com/onbehalf/onbehalf/internal/vault"
@@ -32,7 +33,7 @@ func (b *Broker) ask(ctx context.Context, caller principal.Caller, q question) (
 	var found string
 	err = b.db.Update(ctx, func(tx *store.Tx) error {
 		found, opened = "", false
-		if err := b.checkReturnURL(tx, q.key.Account, q.key.WorkloadID, q.returnURL); err != nil {
+		if _, err := b.allowedToReturn(tx, q.key.Account, q.key.WorkloadID, q.returnURL); err != nil {
 			return err
 		}
 		asked := q
@@ -81,18 +82,28 @@ func (b *Broker) union(tx *store.Tx, grant *vault.Grant, wanted vault.Scopes) (v
 // errNoReturnURL is AWS's text.
 var errNoReturnURL = fault.New(fault.Invalid, "You must register and use at least one ResourceOauth2ReturnUrl on your workload identity to use this flow")
 
-// checkReturnURL compares byte for byte: whatever is sent to that URL decides who the person is.
-func (b *Broker) checkReturnURL(tx *store.Tx, account, workloadID, returnURL string) error {
+// allowedToReturn reads the workload, if the return URL is on its list. It
+// compares byte for byte: whatever is sent to that URL decides who the person is.
+func (b *Broker) allowedToReturn(tx *store.Tx, account, workloadID, returnURL string) (identity.Identity, error) {
 	workload, err := b.identity.Get(tx, account, workloadID)
 	switch {
 	case err != nil:
-		return err
+		return identity.Identity{}, err
 	case returnURL == "" || len(workload.ReturnURLs) == 0:
-		return errNoReturnURL
+		return identity.Identity{}, errNoReturnURL
 	case !slices.Contains(workload.ReturnURLs, returnURL):
-		return fault.InvalidField("resourceOauth2ReturnUrl", "The resourceOauth2ReturnUrl is not one of the allowedResourceOauth2ReturnUrls of the workload identity %s: they are compared character by character.", workload.Name)
+		return identity.Identity{}, fault.InvalidField("resourceOauth2ReturnUrl", "The resourceOauth2ReturnUrl is not one of the allowedResourceOauth2ReturnUrls of the workload identity %s: they are compared character by character.", workload.Name)
 	}
-	return nil
+	return workload, nil
+}
+
+// stillAllowedToReturn asks again on the front channel, minutes later.
+func (b *Broker) stillAllowedToReturn(tx *store.Tx, s *session) (identity.Identity, error) {
+	workload, err := b.allowedToReturn(tx, s.key.Account, s.key.WorkloadID, s.returnURL)
+	if fault.Is(err, fault.Invalid) {
+		err = sessionFault("the application's return URL is not allowed any more. Ask the application again.").Because(ErrLinkFailed)
+	}
+	return workload, err
 }
 
 func (b *Broker) reusable(tx *store.Tx, account, fingerprint string) (string, error) {

@@ -64,10 +64,7 @@ func (b *Broker) Authorize(ctx context.Context, caller principal.Caller, request
 		if err := linkUsable(s, tx.Now); err != nil {
 			return err
 		}
-		if err := b.checkReturnURL(tx, s.key.Account, s.key.WorkloadID, s.returnURL); err != nil {
-			return sessionFault("the application's return URL is not allowed any more. Ask the application again.").Because(ErrLinkFailed)
-		}
-		workload, err := b.identity.Get(tx, s.key.Account, s.key.WorkloadID)
+		workload, err := b.stillAllowedToReturn(tx, s)
 		if err != nil {
 			return err
 		}

@@ -69,12 +69,14 @@ func (b *Broker) Callback(ctx context.Context, caller principal.Caller, c Callba
 		if err := linkUsable(s, tx.Now); err != nil {
 			return err
 		}
-		if err := b.checkReturnURL(tx, s.key.Account, s.key.WorkloadID, s.returnURL); err != nil {
-			return sessionFault("the application's return URL is not allowed any more. Ask the application again.").Because(ErrLinkFailed)
-		}
-		if landing, err = b.landing(ctx, tx, c, s, a, p); err != nil {
+		workload, err := b.stillAllowedToReturn(tx, s)
+		if err != nil {
 			return err
 		}
+		if landing, err = b.landing(tx, c, s, a, p); err != nil {
+			return err
+		}
+		landing.WorkloadName = workload.Name
 		if landing.Denied {
 			outcome = "denied at the provider"
 			_, err = b.fail(tx, s, open, denial(c.Error))
@@ -137,12 +139,9 @@ func safeCode(text string) string {
 	return text
 }
 
-func (b *Broker) landing(ctx context.Context, tx *store.Tx, c Callback, s *session, a *attempt, p *Provider) (*Landing, error) {
-	workload, err := b.identity.Get(tx, s.key.Account, s.key.WorkloadID)
-	if err != nil {
-		return nil, err
-	}
-	state, err := b.openState(ctx, s)
+// landing makes the URL that the browser goes to.
+func (b *Broker) landing(tx *store.Tx, c Callback, s *session, a *attempt, p *Provider) (*Landing, error) {
+	state, err := b.openState(tx.Context(), s)
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +161,7 @@ func (b *Broker) landing(ctx context.Context, tx *store.Tx, c Callback, s *sessi
 		parameters = append(parameters, "error", code)
 	}
 	return &Landing{
-		ReturnURL: withQuery(s.returnURL, parameters...), Denied: c.Error != "", ProviderName: p.Name, WorkloadName: workload.Name,
+		ReturnURL: withQuery(s.returnURL, parameters...), Denied: c.Error != "", ProviderName: p.Name,
 		CookieName: cookieName(a.id), CookiePath: cookiePath(p),
 	}, nil
 }

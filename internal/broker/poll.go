@@ -8,6 +8,7 @@ import (
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/gate"
 	"github.com/onbehalf/onbehalf/internal/principal"
+	"github.com/onbehalf/onbehalf/internal/secret"
 	"github.com/onbehalf/onbehalf/internal/store"
 	"github.com/onbehalf/onbehalf/internal/vault"
 )
@@ -50,10 +51,10 @@ func (b *Broker) poll(ctx context.Context, caller principal.Caller, r TokenReque
 	case failed:
 		return nil, sessionFault("%s Call GetResourceOauth2Token without sessionUri to ask the user again.", s.reason())
 	case done:
-		if grant == nil || grant.State != vault.Active {
-			return nil, sessionFault("what it granted is not valid any more. Call GetResourceOauth2Token without sessionUri to ask the user again.")
+		token, err := secret.Text{}, errNeedsConsent
+		if grant != nil && grant.State == vault.Active && grant.Covers(q.scopes) {
+			token, err = b.use(ctx, caller, grant, now)
 		}
-		token, err := b.use(ctx, caller, grant, now)
 		if errors.Is(err, errNeedsConsent) {
 			return nil, sessionFault("what it granted is not valid any more. Call GetResourceOauth2Token without sessionUri to ask the user again.")
 		}

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/onbehalf/onbehalf/internal/store"
@@ -25,7 +26,9 @@ func (b *Broker) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
-			_ = b.sweep(ctx) // the next one makes a failed one good
+			if err := b.sweep(ctx); err != nil { // the next one makes it good
+				slog.WarnContext(ctx, "could not sweep authorization sessions", "error", err)
+			}
 		}
 	}
 }

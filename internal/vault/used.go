@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/onbehalf/onbehalf/internal/store"
@@ -34,11 +35,17 @@ func (v *Vault) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 			defer cancel()
-			_ = v.flush(last) // a last-used time is worth no failed shutdown
+			v.write(last) // a last-used time is worth no failed shutdown
 			return nil
 		case <-ticker.C:
-			_ = v.flush(ctx) // what is not written now is written the next time it is used
+			v.write(ctx)
 		}
+	}
+}
+
+func (v *Vault) write(ctx context.Context) {
+	if err := v.flush(ctx); err != nil { // what is lost is made good when the grant is used again
+		slog.WarnContext(ctx, "could not write down when grants were used", "error", err)
 	}
 }
 
