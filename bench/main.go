@@ -26,6 +26,7 @@ type settings struct {
 	connections int
 	write       bool
 	only        string
+	profiles    string // folder that keeps the CPU profiles
 }
 
 func main() {
@@ -47,6 +48,7 @@ func main() {
 	flag.IntVar(&s.connections, "connections", 32, "connections of the load generator")
 	flag.BoolVar(&s.write, "write", false, "rewrite the measured part of docs/benchmarks.md")
 	flag.StringVar(&s.only, "only", "", "one of token, tool, start, sayhello")
+	flag.StringVar(&s.profiles, "profiles", "", "keep the CPU profiles of the platform in this folder")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()

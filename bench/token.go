@@ -78,7 +78,7 @@ func benchToken(ctx context.Context, s settings) ([]result, error) {
 	if err != nil {
 		return nil, err
 	}
-	stages, err := stage.profiled(ctx, ours, s.connections)
+	stages, err := stage.profiled(ctx, s, "token", ours)
 	if err != nil {
 		return nil, err
 	}
@@ -91,14 +91,14 @@ func benchToken(ctx context.Context, s settings) ([]result, error) {
 }
 
 // profiled takes a CPU profile of the platform under load and returns its stages.
-func (s *stage) profiled(ctx context.Context, l *load, connections int) ([]string, error) {
+func (s *stage) profiled(ctx context.Context, o settings, name string, l *load) ([]string, error) {
 	path := filepath.Join(s.dir, "cpu.pprof")
 	_ = os.Remove(path + ".done")
 	if err := s.platform.Process.Signal(syscall.SIGUSR1); err != nil {
 		return nil, err
 	}
 	time.Sleep(100 * time.Millisecond)
-	figures, err := l.round(ctx, connections, 4*time.Second)
+	figures, err := l.round(ctx, o.connections, 4*time.Second)
 	if err != nil {
 		return nil, err
 	}
@@ -107,6 +107,15 @@ func (s *stage) profiled(ctx context.Context, l *load, connections int) ([]strin
 	}
 	for range 100 {
 		if _, err := os.Stat(path + ".done"); err == nil {
+			if o.profiles != "" {
+				content, err := os.ReadFile(path)
+				if err != nil {
+					return nil, err
+				}
+				if err := os.WriteFile(filepath.Join(o.profiles, name+".pprof"), content, 0o600); err != nil {
+					return nil, err
+				}
+			}
 			return stagesOf(path, figures.rate*4)
 		}
 		time.Sleep(50 * time.Millisecond)

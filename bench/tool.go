@@ -64,7 +64,7 @@ func benchTool(ctx context.Context, s settings) ([]result, error) {
 	if err != nil {
 		return nil, err
 	}
-	stages, err := stage.profiled(ctx, ours, s.connections)
+	stages, err := stage.profiled(ctx, s, "tool", ours)
 	if err != nil {
 		return nil, err
 	}

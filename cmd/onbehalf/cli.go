@@ -46,7 +46,7 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 		kong.Writers(out, errOut),
 		kong.Exit(func(code int) { exit = code }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-		kong.Resolvers(settingsFile(&cli)),
+		kong.Resolvers(settingsFile()),
 		kong.Bind(&terminal{in: in, out: out, err: errOut}),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 	)

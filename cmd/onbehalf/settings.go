@@ -17,10 +17,11 @@ import (
 // settingsFile gives kong the values of the YAML file. A setting on the command
 // line or in the environment wins; an unknown key is refused with its line, so
 // that a misspelt security setting is not silently off.
-func settingsFile(cli *commands) kong.Resolver {
+func settingsFile() kong.Resolver {
 	var loaded map[string]any
-	return kong.ResolverFunc(func(_ *kong.Context, parent *kong.Path, flag *kong.Flag) (any, error) {
-		if cli.Config == "" || flag.Name == "config" || parent.Node() == nil || parent.Node().Name != "serve" {
+	return kong.ResolverFunc(func(context *kong.Context, parent *kong.Path, flag *kong.Flag) (any, error) {
+		path := configFile(context)
+		if path == "" || flag.Name == "config" || parent.Node() == nil || parent.Node().Name != "serve" {
 			return nil, nil
 		}
 		for _, name := range flag.Envs {
@@ -29,17 +30,17 @@ func settingsFile(cli *commands) kong.Resolver {
 			}
 		}
 		if loaded == nil {
-			content, err := os.ReadFile(cli.Config)
+			content, err := os.ReadFile(path)
 			if err != nil {
 				return nil, fmt.Errorf("--config: %w", err)
 			}
 			var strict server.Config
 			if err := yaml.NewDecoder(bytes.NewReader(content), yaml.Strict()).Decode(&strict); err != nil && !errors.Is(err, io.EOF) {
-				return nil, fmt.Errorf("--config %s: %s", cli.Config, yaml.FormatError(err, false, true))
+				return nil, fmt.Errorf("--config %s: %s", path, yaml.FormatError(err, false, true))
 			}
 			loaded = map[string]any{}
 			if err := yaml.Unmarshal(content, &loaded); err != nil {
-				return nil, fmt.Errorf("--config %s: %w", cli.Config, err)
+				return nil, fmt.Errorf("--config %s: %w", path, err)
 			}
 		}
 		value, ok := loaded[flag.Name]
@@ -51,6 +52,17 @@ func settingsFile(cli *commands) kong.Resolver {
 		}
 		return fmt.Sprint(value), nil
 	})
+}
+
+// configFile is the value of --config, which kong has parsed but not yet applied when it resolves the others.
+func configFile(context *kong.Context) string {
+	for _, flag := range context.Model.Flags {
+		if flag.Name == "config" {
+			path, _ := context.FlagValue(flag).(string)
+			return path
+		}
+	}
+	return ""
 }
 
 func joinList(list []any, separator rune) string {
