@@ -196,11 +196,10 @@ func (b *Broker) park(tx *store.Tx, s *session, a *attempt, code secret.Text) er
 func withQuery(address string, namesAndValues ...string) string {
 	address, fragment, hasFragment := strings.Cut(address, "#")
 	separator := "?"
-	if strings.Contains(address, "?") {
+	if _, query, hasQuery := strings.Cut(address, "?"); query == "" && hasQuery || strings.HasSuffix(query, "&") {
+		separator = ""
+	} else if hasQuery {
 		separator = "&"
-		if strings.HasSuffix(address, "?") || strings.HasSuffix(address, "&") {
-			separator = ""
-		}
 	}
 	var out strings.Builder
 	out.WriteString(address)
