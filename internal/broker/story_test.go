@@ -314,9 +314,9 @@ func TestCallersWhoGetNothing(t *testing.T) {
 		wantFault(t, err, fault.NotBuilt, string(flow))
 	}
 	_, err = w.GetResourceOauth2Token(t.Context(), root, &api.GetResourceOauth2TokenRequest{
-		ResourceCredentialProviderName: "google", Oauth2Flow: api.Oauth2FlowTypeUserFederation, WorkloadIdentityToken: secret.New("forged"),
+		ResourceCredentialProviderName: "google", Oauth2Flow: api.Oauth2FlowTypeUserFederation, WorkloadIdentityToken: secret.New("not opened by the scope"),
 	})
-	wantFault(t, err, fault.Unauthenticated, "not valid")
+	wantFault(t, err, fault.Invalid, "workload identity")
 	for _, r := range []TokenRequest{{ProviderName: "nobody"}, {ProviderARN: api.Oauth2CredentialProviderARN("us-east-1", other, "google")}, {ProviderARN: "google"}} {
 		_, err = w.UserToken(t.Context(), ada, r)
 		wantFault(t, err, fault.NotFound, "not found")

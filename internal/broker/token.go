@@ -41,16 +41,11 @@ type TokenResult struct {
 }
 
 // GetResourceOauth2Token answers an access token of the user's, or a link where
-// they can give one. The Caller has been enriched by the scope (identity.Open).
+// they can give one. Workload and User are the Caller's: the operation's scope
+// has opened the workload access token (identity.Open), and policy has decided on what was in it.
 func (b *Broker) GetResourceOauth2Token(ctx context.Context, caller principal.Caller, r *api.GetResourceOauth2TokenRequest) (*api.GetResourceOauth2TokenResponse, error) {
 	if r.Oauth2Flow != api.Oauth2FlowTypeUserFederation {
 		return nil, notBuilt("oauth2Flow "+string(r.Oauth2Flow), "USER_FEDERATION is.")
-	}
-	if caller.Workload.IsZero() {
-		var err error
-		if caller, err = b.identity.Open(ctx, caller, r.WorkloadIdentityToken); err != nil {
-			return nil, err
-		}
 	}
 	request := TokenRequest{ProviderName: r.ResourceCredentialProviderName, Scopes: r.Scopes, Resources: r.Resources, Audiences: r.Audiences}
 	if r.ResourceOauth2ReturnUrl != nil {
