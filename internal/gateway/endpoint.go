@@ -71,12 +71,13 @@ const (
 type shelf struct {
 	service *Service
 	start   time.Time
+	holds   time.Duration // freshness, but for tests
 	kept    *otter.Cache[string, *endpoint]
 	loads   singleflight.Group
 }
 
 func newShelf(s *Service) *shelf {
-	return &shelf{service: s, start: time.Now(), kept: otter.Must(&otter.Options[string, *endpoint]{
+	return &shelf{service: s, start: time.Now(), holds: freshness, kept: otter.Must(&otter.Options[string, *endpoint]{
 		MaximumWeight: maxEndpoints,
 		Weigher:       func(_ string, e *endpoint) uint32 { return e.weight },
 	})}
@@ -93,7 +94,7 @@ func (h *shelf) drop(id string) {
 // find is the endpoint of a gateway id, whoever's it is: the MCP path names
 // nothing else. fault.NotFound.
 func (h *shelf) find(ctx context.Context, id string) (*endpoint, error) {
-	if e, ok := h.kept.GetIfPresent(id); ok && h.age()-e.checked.Load() < int64(freshness) {
+	if e, ok := h.kept.GetIfPresent(id); ok && h.age()-e.checked.Load() < int64(h.holds) {
 		return e, nil
 	}
 	// All who wait share one load, so it must not end with the first one's request.

@@ -44,6 +44,8 @@ const (
 // listener.
 type rig struct {
 	*gateway.Service
+	guard    *auth.Authenticator
+	door     *gate.Gate
 	db       *store.DB
 	keeper   *seal.Keeper
 	audit    *audit.Log
@@ -80,6 +82,7 @@ func newRigOn(t testing.TB, db *store.DB) *rig {
 	ok(t, err)
 	t.Cleanup(func() { _ = r.audit.Close() })
 	door := gate.New(guard, policy.New(db), r.audit)
+	r.guard, r.door = guard, door
 	identities := identity.New(db, r.keeper, guard, identity.Options{Region: region})
 
 	r.identity = identities
