@@ -39,7 +39,8 @@ func (p *progress) step(number int, name, format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.endLine()
-	fmt.Fprintf(p.out, "[%d/%d] %-20s %s\n", number, steps, name, fmt.Sprintf(format, args...))
+	line := fmt.Sprintf("[%d/%d] %-20s %s", number, steps, name, fmt.Sprintf(format, args...))
+	fmt.Fprintln(p.out, strings.TrimRight(line, " "))
 }
 
 // endLine ends a begun line that something else interrupts. Caller holds p.mu.

@@ -67,7 +67,7 @@ func readSettings(args []string, terminal bool, help io.Writer) (*Settings, erro
 	flags.StringVar(&s.Addr, "addr", "", "embedded: `address` the platform listens on (default 127.0.0.1:0, with Google "+fixedAddr+")")
 	flags.StringVar(&s.DemoProvider, "demo-provider", "", "`URL` of the demo provider of a platform that runs with --dev")
 	flags.BoolVar(&s.Keep, "keep", false, "leave gateway, provider and workload identity for the next run")
-	auto := flags.Bool("auto-consent", false, "let the demo person sign in and allow, over HTTP (default without a terminal)")
+	auto := flags.Bool("auto-consent", false, "let the demo person sign in and allow, over HTTP (default without a terminal; =false waits for you)")
 	flags.DurationVar(&s.Timeout, "timeout", 10*time.Minute, "how long to wait for consent")
 	flags.StringVar(&s.Name, "name", "sayhello", "`name` of what is created")
 	flags.StringVar(&s.MCPVersion, "mcp-version", "2025-11-25", "MCP `version` to speak: 2025-11-25 or 2026-07-28")
@@ -108,7 +108,10 @@ func readSettings(args []string, terminal bool, help io.Writer) (*Settings, erro
 		return nil, err
 	}
 	s.fixGoogle(set["data"])
-	s.AutoConsent = *auto || (!terminal && s.usesDemo())
+	s.AutoConsent = *auto
+	if !set["auto-consent"] { // a pipe must not wait for a person, unless it says that one is there
+		s.AutoConsent = !terminal && s.usesDemo()
+	}
 	return s, s.check()
 }
 
