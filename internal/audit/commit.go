@@ -84,7 +84,7 @@ func (w *batchWriter) write(batch []*pending) error {
 	defer cancel()
 	start := w.log.end // written by this goroutine alone, so it may be read without the lock
 	end := start
-	err := w.log.db.Update(ctx, func(tx *store.Tx) error {
+	err := w.log.db.Append(ctx, func(tx *store.Tx) error {
 		if w.unsure != nil {
 			found, err := lastLink(tx, w.log.writer)
 			if err != nil {

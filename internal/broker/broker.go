@@ -71,11 +71,13 @@ type Broker struct {
 	holder     string // names this process in leases
 	refreshes  singleflight.Group
 	completing singleflight.Group
+	found      *store.Cache[finding, found]
 }
 
 // New opens the room. Run, in the background, keeps it swept.
 func New(db *store.DB, k *seal.Keeper, i *identity.Service, v *vault.Vault, o *oauth.Client, e *egress.Client, a *auth.Authenticator, g *gate.Gate, options Options) *Broker {
-	return &Broker{db: db, keeper: k, identity: i, vault: v, oauth: o, egress: e, auth: a, gate: g, options: options, holder: rand.Text()}
+	return &Broker{db: db, keeper: k, identity: i, vault: v, oauth: o, egress: e, auth: a, gate: g, options: options, holder: rand.Text(),
+		found: store.NewCache[finding, found](db, mostFound)}
 }
 
 // hashed is how values that a stranger might present are kept: enough to

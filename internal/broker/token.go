@@ -87,7 +87,8 @@ var errNeedsConsent = errors.New("consent is needed")
 // a grant that covers the request, refreshed where it has expired; else with a
 // link. With SessionURI it answers for that session and nothing else.
 //
-// The way of a valid grant is one transaction of two reads, and no write.
+// The way of a valid grant writes nothing, and reads nothing where no write came
+// between this call and the last one like it.
 func (b *Broker) UserToken(ctx context.Context, caller principal.Caller, r TokenRequest) (*TokenResult, error) {
 	if caller.Workload.IsZero() {
 		return nil, fault.New(fault.Invalid, "A token is given to a workload identity, and the caller has none.")
@@ -99,19 +100,20 @@ func (b *Broker) UserToken(ctx context.Context, caller principal.Caller, r Token
 	if r.SessionURI != "" {
 		return b.poll(ctx, caller, r, q)
 	}
-	var grant *vault.Grant
-	var now time.Time
-	err := b.db.View(ctx, func(tx *store.Tx) (err error) {
-		now = tx.Now
-		if q.key.ProviderID, err = b.resolveProvider(tx, caller.Account, r); err != nil {
-			return err
+	looked, err := b.found.Read(ctx, finding{caller.Account, r.ProviderName, r.ProviderARN, q.key.Lookup()}, func(tx *store.Tx) (found found, err error) {
+		key := q.key
+		if key.ProviderID, err = b.resolveProvider(tx, caller.Account, r); err != nil {
+			return found, err
 		}
-		grant, err = b.vault.Find(tx, q.key)
-		return err
+		found.providerID = key.ProviderID
+		found.grant, err = b.vault.Find(tx, key)
+		return found, err
 	})
 	if err != nil {
 		return nil, fault.Wrap(err, "looking for a grant")
 	}
+	q.key.ProviderID = looked.providerID
+	grant, now := looked.grant, b.db.Now()
 	if grant != nil && grant.State == vault.Active && !r.Force && grant.Covers(q.scopes) {
 		token, err := b.use(ctx, caller, grant, now)
 		if err == nil {
@@ -123,6 +125,19 @@ func (b *Broker) UserToken(ctx context.Context, caller principal.Caller, r Token
 	}
 	return b.ask(ctx, caller, q)
 }
+
+// finding is what decides which grant a request finds; found is that grant, nil
+// where there is none, and shared: nobody changes it.
+type (
+	finding struct{ account, providerName, providerARN, key string }
+	found   struct {
+		providerID string
+		grant      *vault.Grant
+	}
+)
+
+// mostFound bounds the grants that are remembered, sealed, between requests: about 3 KB each.
+const mostFound = 4096
 
 func (b *Broker) resolveProvider(tx *store.Tx, account string, r TokenRequest) (string, error) {
 	if r.ProviderARN == "" {

@@ -35,11 +35,12 @@ type Service struct {
 	keeper *seal.Keeper
 	auth   *auth.Authenticator
 	region string
+	known  *store.Cache[standing, stands]
 }
 
 // New opens the room. Run, in the background, keeps it swept.
 func New(db *store.DB, k *seal.Keeper, a *auth.Authenticator, o Options) *Service {
-	return &Service{db: db, keeper: k, auth: a, region: o.Region}
+	return &Service{db: db, keeper: k, auth: a, region: o.Region, known: store.NewCache[standing, stands](db, mostKnown)}
 }
 
 // Identity is a workload identity as stored.

@@ -143,41 +143,62 @@ func (s *Service) seal(ctx context.Context, account string, c content, now, user
 // Workload, User, UserToken and Authorizer. fault.Unauthenticated when the token
 // is not the caller's account's, has expired, was revoked, or its workload is gone.
 //
-// It stands on the way of every data-plane call: one unsealing and one read.
+// It stands on the way of every data-plane call: one unsealing, and one read
+// where anything was written since the last call of the same workload and user.
 func (s *Service) Open(ctx context.Context, caller principal.Caller, token secret.Text) (principal.Caller, error) {
 	c, err := s.unseal(ctx, caller.Account, token)
 	if err != nil {
 		return principal.Caller{}, err
 	}
-	err = s.db.View(ctx, func(tx *store.Tx) error {
-		if !tx.Now.Before(c.expires) {
-			return errExpiredToken
-		}
-		var notBefore int64
-		workload := principal.Workload{ID: c.workloadID}
-		err := tx.QueryRow(`SELECT w.name, w.owner, COALESCE(c.not_before, 0) FROM workload_identities w
-			LEFT JOIN workload_token_cutoffs c ON c.workload_id = w.id AND c.user_key = $3
-			WHERE w.id = $1 AND w.account = $2`, c.workloadID, caller.Account, c.user.String()).Scan(&workload.Name, &workload.Owner, &notBefore)
-		switch {
-		case errors.Is(err, store.ErrNoRows):
-			return errForeignToken
-		case err != nil:
-			return err
-		case store.Micros(c.issued) <= notBefore:
-			return errRevokedToken
-		}
-		workload.ARN = api.WorkloadIdentityARN(s.region, caller.Account, workload.Name)
-		caller.Workload, caller.User, caller.Authorizer = workload, c.user, c.authorizer
-		caller.UserToken = secret.New(c.userToken)
-		if c.storedToken != "" {
+	if !s.db.Now().Before(c.expires) {
+		return principal.Caller{}, errExpiredToken
+	}
+	is, err := s.known.Read(ctx, standing{caller.Account, c.workloadID, c.user.String()}, s.stand(caller.Account, c))
+	if err != nil {
+		return principal.Caller{}, fault.Wrap(err, "opening a workload access token")
+	}
+	if store.Micros(c.issued) <= is.notBefore {
+		return principal.Caller{}, errRevokedToken
+	}
+	caller.Workload, caller.User, caller.Authorizer = is.workload, c.user, c.authorizer
+	caller.UserToken = secret.New(c.userToken)
+	if c.storedToken != "" {
+		err = s.db.View(ctx, func(tx *store.Tx) (err error) {
 			caller.UserToken, err = s.kept(tx, caller.Account, c.storedToken)
-		}
-		return err
-	})
+			return err
+		})
+	}
 	if err != nil {
 		return principal.Caller{}, fault.Wrap(err, "opening a workload access token")
 	}
 	return caller, nil
+}
+
+// standing is what a token claims, and stands whether that is so: is there the
+// workload still, and since when are the user's tokens good?
+type (
+	standing struct{ account, workloadID, user string }
+	stands   struct {
+		workload  principal.Workload
+		notBefore int64
+	}
+)
+
+// mostKnown bounds the workloads and users that are remembered between requests.
+const mostKnown = 16384
+
+func (s *Service) stand(account string, c *content) func(*store.Tx) (stands, error) {
+	return func(tx *store.Tx) (stands, error) {
+		is := stands{workload: principal.Workload{ID: c.workloadID}}
+		err := tx.QueryRow(`SELECT w.name, w.owner, COALESCE(c.not_before, 0) FROM workload_identities w
+			LEFT JOIN workload_token_cutoffs c ON c.workload_id = w.id AND c.user_key = $3
+			WHERE w.id = $1 AND w.account = $2`, c.workloadID, account, c.user.String()).Scan(&is.workload.Name, &is.workload.Owner, &is.notBefore)
+		if errors.Is(err, store.ErrNoRows) {
+			return is, errForeignToken
+		}
+		is.workload.ARN = api.WorkloadIdentityARN(s.region, account, is.workload.Name)
+		return is, err
+	}
 }
 
 func (s *Service) unseal(ctx context.Context, account string, token secret.Text) (*content, error) {

@@ -19,6 +19,7 @@ import (
 	"context"
 	"database/sql"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/onbehalf/onbehalf/internal/fault"
@@ -34,9 +35,11 @@ type Options struct {
 
 // DB is an open, migrated database. It is safe for concurrent use.
 type DB struct {
-	name   string
-	engine engine
-	now    func() time.Time
+	name       string
+	engine     engine
+	now        func() time.Time
+	exclusive  bool         // no other replica writes: what this process counts is all there is
+	generation atomic.Int64 // transactions that may have changed what a Cache holds
 }
 
 // engine is what differs between SQLite and PostgreSQL.
@@ -87,7 +90,7 @@ func open(ctx context.Context, o Options, files []schemaFile) (*DB, error) {
 		db.name = "postgres"
 		db.engine, err = openPostgres(ctx, o.URL)
 	case o.Path != "":
-		db.name = "sqlite"
+		db.name, db.exclusive = "sqlite", true
 		db.engine, err = openSQLite(ctx, o.Path)
 	default:
 		err = fault.New(fault.Invalid, "No database was named: give a file path or a postgres:// URL.")
@@ -123,8 +126,18 @@ const attempts = 12
 // A statement that fails spoils the transaction, on both engines: to go on after
 // a duplicate, say ON CONFLICT DO NOTHING instead of looking at the error.
 func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
+	// Whatever the outcome: after an error it may have been committed all the same.
+	defer db.generation.Add(1)
 	return db.update(ctx, writing, fn)
 }
+
+// Append is Update for rows that are added to a log: what no Cache remembers.
+func (db *DB) Append(ctx context.Context, fn func(*Tx) error) error {
+	return db.update(ctx, writing, fn)
+}
+
+// Now is the clock behind Tx.Now, for what needs the time and no transaction.
+func (db *DB) Now() time.Time { return db.now().UTC().Truncate(time.Microsecond) }
 
 func (db *DB) update(ctx context.Context, k kind, fn func(*Tx) error) error {
 	for attempt := 1; ; attempt++ {

@@ -18,7 +18,7 @@ type Tx struct {
 }
 
 func (db *DB) begin(ctx context.Context, s statements) *Tx {
-	return &Tx{Now: db.now().UTC().Truncate(time.Microsecond), ctx: ctx, statements: s}
+	return &Tx{Now: db.Now(), ctx: ctx, statements: s}
 }
 
 // Context is the one that View or Update was given.

@@ -34,9 +34,9 @@ func Set(values []string) []string {
 	return slices.Compact(sorted)
 }
 
-// lookup is the key as one indexed column. Each part is preceded by its length,
-// so that no two keys read the same.
-func (k Key) lookup() string {
+// Lookup is the key as one indexed column, and as one comparable value. Each
+// part is preceded by its length, so that no two keys read the same.
+func (k Key) Lookup() string {
 	buffer := make([]byte, 0, 512)
 	add := func(text string) {
 		buffer = binary.AppendUvarint(buffer, uint64(len(text)))

@@ -26,7 +26,7 @@ type Tokens struct {
 // a whole: a refresh token of the old consent is not kept beside new tokens,
 // which may be those of another account at the provider.
 func (v *Vault) Put(tx *store.Tx, key Key, t Tokens) (grantID string, err error) {
-	lookup := key.lookup()
+	lookup := key.Lookup()
 	for range 2 { // the second round is for a row that another replica added in between
 		var version int64
 		err := tx.QueryRow(`SELECT id, version FROM grants WHERE account = $1 AND lookup = $2`, key.Account, lookup).Scan(&grantID, &version)

@@ -99,7 +99,7 @@ func (v *Vault) Find(tx *store.Tx, key Key) (*Grant, error) {
 	var asked, granted string
 	var expires, created, refreshed, used int64
 	err := tx.QueryRow(`SELECT id, asked, granted, state, issuer, token_endpoint, client_id, access_token, refresh_token IS NOT NULL,
-		expires, version, created, refreshed, last_used FROM grants WHERE account = $1 AND lookup = $2`, key.Account, key.lookup()).
+		expires, version, created, refreshed, last_used FROM grants WHERE account = $1 AND lookup = $2`, key.Account, key.Lookup()).
 		Scan(&g.ID, &asked, &granted, &g.State, &g.Issuer, &g.TokenEndpoint, &g.ClientID, &g.access, &g.HasRefresh, &expires, &g.Version, &created, &refreshed, &used)
 	if errors.Is(err, store.ErrNoRows) {
 		return nil, nil
