@@ -3,6 +3,7 @@ package gateway
 import (
 	"encoding/json"
 	"errors"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -184,23 +185,25 @@ func isArray(value []byte) bool  { return len(value) > 0 && value[0] == '[' }
 
 const hexDigits = "0123456789abcdef"
 
+// unescaped marks the bytes that a JSON string carries as they are, the parts of
+// well-formed UTF-8 among them.
+var unescaped = func() (table [256]bool) {
+	for c := ' '; c < 256; c++ {
+		table[c] = c != '"' && c != '\\'
+	}
+	return table
+}()
+
 // appendText appends s as a JSON string. Bytes that are not UTF-8 become U+FFFD.
 func appendText[T ~string | ~[]byte](out []byte, s T) []byte {
+	if !valid(s) {
+		return appendText(out, strings.ToValidUTF8(string(s), "\uFFFD"))
+	}
 	out = append(out, '"')
 	start := 0
-	for i := 0; i < len(s); {
+	for i := 0; i < len(s); i++ {
 		c := s[i]
-		if c >= utf8.RuneSelf {
-			r, size := decodeRune(s[i:])
-			if r == utf8.RuneError && size == 1 {
-				out = append(append(out, s[start:i]...), `\ufffd`...)
-				start = i + 1
-			}
-			i += size
-			continue
-		}
-		if c >= ' ' && c != '"' && c != '\\' {
-			i++
+		if unescaped[c] {
 			continue
 		}
 		out = append(out, s[start:i]...)
@@ -216,15 +219,17 @@ func appendText[T ~string | ~[]byte](out []byte, s T) []byte {
 		default:
 			out = append(out, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
 		}
-		i++
-		start = i
+		start = i + 1
 	}
 	return append(append(out, s[start:]...), '"')
 }
 
-func decodeRune[T ~string | ~[]byte](s T) (rune, int) {
-	if len(s) > utf8.UTFMax {
-		s = s[:utf8.UTFMax]
+func valid[T ~string | ~[]byte](s T) bool {
+	switch v := any(s).(type) {
+	case string:
+		return utf8.ValidString(v)
+	case []byte:
+		return utf8.Valid(v)
 	}
-	return utf8.DecodeRuneInString(string(s))
+	return utf8.ValidString(string(s))
 }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"encoding/json"
 	"math"
 	"net/http"
@@ -104,7 +105,7 @@ func closed(out []byte) reply {
 
 // toolResult renders the result of tools/call.
 func (s *Service) toolResult(r *request, e *endpoint, a *Answer) reply {
-	size := len(a.Text) + len(a.Text)/8
+	size := len(a.Text) + bytes.Count(a.Text, []byte{'"'}) + bytes.Count(a.Text, []byte{'\\'}) + bytes.Count(a.Text, []byte{'\n'})
 	structured := a.Object != nil && !a.IsError && r.revision >= revision2025June
 	if structured {
 		size += len(a.Object)

@@ -278,20 +278,6 @@ func send(t testing.TB, method, address, body string, headers ...string) (*http.
 	return response, string(content)
 }
 
-// modern is a request of the stateless revision with its headers.
-func modern(method, name, params string, capabilities string) (body string, headers []string) {
-	meta := `"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":` + capabilities + `}`
-	if params != "" {
-		meta = params + "," + meta
-	}
-	headers = []string{"Mcp-Protocol-Version", "2026-07-28", "Mcp-Method", method}
-	if name != "" {
-		headers = append(headers, "Mcp-Name", name)
-		meta = `"name":"` + name + `",` + meta
-	}
-	return `{"jsonrpc":"2.0","id":1,"method":"` + method + `","params":{` + meta + `}}`, headers
-}
-
 func pointer[T any](v T) *T { return &v }
 
 // echo is a target that answers what it was asked.

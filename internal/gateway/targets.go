@@ -11,8 +11,10 @@ import (
 	"github.com/onbehalf/onbehalf/internal/store"
 )
 
-// maxToolName is AWS's limit for target___tool.
-const maxToolName = 256
+const (
+	maxToolName = 256      // characters of target___tool, as AWS has it
+	maxGateway  = 64 << 20 // bytes of a gateway's compiled targets: they are served from memory
+)
 
 // prepared is a target's settings after everything that needs no database.
 type prepared struct {
@@ -144,9 +146,17 @@ func (s *Service) admit(tx *store.Tx, g *gatewayRow, t *targetRow, p *prepared) 
 	return s.sealTarget(tx, t, p.settings)
 }
 
-// settled is what every change of a target ends with: the identity's return
-// URLs are the union of its targets' ones, and replicas load the gateway anew.
+// settled is what every change of a target ends with: the targets together are
+// not too large, the identity's return URLs are the union of theirs, and
+// replicas load the gateway anew.
 func (s *Service) settled(tx *store.Tx, g *gatewayRow) error {
+	var size int64
+	if err := tx.QueryRow("SELECT coalesce(sum(length(compiled)), 0) FROM gateway_targets WHERE gateway_id = $1", g.id).Scan(&size); err != nil {
+		return fault.Wrap(err, "measuring targets")
+	}
+	if size > maxGateway {
+		return fault.New(fault.QuotaExceeded, "The gateway's targets are too large together: %d MB of tools, and %d are allowed.", size>>20, maxGateway>>20)
+	}
 	rows, err := tx.Query("SELECT DISTINCT return_url FROM gateway_targets WHERE gateway_id = $1 AND return_url <> '' ORDER BY return_url", g.id)
 	if err != nil {
 		return fault.Wrap(err, "collecting return URLs")

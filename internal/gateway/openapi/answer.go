@@ -12,6 +12,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/onbehalf/onbehalf/internal/egress"
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/gateway"
 	"github.com/onbehalf/onbehalf/internal/secret"
@@ -160,6 +161,7 @@ func printed(s string) string { return control.ReplaceAllString(s, " ") }
 
 // unreachable says why there is no answer. egress explains its own refusals.
 func unreachable(ctx context.Context, err error) error {
+	err = egress.Safe(err) // without the URL's query, which holds arguments
 	var known *fault.Error
 	switch {
 	case errors.As(err, &known):

@@ -18,7 +18,7 @@ import (
 const (
 	maxDocument = 1 << 20 // bytes of an inline document, as AWS has it
 	maxTools    = 1000    // of one target, as AWS has it
-	maxCompiled = 8 << 20 // bytes of all tools' schemas and descriptions
+	maxCompiled = 4 << 20 // bytes of all tools' schemas and descriptions
 )
 
 // field is the request member that holds the document.
