@@ -114,6 +114,7 @@ func TestMaskKeeps(t *testing.T) {
 		"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",                                        // SHA-256 in hex
 		"audit head writer=20261122T110400.000Z-ABCDEFGHIJ sequence=4711 mac=" + strings.Repeat("0f", 32),         // what Run logs
 		"x-amzn-RequestId: 4b6a4c1e-7a3f-4a0e-9c5b-0d1e2f3a4b5c",                                                  //
+		"method=POST path=/identities/GetWorkloadAccessTokenForJWT status=200",                                    // 40 bytes long
 		"/home/Ada/go/src/Onbehalf/internal/audit/",                                                               //
 		"the state machine's status code is 3",                                                                    //
 		"access_token is missing",                                                                                 //
