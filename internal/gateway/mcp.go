@@ -234,10 +234,17 @@ func (s *Service) refuseFault(w http.ResponseWriter, r *http.Request, e *endpoin
 	refuse(w, status, f.Message)
 }
 
-// logged tells the log what the caller is not told: the cause of what is ours
-// to mend.
+// logged tells the log what the caller is not told: the cause. What is ours to
+// mend is an error, what a target or a provider failed at a warning.
 func (s *Service) logged(r *http.Request, err error) {
-	if f := fault.Of(err); f.Kind == fault.Internal || f.Kind == fault.Unavailable || f.Kind == fault.Upstream {
-		slog.ErrorContext(r.Context(), "gateway: "+f.Message, "request_id", principal.RequestOf(r.Context()).ID, "kind", f.Kind.String(), "error", err)
+	f := fault.Of(err)
+	level := slog.LevelWarn
+	switch f.Kind {
+	case fault.Internal:
+		level = slog.LevelError
+	case fault.Unavailable, fault.Upstream, fault.Undecryptable:
+	default:
+		return
 	}
+	slog.Log(r.Context(), level, "gateway: "+f.Message, "request_id", principal.RequestOf(r.Context()).ID, "kind", f.Kind.String(), "error", err)
 }
