@@ -74,6 +74,7 @@ type shelf struct {
 	holds   time.Duration // freshness, but for tests
 	kept    *otter.Cache[string, *endpoint]
 	loads   singleflight.Group
+	drops   atomic.Uint64
 }
 
 func newShelf(s *Service) *shelf {
@@ -87,6 +88,7 @@ func (h *shelf) age() int64 { return int64(time.Since(h.start)) }
 
 // drop forgets an endpoint that this process has just changed.
 func (h *shelf) drop(id string) {
+	h.drops.Add(1) // what is being read now may be what was before, and is not kept
 	h.loads.Forget(id)
 	h.kept.Invalidate(id)
 }
@@ -110,7 +112,7 @@ func (h *shelf) find(ctx context.Context, id string) (*endpoint, error) {
 }
 
 func (h *shelf) load(ctx context.Context, id string) (*endpoint, error) {
-	began := h.age()
+	began, drops := h.age(), h.drops.Load()
 	kept, _ := h.kept.GetIfPresent(id)
 	var fresh *endpoint
 	err := h.service.db.View(ctx, func(tx *store.Tx) error {
@@ -136,7 +138,7 @@ func (h *shelf) load(ctx context.Context, id string) (*endpoint, error) {
 		return nil, err
 	}
 	fresh.checked.Store(began)
-	if fresh != kept {
+	if fresh != kept && h.drops.Load() == drops {
 		h.kept.Set(id, fresh)
 	}
 	return fresh, nil
