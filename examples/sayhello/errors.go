@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/aws/smithy-go"
@@ -63,6 +64,9 @@ const (
 	hintNoProfile    = "The tool answered without a name. Were the scopes openid and profile granted, and is the People API enabled in the Google project?"
 	hintThrottled    = "The provider limits requests for now. Wait as long as it asks, then run again."
 	hintCredentials  = "Set the credentials of the platform: eval \"$(onbehalf env)\", or for AWS the usual chain (AWS_PROFILE, SSO, instance role)."
+	hintStopped      = "Nothing is left behind; run again when you like."
+	hintLeft         = "Run again without --keep: it finds what is left behind and removes it."
+	hintUnreachable  = "Does the platform run, and is its URL the one given with --backend?"
 	hintAgain        = "Run the command again for a new link; a link lives for 10 minutes."
 )
 
@@ -73,7 +77,7 @@ func fromAWS(err error, otherwise func(Problem) error, what, hint string) error 
 		return nil
 	}
 	if errors.Is(err, context.Canceled) {
-		return otherwise(Problem{What: what, Cause: errCancelled, Hint: "Nothing is left behind; run again when you like."})
+		return otherwise(Problem{What: what, Cause: errCancelled, Hint: hintStopped})
 	}
 	var api smithy.APIError
 	if errors.As(err, &api) {
@@ -84,6 +88,10 @@ func fromAWS(err error, otherwise func(Problem) error, what, hint string) error 
 			return otherwise(Problem{What: what, Cause: fmt.Errorf("%s: %s", api.ErrorCode(), api.ErrorMessage()), Hint: hintThrottled})
 		}
 		return otherwise(Problem{What: what, Cause: fmt.Errorf("%s: %s", api.ErrorCode(), api.ErrorMessage()), Hint: hint})
+	}
+	var network *net.OpError
+	if errors.As(err, &network) {
+		return otherwise(Problem{What: what, Cause: network, Hint: hintUnreachable})
 	}
 	return otherwise(Problem{What: what, Cause: err, Hint: hint})
 }

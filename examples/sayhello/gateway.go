@@ -71,7 +71,9 @@ func (p *Platform) CreateGateway(ctx context.Context, name string, source *Profi
 		return g, err
 	}
 	if id == "" {
-		made, err := p.Control.CreateGateway(ctx, &bedrockagentcorecontrol.CreateGatewayInput{
+		making, done := toItsEnd(ctx)
+		defer done()
+		made, err := p.Control.CreateGateway(making, &bedrockagentcorecontrol.CreateGatewayInput{
 			Name: &name, RoleArn: &roleARN, ProtocolType: types.GatewayProtocolTypeMcp, ProtocolConfiguration: protocol,
 			AuthorizerType: types.AuthorizerTypeCustomJwt, AuthorizerConfiguration: authorizer,
 		})
@@ -107,7 +109,9 @@ func (p *Platform) ensureProvider(ctx context.Context, g *Gateway, source *Profi
 		return fromAWS(err, gatewayProblem, "the credential provider cannot be looked up", hintInvalidOAuth)
 	} else {
 		vendor, config := source.provider(or(source.ClientID, "to-be-registered"), or(source.ClientSecret, "to-be-registered"))
-		made, err := p.Control.CreateOauth2CredentialProvider(ctx, &bedrockagentcorecontrol.CreateOauth2CredentialProviderInput{
+		making, done := toItsEnd(ctx)
+		defer done()
+		made, err := p.Control.CreateOauth2CredentialProvider(making, &bedrockagentcorecontrol.CreateOauth2CredentialProviderInput{
 			Name: &g.ProviderName, CredentialProviderVendor: vendor, Oauth2ProviderConfigInput: config,
 		})
 		if err != nil {
@@ -212,7 +216,9 @@ func (p *Platform) ensureTarget(ctx context.Context, gatewayID string, g *Gatewa
 	}
 	targetID := existing
 	if existing == "" {
-		made, err := p.Control.CreateGatewayTarget(ctx, &bedrockagentcorecontrol.CreateGatewayTargetInput{
+		making, done := toItsEnd(ctx)
+		defer done()
+		made, err := p.Control.CreateGatewayTarget(making, &bedrockagentcorecontrol.CreateGatewayTargetInput{
 			GatewayIdentifier: &gatewayID, Name: &name, Description: &description, TargetConfiguration: configuration, CredentialProviderConfigurations: credentials,
 		})
 		if err != nil {
@@ -299,6 +305,12 @@ func value(s *string) string {
 		return ""
 	}
 	return *s
+}
+
+// toItsEnd is for a call that makes something: Ctrl-C does not break it off, so
+// that what was made is known and can be removed.
+func toItsEnd(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 }
 
 // pause waits, or returns early with the context's error.

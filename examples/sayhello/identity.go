@@ -22,26 +22,28 @@ type Platform struct {
 
 // CreateWorkloadIdentity makes the agent's own identity, or finds the one of an
 // earlier run, with callbackURL as the one place where consents may end.
-func (p *Platform) CreateWorkloadIdentity(ctx context.Context, name, callbackURL string) (arn string, created bool, err error) {
+func (p *Platform) CreateWorkloadIdentity(ctx context.Context, name, callbackURL string) (arn string, err error) {
 	urls := []string{callbackURL}
 	found, err := p.Control.GetWorkloadIdentity(ctx, &bedrockagentcorecontrol.GetWorkloadIdentityInput{Name: &name})
 	switch {
 	case err == nil && slices.Equal(found.AllowedResourceOauth2ReturnUrls, urls):
-		return *found.WorkloadIdentityArn, false, nil
+		return *found.WorkloadIdentityArn, nil
 	case err == nil:
 		updated, err := p.Control.UpdateWorkloadIdentity(ctx, &bedrockagentcorecontrol.UpdateWorkloadIdentityInput{Name: &name, AllowedResourceOauth2ReturnUrls: urls})
 		if err != nil {
-			return "", false, fromAWS(err, identityProblem, "the workload identity "+name+" cannot be updated", "aws bedrock-agentcore-control get-workload-identity --name "+name+" shows it.")
+			return "", fromAWS(err, identityProblem, "the workload identity "+name+" cannot be updated", "aws bedrock-agentcore-control get-workload-identity --name "+name+" shows it.")
 		}
-		return *updated.WorkloadIdentityArn, false, nil
+		return *updated.WorkloadIdentityArn, nil
 	case !isNotFound(err):
-		return "", false, fromAWS(err, identityProblem, "the workload identity "+name+" cannot be looked up", "")
+		return "", fromAWS(err, identityProblem, "the workload identity "+name+" cannot be looked up", "")
 	}
-	made, err := p.Control.CreateWorkloadIdentity(ctx, &bedrockagentcorecontrol.CreateWorkloadIdentityInput{Name: &name, AllowedResourceOauth2ReturnUrls: urls})
+	making, done := toItsEnd(ctx)
+	defer done()
+	made, err := p.Control.CreateWorkloadIdentity(making, &bedrockagentcorecontrol.CreateWorkloadIdentityInput{Name: &name, AllowedResourceOauth2ReturnUrls: urls})
 	if err != nil {
-		return "", false, fromAWS(err, identityProblem, "the workload identity "+name+" cannot be created", "aws bedrock-agentcore-control list-workload-identities shows what there is.")
+		return "", fromAWS(err, identityProblem, "the workload identity "+name+" cannot be created", "aws bedrock-agentcore-control list-workload-identities shows what there is.")
 	}
-	return *made.WorkloadIdentityArn, true, nil
+	return *made.WorkloadIdentityArn, nil
 }
 
 // DeleteWorkloadIdentity removes it, with all that it was granted. One that is gone already is fine.

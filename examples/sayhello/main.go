@@ -30,6 +30,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // the second Ctrl-C does not wait for the clean-up
 	terminal := isatty.IsTerminal(os.Stdin.Fd()) && isatty.IsTerminal(os.Stdout.Fd())
 	os.Exit(run(ctx, os.Args[1:], terminal, os.Stdin, os.Stdout, os.Stderr))
 }
@@ -78,8 +79,16 @@ type story struct {
 // tell goes through the seven steps and cleans up, however they end.
 func (s *story) tell(ctx context.Context) (err error) {
 	defer func() {
-		if cleanUp := s.cleanUp(); err == nil {
+		stopped := ctx.Err() != nil
+		cleanUp := s.cleanUp()
+		switch {
+		case err == nil:
 			err = cleanUp
+		case stopped && !errors.Is(err, errCancelled): // whatever failed then, Ctrl-C made it fail
+			err = &OAuthError{Problem{What: "stopped", Cause: errCancelled, Hint: hintStopped}}
+			if cleanUp != nil {
+				err = &OAuthError{Problem{What: "stopped", Cause: errCancelled, Hint: hintLeft}}
+			}
 		}
 	}()
 
@@ -102,11 +111,11 @@ func (s *story) tell(ctx context.Context) (err error) {
 		return err
 	}
 
-	_, created, err := s.backend.CreateWorkloadIdentity(ctx, s.Name, s.returnURL())
-	if err != nil {
+	if _, err := s.backend.CreateWorkloadIdentity(ctx, s.Name, s.returnURL()); err != nil {
 		return err
 	}
-	s.onCleanUp(created, func(ctx context.Context) error { return s.backend.DeleteWorkloadIdentity(ctx, s.Name) })
+	// One that an earlier run kept is removed as well, as its gateway and its provider are.
+	s.onCleanUp(true, func(ctx context.Context) error { return s.backend.DeleteWorkloadIdentity(ctx, s.Name) })
 	s.step(3, "workload identity", "%s", s.Name)
 
 	gateway, err := s.makeGateway(ctx, source, discoveryURL)
@@ -238,7 +247,9 @@ func (s *story) show(ctx context.Context, link string) error {
 		s.begin("waiting for you (%s; Enter lets the demo person consent) …", minutes(s.Timeout))
 		go func() {
 			if s.enter(ctx) == nil {
-				if err := s.person.visit(ctx, link); err != nil {
+				s.entered()
+				s.begin("%s signs in at the demo provider and allows it …", demoPersonID)
+				if err := s.person.visit(ctx, link); err != nil && ctx.Err() == nil { // the wait ends before the last page is read
 					s.more("%s", safe(err))
 				}
 			}
@@ -289,7 +300,7 @@ func (s *story) cleanUp() error {
 		s.backend.Stop()
 		switch {
 		case len(problems) > 0:
-			s.step(7, "clean-up failed", "something is left behind")
+			s.step(7, "clean-up failed", "something is left behind: %s", safe(problems[0]))
 		case s.Keep:
 			s.step(7, "kept", "the next run with --keep greets without asking")
 		default:

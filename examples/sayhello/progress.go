@@ -51,6 +51,13 @@ func (p *progress) endLine() {
 	}
 }
 
+// entered notes that Enter, pressed by the person, has ended the begun line on the screen.
+func (p *progress) entered() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.begun = false
+}
+
 // more prints a line that belongs to the step above it.
 func (p *progress) more(format string, args ...any) {
 	p.mu.Lock()
