@@ -39,7 +39,13 @@ type platform struct {
 // with the given further flags, and stops it when the test ends.
 func startPlatform(t testing.TB, flags ...string) *platform {
 	t.Helper()
-	p := &platform{t: t, flags: flags, data: filepath.Join(t.TempDir(), "data"), logs: &logs{}}
+	return startPlatformIn(t, filepath.Join(t.TempDir(), "data"), flags...)
+}
+
+// startPlatformIn is startPlatform on a folder that may be an installation already.
+func startPlatformIn(t testing.TB, data string, flags ...string) *platform {
+	t.Helper()
+	p := &platform{t: t, flags: flags, data: data, logs: &logs{}}
 	p.start()
 	t.Cleanup(func() {
 		if p.process != nil {
@@ -132,7 +138,8 @@ func (p *platform) environment() []string {
 // logs collects a process's output and tells when a text shows up in it.
 type logs struct {
 	mu      sync.Mutex
-	text    strings.Builder
+	text    strings.Builder // since the last watch
+	before  strings.Builder
 	waiters map[string]chan struct{}
 }
 
@@ -155,6 +162,13 @@ func (l *logs) String() string {
 	return l.text.String()
 }
 
+// everything is what was ever written, over all starts of a platform.
+func (l *logs) everything() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.before.String() + l.text.String()
+}
+
 // watch yields a channel that closes when the text is written from now on.
 func (l *logs) watch(text string) <-chan struct{} {
 	l.mu.Lock()
@@ -163,6 +177,7 @@ func (l *logs) watch(text string) <-chan struct{} {
 		l.waiters = map[string]chan struct{}{}
 	}
 	found := make(chan struct{})
+	l.before.WriteString(l.text.String())
 	l.text.Reset()
 	l.waiters[text] = found
 	return found
