@@ -20,7 +20,7 @@ import (
 // Errors: fault.Unauthenticated for a missing or unacceptable token,
 // ErrInsufficientScope (fault.Denied) for one that only lacks a scope,
 // fault.Throttled after many bad ones from one address, fault.Unavailable or
-// Upstream where the issuer's keys cannot be had. A token without sub makes a
+// Upstream where the issuer's keys cannot be had. A token of nobody's makes a
 // Caller without User, which may call and have nothing of a user's.
 func (a *Authenticator) Bearer(ctx context.Context, r *http.Request, account, ownerARN string, z Authorizer) (principal.Caller, error) {
 	token, err := bearerToken(r.Header)
@@ -39,8 +39,7 @@ func (a *Authenticator) Bearer(ctx context.Context, r *http.Request, account, ow
 		return principal.Caller{}, err
 	}
 	caller := principal.Caller{Kind: principal.Bearer, Account: account, Authorizer: ownerARN, Request: principal.RequestOf(ctx)}
-	if claims.Subject != "" {
-		caller.User = principal.User{Issuer: claims.Issuer, Subject: claims.Subject}
+	if caller.User = user(claims); !caller.User.IsZero() {
 		caller.UserToken = token
 	}
 	return caller, nil
@@ -91,13 +90,14 @@ func (a *Authenticator) VerifyUser(ctx context.Context, account, authorizerARN s
 	if err != nil {
 		return principal.User{}, time.Time{}, err
 	}
-	if claims.Issuer == "" || claims.Subject == "" {
-		return principal.User{}, time.Time{}, fault.New(fault.Unauthenticated, "The token names no user: it needs a subject.")
+	named := user(claims)
+	if named.IsZero() {
+		return principal.User{}, time.Time{}, fault.New(fault.Unauthenticated, "The token names no user: it needs a subject that is not the client itself.")
 	}
 	if !claims.Expiry.After(a.now()) {
 		return principal.User{}, time.Time{}, fault.New(fault.Unauthenticated, "The token has expired.")
 	}
-	return principal.User{Issuer: claims.Issuer, Subject: claims.Subject}, claims.Expiry, nil
+	return named, claims.Expiry, nil
 }
 
 func (a *Authenticator) verifyUser(ctx context.Context, account, authorizerARN string, token secret.Text) (oauth.Claims, error) {

@@ -42,10 +42,12 @@ func TestBearer(t *testing.T) {
 			t.Errorf("%+v", caller)
 		}
 	}
-	// Somebody without a name may call, and is nobody's user.
-	caller, err := w.Bearer(context.Background(), bearing(p.token(t, map[string]any{"sub": nil})), account, gatewayARN, z)
-	if err != nil || !caller.User.IsZero() || !caller.UserToken.Empty() || caller.Kind != principal.Bearer {
-		t.Errorf("without sub: %+v, %v", caller, err)
+	// Somebody without a name, and a client for itself, may call, and is nobody's user.
+	for _, claims := range []map[string]any{{"sub": nil}, {"sub": "the-client", "client_id": "the-client"}} {
+		caller, err := w.Bearer(context.Background(), bearing(p.token(t, claims)), account, gatewayARN, z)
+		if err != nil || !caller.User.IsZero() || !caller.UserToken.Empty() || caller.Kind != principal.Bearer {
+			t.Errorf("with %v: %+v, %v", claims, caller, err)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/oauth"
+	"github.com/onbehalf/onbehalf/internal/principal"
 )
 
 // ErrInsufficientScope is in the chain of the Denied error for a token that is
@@ -77,6 +78,19 @@ func stringList(claim any) ([]string, bool) {
 		return texts, true
 	}
 	return nil, false
+}
+
+// user is the person whom a verified token names; zero where it names none. A
+// token that a client got for itself often has a subject all the same: the
+// client (RFC 9068, section 2.2), or a service account of it. Taken for a
+// person, whoever runs the client would be one and could be asked for consent.
+func user(claims oauth.Claims) principal.User {
+	if claims.Issuer == "" || claims.Subject == "" || claims.Subject == claims.ClientID ||
+		claims.Raw["gty"] == "client-credentials" || // Auth0
+		claims.Raw["idtyp"] == "app" { // Entra ID
+		return principal.User{}
+	}
+	return principal.User{Issuer: claims.Issuer, Subject: claims.Subject}
 }
 
 func overlap(wanted, given []string) bool {
