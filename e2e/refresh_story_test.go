@@ -242,7 +242,7 @@ func TestChangedTokenEndpointNeverReceivesAnOldRefreshToken(t *testing.T) {
 		t.Fatalf("the first provider gave %d tokens only: this proves nothing", len(secrets))
 	}
 	s.update(explicit(s.client, s.idp.url, s.idp.url+"/authorize", other.url+"/token"))
-	link, session := s.link(token)
+	_, old := s.link(token)
 	if err := s.complete(parked, s.signIn(demoidp.Grace)); err == nil {
 		t.Error("a code of the old provider was completed at the new one")
 	}
@@ -252,10 +252,10 @@ func TestChangedTokenEndpointNeverReceivesAnOldRefreshToken(t *testing.T) {
 
 	// All of it becomes another one. Whoever consents there has a grant there.
 	s.update(discovered(other.DiscoveryURL(), s.client))
-	if got, err := s.try(t.Context(), token, poll(session)); err == nil && got.AccessToken != nil {
+	if got, err := s.try(t.Context(), token, poll(old)); err == nil && got.AccessToken != nil {
 		t.Error("an old session gives a token of the new provider")
 	}
-	link, session = s.link(token)
+	link, session := s.link(token)
 	arrival, err := servertest.NewPerson(other.url, demoidp.Ada).Visit(t.Context(), link, "allow")
 	if err != nil {
 		t.Fatal(err)

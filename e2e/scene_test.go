@@ -165,15 +165,6 @@ func (s *scene) complete(session, jwt string) error {
 	return err
 }
 
-// consented is a person who has allowed the agent: the workload access token that speaks for them.
-func (s *scene) consented(person string) (token string) {
-	s.t.Helper()
-	jwt := s.signIn(person)
-	token = s.speakFor(s.agent, jwt)
-	s.consent(token, jwt, person)
-	return token
-}
-
 // consent goes through with the link that the agent is given now.
 func (s *scene) consent(token, jwt, person string) {
 	s.t.Helper()
