@@ -160,6 +160,7 @@ func childPlatform(args []string) int {
 	defer stop()
 	log := server.Logger(c, os.Stderr)
 	slog.SetDefault(log)
+	server.Tune()
 	s, err := server.Start(ctx, c, log)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

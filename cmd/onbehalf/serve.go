@@ -25,6 +25,8 @@ func (serveCmd) Help() string {
 func (c *serveCmd) Run(ctx context.Context, t *terminal) error {
 	log := server.Logger(c.Config.WithDefaults(), t.err)
 	slog.SetDefault(log)
+	server.Tune()
+	c.Version = version
 	s, err := server.Start(ctx, c.Config, log)
 	if err != nil {
 		return advise(err)

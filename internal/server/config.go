@@ -33,6 +33,8 @@ type Config struct {
 	Account        string   `name:"account" yaml:"account" env:"ONBEHALF_ACCOUNT" placeholder:"ID" help:"12-digit account that the first start creates. Default 000000000000."`
 	LogLevel       string   `name:"log-level" yaml:"log-level" env:"ONBEHALF_LOG_LEVEL" placeholder:"LEVEL" help:"debug, info, warn or error. Default info."`
 	LogFormat      string   `name:"log-format" yaml:"log-format" env:"ONBEHALF_LOG_FORMAT" placeholder:"FORMAT" help:"text or json. Default text."`
+
+	Version string `kong:"-" yaml:"-"` // of the software, told to MCP clients; set by the command, not by people
 }
 
 // The defaults of a first start: one machine, one account, loopback.

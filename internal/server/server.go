@@ -157,7 +157,7 @@ func (s *Server) assemble(ctx, running context.Context) (http.Handler, error) {
 	grants := vault.New(s.db, keeper)
 	brokers := broker.New(s.db, keeper, identities, grants, protocol, s.egress, authenticator, gated, broker.Options{Region: c.Region, PublicURL: s.url})
 	gateways := gateway.New(s.db, keeper, identities, brokers, authenticator, gated, gateway.Options{
-		Region: c.Region, PublicURL: s.url, Kinds: []gateway.Kind{openapi.New(s.egress)},
+		Region: c.Region, PublicURL: s.url, Version: c.Version, Kinds: []gateway.Kind{openapi.New(s.egress)},
 	})
 	for name, run := range map[string]func(context.Context) error{
 		"audit": s.records.Run, "identity": identities.Run, "vault": grants.Run, "broker": brokers.Run,
