@@ -15,6 +15,7 @@ import (
 type demoServer struct {
 	provider *demoidp.Provider
 	http     *http.Server
+	unused   newcomers
 	url      string
 	address  string // HOST:PORT, which egress may reach
 	done     chan struct{}
@@ -39,6 +40,7 @@ func startDemo(addr string, f folder) (*demoServer, error) {
 		provider: provider, url: url, address: listener.Addr().String(), done: make(chan struct{}),
 		http: &http.Server{Handler: provider, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: time.Minute, ErrorLog: nil},
 	}
+	d.http.ConnState = d.unused.follow
 	go func() {
 		defer close(d.done)
 		_ = d.http.Serve(listener)
@@ -49,6 +51,7 @@ func startDemo(addr string, f folder) (*demoServer, error) {
 func (d *demoServer) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
+	d.unused.dismiss()
 	err := d.http.Shutdown(ctx)
 	if err != nil {
 		err = d.http.Close()

@@ -1,10 +1,11 @@
 // Package server is the roof: it turns a configuration into a running platform.
 //
-//	config.go   what may be set
-//	data.go     the data folder
-//	server.go   assembly, background work, start and stop
-//	front.go    which path is whose door
-//	routes.go   the map: one row per operation
+//	config.go       what may be set
+//	data.go         the data folder
+//	server.go       assembly, background work, start and stop
+//	front.go        which path is whose door
+//	routes.go       the map: one row per operation
+//	connections.go  what a stop need not wait for
 //
 // Invariant: Start returns a server that answers, or an error and nothing left
 // open. Close finishes what is in flight, writes the last audit records, and only
@@ -52,6 +53,7 @@ type Server struct {
 	url      string
 	listener net.Listener
 	http     *http.Server
+	unused   newcomers
 	demo     *demoServer
 	db       *store.DB
 	egress   *egress.Client
@@ -194,6 +196,7 @@ func (s *Server) serve(handler http.Handler) {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    192 << 10, // a bearer token may have 128 KiB
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		ConnState:         s.unused.follow,
 	}
 	s.background.Go(func() {
 		var err error
@@ -240,6 +243,7 @@ func (s *Server) Wait(ctx context.Context) error {
 // Close stops accepting, waits for what is in flight until the context ends, and lets go of everything.
 func (s *Server) Close(ctx context.Context) error {
 	s.closeOnce.Do(func() {
+		s.unused.dismiss()
 		if err := s.http.Shutdown(ctx); err != nil {
 			s.closeErr = errors.Join(err, s.http.Close())
 		}

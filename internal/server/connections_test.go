@@ -1,0 +1,47 @@
+package server
+
+import (
+	"context"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A browser's spare connections do not hold up a stop.
+func TestUnusedConnectionsDoNotHoldUpClose(t *testing.T) {
+	t.Parallel()
+	c := Config{Addr: "127.0.0.1:0", Data: filepath.Join(t.TempDir(), "data"), Dev: true}
+	s, err := Start(t.Context(), c, Logger(c, t.Output()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, url := range []string{s.URL(), s.DemoURL()} {
+		spare, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer spare.Close()
+		asked, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer asked.Close()
+		// One that is answered comes after the spare one, so that both are accepted when it is.
+		if _, err := asked.Write([]byte("GET /ping HTTP/1.1\r\nHost: " + strings.TrimPrefix(url, "http://") + "\r\n\r\n")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := asked.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second) // Shutdown alone takes five
+	defer cancel()
+	if err := s.Close(ctx); err != nil {
+		t.Errorf("it does not close: %v", err)
+	}
+	if ctx.Err() != nil {
+		t.Error("it takes as long as a connection on which nothing is asked")
+	}
+}
