@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/bedrockagentcorecontrol"
+
+	"github.com/onbehalf/onbehalf/internal/servertest"
 )
 
 // hello is one run of sayhello, without a terminal.
@@ -307,4 +309,14 @@ func lookPath(names ...string) string {
 		}
 	}
 	return ""
+}
+
+// visitAs is a demo person who allows what a link asks for, and gives the address that they are sent to, unvisited.
+func visitAs(t testing.TB, idp *provider, person, link string) (arrival string) {
+	t.Helper()
+	arrival, err := servertest.NewPerson(idp.url, person).Visit(t.Context(), link, "allow")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return arrival
 }
