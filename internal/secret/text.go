@@ -9,6 +9,7 @@ package secret
 import (
 	"crypto/subtle"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -17,34 +18,51 @@ import (
 const redacted = "[redacted]"
 
 // Text is a secret string. The zero Text is empty, and prints as "".
+//
+// The value is behind a pointer, because fmt cannot call methods on what lies in
+// an unexported field or behind a wrong verb: it then prints the address, not the
+// secret. Compare with Equal: == compares addresses.
 type Text struct {
-	value string
+	value *string
 }
 
 // New makes a Text of a value that just arrived from a request, a provider or the vault.
-func New(value string) Text { return Text{value} }
+func New(value string) Text {
+	if value == "" {
+		return Text{}
+	}
+	return Text{&value}
+}
 
 // Pointer is New for optional members of api structs.
-func Pointer(value string) *Text { return &Text{value} }
+func Pointer(value string) *Text {
+	text := New(value)
+	return &text
+}
 
 // Reveal opens the secret. Call it only where the value goes into a response, an
 // outbound request or a cipher.
-func (t Text) Reveal() string { return t.value }
+func (t Text) Reveal() string {
+	if t.value == nil {
+		return ""
+	}
+	return *t.value
+}
 
 // Empty reports whether there is no secret at all.
-func (t Text) Empty() bool { return t.value == "" }
+func (t Text) Empty() bool { return t.value == nil }
 
 // Len is the length in bytes, which constraints need and which gives nothing away that the caller does not know.
-func (t Text) Len() int { return len(t.value) }
+func (t Text) Len() int { return len(t.Reveal()) }
 
 // Equal compares in constant time (for equal lengths).
 func (t Text) Equal(other Text) bool {
-	return subtle.ConstantTimeCompare([]byte(t.value), []byte(other.value)) == 1
+	return subtle.ConstantTimeCompare([]byte(t.Reveal()), []byte(other.Reveal())) == 1
 }
 
 // String hides the content.
 func (t Text) String() string {
-	if t.value == "" {
+	if t.Empty() {
 		return ""
 	}
 	return redacted
@@ -63,10 +81,17 @@ func (t Text) MarshalJSON() ([]byte, error) { return json.Marshal(t.String()) }
 func (t Text) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
 
 // UnmarshalJSON takes a JSON string in.
-func (t *Text) UnmarshalJSON(data []byte) error { return json.Unmarshal(data, &t.value) }
+func (t *Text) UnmarshalJSON(data []byte) error {
+	var value string
+	if err := json.Unmarshal(data, &value); err != nil {
+		return errors.New("a secret is a JSON string") // json's own error may quote the value
+	}
+	*t = New(value)
+	return nil
+}
 
 // UnmarshalText takes a value in from flags, the environment and YAML.
 func (t *Text) UnmarshalText(data []byte) error {
-	t.value = string(data)
+	*t = New(string(data))
 	return nil
 }

@@ -27,7 +27,8 @@ func TestNothingPrintsIt(t *testing.T) {
 		List     []secret.Text
 		Map      map[string]secret.Text
 		Anything any
-	}{text, &text, []secret.Text{text}, map[string]secret.Text{"k": text}, text}
+		hidden   secret.Text // fmt may not call methods on it
+	}{text, &text, []secret.Text{text}, map[string]secret.Text{"k": text}, text, text}
 
 	outputs := map[string]string{}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%T %v", "%10.3s", "%w"} {
