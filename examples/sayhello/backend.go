@@ -2,19 +2,17 @@ package main
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"os"
-	"path/filepath"
+	"strings"
 	"time"
 
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/bedrockagentcore"
 	"github.com/aws/aws-sdk-go-v2/service/bedrockagentcorecontrol"
 	"github.com/aws/smithy-go/middleware"
-
-	"github.com/onbehalf/onbehalf/internal/server"
 )
 
 // Backend is what stands behind the AWS API: a platform in this process, one
@@ -26,85 +24,77 @@ type Backend struct {
 	Stop        func() // ends what OpenBackend started
 }
 
-// OpenBackend starts or finds the platform.
-func OpenBackend(ctx context.Context, s *Settings, log *slog.Logger) (*Backend, error) {
-	b := &Backend{DemoURL: s.DemoProvider, Stop: func() {}}
+// OpenBackend starts or finds the platform. own is the person's own sign-in, if
+// it is not the demo provider's: an embedded platform is told to trust it.
+func OpenBackend(ctx context.Context, s *Settings, own *SignIn, log *slog.Logger, logs logWriter) (*Backend, error) {
+	b := &Backend{DemoURL: strings.TrimSuffix(s.DemoProvider, "/"), Stop: func() {}}
 	options := []func(*config.LoadOptions) error{config.WithRegion(s.Region), config.WithAPIOptions([]func(*middleware.Stack) error{logCalls(log)})}
+	endpoint := "" // AWS's own
 	switch s.Backend {
-	case "aws":
-		b.Description = "Amazon Bedrock AgentCore in " + s.Region
-	case "embedded":
-		started, err := b.embed(ctx, s)
+	case backendAWS:
+		b.Description, options = "Amazon Bedrock AgentCore in "+s.Region, append(options, chosen(s.AWS)...)
+		// The SDK follows these; who has forgotten that they are set should see it.
+		if elsewhere := os.Getenv("AWS_ENDPOINT_URL_BEDROCK_AGENTCORE"); elsewhere != "" {
+			b.Description += " at " + elsewhere
+		}
+	case backendEmbedded:
+		started, err := b.embed(ctx, s, own, logs)
 		if err != nil {
 			return nil, err
 		}
-		options = append(options, started...)
+		endpoint, options = started.endpoint, append(options, started.credentials...)
 	default:
-		b.Description = "platform on " + s.Backend
-		options = append(options, config.WithBaseEndpoint(s.Backend))
+		endpoint = strings.TrimSuffix(s.Backend, "/")
+		b.Description, options = "platform on "+endpoint, append(options, chosen(s.AWS)...)
 	}
 	loaded, err := config.LoadDefaultConfig(ctx, options...)
 	if err == nil {
-		_, err = loaded.Credentials.Retrieve(ctx)
+		looking, cancel := ctx, context.CancelFunc(func() {})
+		if s.Backend != backendAWS { // no use in waiting for an instance role that is not there
+			looking, cancel = context.WithTimeout(ctx, 3*time.Second)
+		}
+		_, err = loaded.Credentials.Retrieve(looking)
+		cancel()
 	}
 	if err != nil {
 		b.Stop()
+		if ctx.Err() != nil {
+			return nil, stopped()
+		}
 		return nil, &CredentialsError{Problem{What: "there are no AWS credentials", Cause: err, Hint: hintCredentials}}
 	}
-	b.Platform = &Platform{Control: bedrockagentcorecontrol.NewFromConfig(loaded), Data: bedrockagentcore.NewFromConfig(loaded), Region: s.Region}
+	// Said to each client, an endpoint wins over AWS_ENDPOINT_URL_… of the environment.
+	b.Platform = &Platform{Region: s.Region, Log: log,
+		Control: bedrockagentcorecontrol.NewFromConfig(loaded, func(o *bedrockagentcorecontrol.Options) {
+			if endpoint != "" {
+				o.BaseEndpoint = &endpoint
+			}
+		}),
+		Data: bedrockagentcore.NewFromConfig(loaded, func(o *bedrockagentcore.Options) {
+			if endpoint != "" {
+				o.BaseEndpoint = &endpoint
+			}
+		}),
+	}
 	return b, nil
 }
 
-// embed starts the platform in this process, on loopback, with the demo provider beside it.
-func (b *Backend) embed(ctx context.Context, s *Settings) ([]func(*config.LoadOptions) error, error) {
-	data, remove := s.Data, func() {}
-	if data == "" {
-		temporary, err := os.MkdirTemp("", "sayhello-")
-		if err != nil {
-			return nil, &ConfigurationError{Problem{What: "no temporary folder can be made", Cause: err, Hint: "Name a folder with --data."}}
-		}
-		data, remove = temporary, func() { _ = os.RemoveAll(temporary) }
+// chosen makes the SDK use the AWS_ variables of .env, which it does not read.
+func chosen(file map[string]string) []func(*config.LoadOptions) error {
+	var options []func(*config.LoadOptions) error
+	if id := file["AWS_ACCESS_KEY_ID"]; id != "" {
+		options = append(options, config.WithCredentialsProvider(credentials.NewStaticCredentialsProvider(id, file["AWS_SECRET_ACCESS_KEY"], file["AWS_SESSION_TOKEN"])))
 	}
-	data, err := filepath.Abs(data)
-	if err != nil {
-		return nil, err
+	if path := file["AWS_SHARED_CREDENTIALS_FILE"]; path != "" {
+		options = append(options, config.WithSharedCredentialsFiles([]string{path}))
 	}
-	configuration := server.Config{Addr: or(s.Addr, "127.0.0.1:0"), Data: data, Dev: true, Region: s.Region, LogLevel: "error"}
-	if s.Addr == fixedAddr {
-		configuration.DemoAddr = fixedDemo
+	if path := file["AWS_CONFIG_FILE"]; path != "" {
+		options = append(options, config.WithSharedConfigFiles([]string{path}))
 	}
-	if s.LogLevel <= slog.LevelDebug {
-		configuration.LogLevel = "debug"
+	if profile := file["AWS_PROFILE"]; profile != "" {
+		options = append(options, config.WithSharedConfigProfile(profile))
 	}
-	log := server.Logger(configuration, os.Stderr)
-	slog.SetDefault(log)
-	if issuer, audience := s.inboundTrust(); issuer != "" {
-		configuration.TrustedIssuers = []string{issuer + "=" + audience}
-	}
-	platform, err := server.Start(ctx, configuration, log)
-	if err != nil {
-		remove()
-		problem := Problem{What: "the platform does not start", Cause: err, Hint: "Another --data folder makes a fresh start."}
-		var taken *server.PortTakenError
-		if errors.As(err, &taken) {
-			problem.Hint = "Stop the program that listens there, or choose another address with --addr."
-		}
-		return nil, &ConfigurationError{problem}
-	}
-	b.DemoURL = platform.DemoURL()
-	b.Description = "embedded platform on " + platform.URL()
-	b.Stop = func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		_ = platform.Close(ctx)
-		remove()
-	}
-	return []func(*config.LoadOptions) error{
-		config.WithBaseEndpoint(platform.URL()),
-		config.WithSharedCredentialsFiles([]string{platform.CredentialsFile()}),
-		config.WithSharedConfigFiles(nil),
-		config.WithSharedConfigProfile(server.Profile),
-	}, nil
+	return options
 }
 
 // logCalls writes a debug line per AWS call: operation, request id, time. Never a body.

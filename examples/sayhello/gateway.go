@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	_ "embed"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -13,15 +11,16 @@ import (
 	"github.com/aws/smithy-go"
 )
 
-// The Google People API, as the gateway is told about it.
-//
-//go:embed people-api.json
-var peopleAPI string
-
 const (
 	googlePeople = "https://people.googleapis.com"
 	targetName   = "google"
 	toolName     = targetName + "___get_profile"
+
+	// ourMark is the description of the gateways that this example made, and may therefore change and delete.
+	ourMark = "Made by the sayhello example"
+
+	// readyTime bounds the wait for what AWS makes after it has answered.
+	readyTime = 5 * time.Minute
 )
 
 var (
@@ -43,119 +42,80 @@ type ProfileSource struct {
 	Register func(ctx context.Context, callbackURL string) (clientID, clientSecret string, err error)
 }
 
-// Gateway is what CreateGateway made or found.
+// GatewayOptions is what a gateway needs besides its source.
+type GatewayOptions struct {
+	Inbound *SignIn // whose tokens open it
+	RoleARN string  // AWS runs it under this role; elsewhere any will do
+}
+
+// Gateway is what CreateGateway made or found, as far as it came.
 type Gateway struct {
 	ARN, URL     string
 	ProviderName string
 	ProviderARN  string
 	CallbackURL  string // the platform's, to be registered at the provider
-	Created      bool
+	// Ours, ProviderOurs: there may be one now that this example made.
+	Ours, ProviderOurs bool
 }
 
 // CreateGateway makes the three things that stand between the agent and the
 // profile: the credential provider (client id and secret of source), the gateway
-// (people's tokens from signIn open it), and its target, whose consents end at
-// returnURL. What an earlier run kept is found and brought up to date.
-func (p *Platform) CreateGateway(ctx context.Context, name string, source *ProfileSource, signIn *SignIn, discoveryURL, returnURL, roleARN string) (*Gateway, error) {
-	g := &Gateway{ProviderName: name + "-provider"}
+// (people's tokens from the inbound sign-in open it), and its target, whose
+// consents end at callbackURL. What an earlier run kept is found and brought up
+// to date. The gateway is never nil: where there is an error, it says what may
+// have been made.
+func (p *Platform) CreateGateway(ctx context.Context, name string, source *ProfileSource, callbackURL string, o GatewayOptions) (*Gateway, error) {
+	g := &Gateway{ProviderName: source.providerName(name)}
 	if err := p.ensureProvider(ctx, g, source); err != nil {
 		return g, err
 	}
-	authorizer := &types.AuthorizerConfigurationMemberCustomJWTAuthorizer{Value: types.CustomJWTAuthorizerConfiguration{
-		DiscoveryUrl:    &discoveryURL,
-		AllowedAudience: []string{signIn.ClientID},
-	}}
-	protocol := &types.GatewayProtocolConfigurationMemberMcp{Value: types.MCPGatewayConfiguration{SupportedVersions: mcpVersions}}
 	id, err := p.findGateway(ctx, name)
 	if err != nil {
 		return g, err
 	}
-	if id == "" {
-		making, done := toItsEnd(ctx)
-		defer done()
-		made, err := p.Control.CreateGateway(making, &bedrockagentcorecontrol.CreateGatewayInput{
-			Name: &name, RoleArn: &roleARN, ProtocolType: types.GatewayProtocolTypeMcp, ProtocolConfiguration: protocol,
-			AuthorizerType: types.AuthorizerTypeCustomJwt, AuthorizerConfiguration: authorizer,
-		})
-		if err != nil {
-			return g, fromAWS(err, gatewayProblem, "the gateway cannot be created", hintNoGateway)
-		}
-		id, g.Created = *made.GatewayId, true
-		g.ARN = *made.GatewayArn
-	} else if _, err := p.Control.UpdateGateway(ctx, &bedrockagentcorecontrol.UpdateGatewayInput{
-		GatewayIdentifier: &id, Name: &name, RoleArn: &roleARN, ProtocolType: types.GatewayProtocolTypeMcp, ProtocolConfiguration: protocol,
-		AuthorizerType: types.AuthorizerTypeCustomJwt, AuthorizerConfiguration: authorizer,
-	}); err != nil {
-		return g, fromAWS(err, gatewayProblem, "the gateway of an earlier run cannot be updated", hintNoGateway)
+	if id, err = p.ensureGateway(ctx, g, id, name, o); err != nil {
+		return g, err
 	}
 	if err := p.waitForGateway(ctx, id, g); err != nil {
 		return g, err
 	}
-	return g, p.ensureTarget(ctx, id, g, source, returnURL)
+	return g, p.ensureTarget(ctx, id, g, source, callbackURL)
 }
 
-// ensureProvider finds or makes the credential provider. Its callback URL is
-// known only afterwards, so where the client is registered by program it is
-// made with a placeholder first, as one does by hand.
-func (p *Platform) ensureProvider(ctx context.Context, g *Gateway, source *ProfileSource) error {
-	const what = "the credential provider cannot be created"
-	found, err := p.Control.GetOauth2CredentialProvider(ctx, &bedrockagentcorecontrol.GetOauth2CredentialProviderInput{Name: &g.ProviderName})
-	if err == nil {
-		g.ProviderARN, g.CallbackURL = *found.CredentialProviderArn, value(found.CallbackUrl)
-		if source.Register != nil && sameDiscovery(found.Oauth2ProviderConfigOutput, source.DiscoveryURL) {
-			return nil
-		}
-	} else if !isNotFound(err) {
-		return fromAWS(err, gatewayProblem, "the credential provider cannot be looked up", hintInvalidOAuth)
-	} else {
-		vendor, config := source.provider(or(source.ClientID, "to-be-registered"), or(source.ClientSecret, "to-be-registered"))
+// ensureGateway makes the gateway, or brings the found one up to date.
+func (p *Platform) ensureGateway(ctx context.Context, g *Gateway, id, name string, o GatewayOptions) (string, error) {
+	mark := ourMark
+	authorizer := &types.AuthorizerConfigurationMemberCustomJWTAuthorizer{Value: types.CustomJWTAuthorizerConfiguration{
+		DiscoveryUrl: &o.Inbound.DiscoveryURL, AllowedAudience: []string{o.Inbound.ClientID},
+	}}
+	protocol := &types.GatewayProtocolConfigurationMemberMcp{Value: types.MCPGatewayConfiguration{SupportedVersions: mcpVersions}}
+	if id == "" {
 		making, done := toItsEnd(ctx)
 		defer done()
-		made, err := p.Control.CreateOauth2CredentialProvider(making, &bedrockagentcorecontrol.CreateOauth2CredentialProviderInput{
-			Name: &g.ProviderName, CredentialProviderVendor: vendor, Oauth2ProviderConfigInput: config,
+		made, err := p.Control.CreateGateway(making, &bedrockagentcorecontrol.CreateGatewayInput{
+			Name: &name, Description: &mark, RoleArn: &o.RoleARN, ProtocolType: types.GatewayProtocolTypeMcp, ProtocolConfiguration: protocol,
+			AuthorizerType: types.AuthorizerTypeCustomJwt, AuthorizerConfiguration: authorizer,
 		})
+		g.Ours = err == nil || mayExist(err)
 		if err != nil {
-			return fromAWS(err, gatewayProblem, what, hintInvalidOAuth)
+			return "", fromAWS(err, gatewayProblem, "the gateway cannot be created", "Is the role that GATEWAY_ROLE_ARN names one that AgentCore may assume? aws bedrock-agentcore-control list-gateways shows what there is.")
 		}
-		g.ProviderARN, g.CallbackURL, g.Created = *made.CredentialProviderArn, value(made.CallbackUrl), true
+		g.ARN = value(made.GatewayArn)
+		return value(made.GatewayId), nil
 	}
-	clientID, clientSecret := source.ClientID, source.ClientSecret
-	if source.Register != nil {
-		if clientID, clientSecret, err = source.Register(ctx, g.CallbackURL); err != nil {
-			return &OAuthError{Problem{What: "the callback URL cannot be registered at " + source.Title, Cause: err, Hint: hintRedirectURI}}
-		}
-	} else if g.Created {
-		return nil
+	found, err := p.Control.GetGateway(ctx, &bedrockagentcorecontrol.GetGatewayInput{GatewayIdentifier: &id})
+	switch {
+	case err != nil:
+		return "", fromAWS(err, gatewayProblem, "the gateway is not found", hintNoGateway)
+	case value(found.Description) != ourMark:
+		return "", notOurs("gateway", name)
 	}
-	vendor, config := source.provider(clientID, clientSecret)
-	_, err = p.Control.UpdateOauth2CredentialProvider(ctx, &bedrockagentcorecontrol.UpdateOauth2CredentialProviderInput{
-		Name: &g.ProviderName, CredentialProviderVendor: vendor, Oauth2ProviderConfigInput: config,
+	g.Ours, g.ARN = true, value(found.GatewayArn)
+	_, err = p.Control.UpdateGateway(ctx, &bedrockagentcorecontrol.UpdateGatewayInput{
+		GatewayIdentifier: &id, Name: &name, Description: &mark, RoleArn: &o.RoleARN, ProtocolType: types.GatewayProtocolTypeMcp, ProtocolConfiguration: protocol,
+		AuthorizerType: types.AuthorizerTypeCustomJwt, AuthorizerConfiguration: authorizer,
 	})
-	return fromAWS(err, gatewayProblem, what, hintInvalidOAuth)
-}
-
-// provider is the vendor and its configuration, with the given client.
-func (s *ProfileSource) provider(clientID, clientSecret string) (types.CredentialProviderVendorType, types.Oauth2ProviderConfigInput) {
-	if s.DiscoveryURL == "" {
-		return types.CredentialProviderVendorTypeGoogleOauth2, &types.Oauth2ProviderConfigInputMemberGoogleOauth2ProviderConfig{
-			Value: types.GoogleOauth2ProviderConfigInput{ClientId: &clientID, ClientSecret: &clientSecret},
-		}
-	}
-	return types.CredentialProviderVendorTypeCustomOauth2, &types.Oauth2ProviderConfigInputMemberCustomOauth2ProviderConfig{
-		Value: types.CustomOauth2ProviderConfigInput{
-			ClientId: &clientID, ClientSecret: &clientSecret,
-			OauthDiscovery: &types.Oauth2DiscoveryMemberDiscoveryUrl{Value: s.DiscoveryURL},
-		},
-	}
-}
-
-func sameDiscovery(output types.Oauth2ProviderConfigOutput, discoveryURL string) bool {
-	custom, ok := output.(*types.Oauth2ProviderConfigOutputMemberCustomOauth2ProviderConfig)
-	if !ok {
-		return discoveryURL == ""
-	}
-	discovery, ok := custom.Value.OauthDiscovery.(*types.Oauth2DiscoveryMemberDiscoveryUrl)
-	return ok && discovery.Value == discoveryURL
+	return id, fromAWS(err, gatewayProblem, "the gateway of an earlier run cannot be updated", hintNoGateway)
 }
 
 func (p *Platform) findGateway(ctx context.Context, name string) (id string, err error) {
@@ -163,11 +123,11 @@ func (p *Platform) findGateway(ctx context.Context, name string) (id string, err
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
-			return "", fromAWS(err, gatewayProblem, "the gateways cannot be listed", "")
+			return "", fromAWS(err, gatewayProblem, "the gateways cannot be listed", hintNoGateway)
 		}
 		for _, item := range page.Items {
 			if value(item.Name) == name {
-				return *item.GatewayId, nil
+				return value(item.GatewayId), nil
 			}
 		}
 	}
@@ -176,128 +136,76 @@ func (p *Platform) findGateway(ctx context.Context, name string) (id string, err
 
 // waitForGateway waits until the gateway is READY (at once here, some seconds at AWS) and fills in its ARN and URL.
 func (p *Platform) waitForGateway(ctx context.Context, id string, g *Gateway) error {
-	for {
+	return untilReady(ctx, "the gateway", func(ctx context.Context) (bool, error) {
 		got, err := p.Control.GetGateway(ctx, &bedrockagentcorecontrol.GetGatewayInput{GatewayIdentifier: &id})
 		if err != nil {
-			return fromAWS(err, gatewayProblem, "the gateway is not found", hintNoGateway)
+			return false, fromAWS(err, gatewayProblem, "the gateway is not found", hintNoGateway)
 		}
-		g.ARN, g.URL = *got.GatewayArn, value(got.GatewayUrl)
+		g.ARN, g.URL = value(got.GatewayArn), value(got.GatewayUrl)
 		switch got.Status {
-		case types.GatewayStatusReady:
-			return nil
 		case types.GatewayStatusFailed, types.GatewayStatusUpdateUnsuccessful:
-			return &GatewayError{Problem{What: "the gateway failed: " + strings.Join(got.StatusReasons, "; "), Hint: hintNoGateway}}
+			return false, &GatewayError{Problem{What: "the gateway failed: " + strings.Join(got.StatusReasons, "; "), Hint: hintNoGateway}}
 		}
-		if err := pause(ctx, 2*time.Second); err != nil {
-			return &GatewayError{Problem{What: "stopped while the gateway was made", Cause: errCancelled}}
-		}
-	}
+		return got.Status == types.GatewayStatusReady, nil
+	})
 }
 
-func (p *Platform) ensureTarget(ctx context.Context, gatewayID string, g *Gateway, source *ProfileSource, returnURL string) error {
-	document := strings.Replace(peopleAPI, googlePeople, source.PeopleURL, 1)
-	configuration := &types.TargetConfigurationMemberMcp{Value: &types.McpTargetConfigurationMemberOpenApiSchema{
-		Value: &types.ApiSchemaConfigurationMemberInlinePayload{Value: document},
-	}}
-	oauth := types.OAuthCredentialProvider{
-		ProviderArn: &g.ProviderARN, Scopes: googleScopes, GrantType: types.OAuthGrantTypeAuthorizationCode, DefaultReturnUrl: &returnURL,
-	}
-	if source.DiscoveryURL == "" {
-		oauth.CustomParameters = googleParameters
-	}
-	credentials := []types.CredentialProviderConfiguration{{
-		CredentialProviderType: types.CredentialProviderTypeOauth,
-		CredentialProvider:     &types.CredentialProviderMemberOauthCredentialProvider{Value: oauth},
-	}}
-	name, description := targetName, "The name in the customer's account"
-	existing, err := p.findTarget(ctx, gatewayID)
-	if err != nil {
-		return err
-	}
-	targetID := existing
-	if existing == "" {
-		making, done := toItsEnd(ctx)
-		defer done()
-		made, err := p.Control.CreateGatewayTarget(making, &bedrockagentcorecontrol.CreateGatewayTargetInput{
-			GatewayIdentifier: &gatewayID, Name: &name, Description: &description, TargetConfiguration: configuration, CredentialProviderConfigurations: credentials,
-		})
-		if err != nil {
-			return fromAWS(err, gatewayProblem, "the gateway's target cannot be created", hintInvalidOAuth)
-		}
-		targetID = *made.TargetId
-	} else if _, err := p.Control.UpdateGatewayTarget(ctx, &bedrockagentcorecontrol.UpdateGatewayTargetInput{
-		GatewayIdentifier: &gatewayID, TargetId: &existing, Name: &name, Description: &description, TargetConfiguration: configuration, CredentialProviderConfigurations: credentials,
-	}); err != nil {
-		return fromAWS(err, gatewayProblem, "the gateway's target cannot be updated", hintInvalidOAuth)
-	}
+// untilReady asks every two seconds, for at most five minutes.
+func untilReady(ctx context.Context, what string, ready func(context.Context) (bool, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTime)
+	defer cancel()
 	for {
-		got, err := p.Control.GetGatewayTarget(ctx, &bedrockagentcorecontrol.GetGatewayTargetInput{GatewayIdentifier: &gatewayID, TargetId: &targetID})
-		if err != nil {
-			return fromAWS(err, gatewayProblem, "the gateway's target is not found", hintNoGateway)
+		if done, err := ready(ctx); err != nil || done {
+			return err
 		}
-		switch got.Status {
-		case types.TargetStatusReady:
-			return nil
-		case types.TargetStatusFailed, types.TargetStatusUpdateUnsuccessful:
-			return &GatewayError{Problem{What: "the gateway's target failed: " + strings.Join(got.StatusReasons, "; "), Hint: hintInvalidOAuth}}
-		}
-		if err := pause(ctx, 2*time.Second); err != nil {
-			return &GatewayError{Problem{What: "stopped while the target was made", Cause: errCancelled}}
+		if err := pause(ctx, 2*time.Second); errors.Is(err, context.DeadlineExceeded) {
+			return &GatewayError{Problem{What: what + " is not ready after " + minutes(readyTime), Cause: errTimedOut, Hint: hintNoGateway}}
+		} else if err != nil {
+			return stopped()
 		}
 	}
-}
-
-func (p *Platform) findTarget(ctx context.Context, gatewayID string) (string, error) {
-	page, err := p.Control.ListGatewayTargets(ctx, &bedrockagentcorecontrol.ListGatewayTargetsInput{GatewayIdentifier: &gatewayID})
-	if err != nil {
-		return "", fromAWS(err, gatewayProblem, "the gateway's targets cannot be listed", "")
-	}
-	for _, item := range page.Items {
-		if value(item.Name) == targetName {
-			return *item.TargetId, nil
-		}
-	}
-	return "", nil
 }
 
 // DeleteGateway removes a gateway, named by its ARN, and its targets first. One that is gone already is fine.
 func (p *Platform) DeleteGateway(ctx context.Context, arn string) error {
 	id := arn[strings.LastIndex(arn, "/")+1:]
 	const hint = "aws bedrock-agentcore-control list-gateway-targets and delete-gateway-target, then delete-gateway, finish by hand."
-	page, err := p.Control.ListGatewayTargets(ctx, &bedrockagentcorecontrol.ListGatewayTargetsInput{GatewayIdentifier: &id})
+	targets, err := p.targetsOf(ctx, id)
 	if isNotFound(err) {
 		return nil
 	} else if err != nil {
 		return fromAWS(err, gatewayProblem, "the gateway's targets cannot be listed", hint)
 	}
-	for _, target := range page.Items {
+	for _, target := range targets {
 		if _, err := p.Control.DeleteGatewayTarget(ctx, &bedrockagentcorecontrol.DeleteGatewayTargetInput{GatewayIdentifier: &id, TargetId: target.TargetId}); err != nil && !isNotFound(err) {
 			return fromAWS(err, gatewayProblem, "the gateway's target cannot be deleted", hint)
 		}
 	}
 	// AWS removes targets after it has answered: the gateway goes once they are gone.
-	for attempt := 0; ; attempt++ {
+	for {
 		_, err := p.Control.DeleteGateway(ctx, &bedrockagentcorecontrol.DeleteGatewayInput{GatewayIdentifier: &id})
 		var api smithy.APIError
 		switch {
 		case err == nil || isNotFound(err):
 			return nil
-		case attempt < 10 && errors.As(err, &api) && (api.ErrorCode() == "ConflictException" || api.ErrorCode() == "ValidationException") && len(page.Items) > 0:
-			if pause(ctx, time.Second) == nil {
-				continue
-			}
+		case errors.As(err, &api) && (api.ErrorCode() == "ConflictException" || api.ErrorCode() == "ValidationException") && pause(ctx, time.Second) == nil:
+			continue
 		}
 		return fromAWS(err, gatewayProblem, "the gateway cannot be deleted", hint)
 	}
 }
 
-// DeleteProvider removes the credential provider; its grants go with it.
-func (p *Platform) DeleteProvider(ctx context.Context, name string) error {
-	_, err := p.Control.DeleteOauth2CredentialProvider(ctx, &bedrockagentcorecontrol.DeleteOauth2CredentialProviderInput{Name: &name})
-	if err != nil && !isNotFound(err) {
-		return fromAWS(err, gatewayProblem, "the credential provider cannot be deleted", fmt.Sprintf("aws bedrock-agentcore-control delete-oauth2-credential-provider --name %s", name))
+// deleteGatewayNamed removes the gateway of this name, if there is one and it is ours.
+func (p *Platform) deleteGatewayNamed(ctx context.Context, name string) error {
+	id, err := p.findGateway(ctx, name)
+	if err != nil || id == "" {
+		return err
 	}
-	return nil
+	found, err := p.Control.GetGateway(ctx, &bedrockagentcorecontrol.GetGatewayInput{GatewayIdentifier: &id})
+	if err != nil || value(found.Description) != ourMark {
+		return fromAWS(err, gatewayProblem, "the gateway cannot be looked up", hintNoGateway)
+	}
+	return p.DeleteGateway(ctx, id)
 }
 
 func value(s *string) string {

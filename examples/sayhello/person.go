@@ -15,8 +15,11 @@ import (
 	"time"
 )
 
-// demoPersonID is who plays: Ada Lovelace, as the demo provider knows her.
-const demoPersonID = "ada-lovelace"
+// Who plays, as the demo provider knows her.
+const (
+	demoPersonID   = "ada-lovelace"
+	demoPersonName = "Ada Lovelace"
+)
 
 // demoPerson plays the person at the demo provider over HTTP: it follows
 // redirects with a cookie jar as a browser does, signs in and allows. It fills in
@@ -57,10 +60,14 @@ func (d *demoPerson) visit(ctx context.Context, link string) error {
 			return err
 		}
 		if response.Request.URL.Host != d.provider.Host || !formAction.MatchString(body) {
-			if response.StatusCode >= 400 {
+			switch {
+			case response.StatusCode < 400:
+				return nil
+			case response.Request.URL.Host == d.provider.Host && strings.Contains(body, "Redirect URI mismatch"):
+				return &OAuthError{Problem{What: "the provider does not know the redirect URI", Hint: hintRedirectURI}}
+			default:
 				return &OAuthError{Problem{What: fmt.Sprintf("the demo person was refused by %s: %s", response.Request.URL.Host, response.Status), Hint: hintAgain}}
 			}
-			return nil
 		}
 		if request, err = d.fill(ctx, response.Request.URL, body); err != nil {
 			return err
@@ -105,12 +112,12 @@ func (d *demoPerson) send(request *http.Request) (*http.Response, string, error)
 		if errors.As(err, &failed) {
 			err = failed.Err // without the URL, which has the request in it
 		}
-		return nil, "", &OAuthError{Problem{What: "the demo person cannot reach " + request.URL.Host, Cause: err, Hint: hintCallback}}
+		return nil, "", &OAuthError{Problem{What: "the demo person cannot reach " + request.URL.Host, Cause: err, Hint: "Is it running, and reachable from this machine?"}}
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
 	if err != nil {
-		return nil, "", &OAuthError{Problem{What: "the demo person cannot read a page of " + request.URL.Host, Cause: err}}
+		return nil, "", &OAuthError{Problem{What: "the demo person cannot read a page of " + request.URL.Host, Cause: err, Hint: hintAgain}}
 	}
 	return response, string(body), nil
 }

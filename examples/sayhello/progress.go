@@ -4,43 +4,64 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
-	"os/exec"
-	"regexp"
-	"runtime"
 	"strings"
 	"sync"
+	"time"
 )
 
 const steps = 7
 
-// progress prints the seven steps the way the README shows them.
+// progress prints the seven steps the way the README shows them, and the log
+// between them.
 type progress struct {
 	mu    sync.Mutex
 	out   io.Writer
-	log   *slog.Logger
 	begun bool // a line waits for its end
+	logs  logWriter
+	log   *slog.Logger
 }
 
-func newProgress(out io.Writer, logs io.Writer, level slog.Level) *progress {
-	handler := slog.NewTextHandler(logs, &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+func newProgress(out, errOut io.Writer, level slog.Level) *progress {
+	p := &progress{out: out}
+	p.logs = logWriter{p, errOut}
+	p.log = slog.New(slog.NewTextHandler(p.logs, &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		if a.Value.Kind() == slog.KindString {
 			a.Value = slog.StringValue(redact(a.Value.String()))
 		} else if err, ok := a.Value.Any().(error); ok {
 			a.Value = slog.StringValue(safe(err))
 		}
 		return a
-	}})
-	return &progress{out: out, log: slog.New(handler)}
+	}}))
+	return p
+}
+
+// logWriter keeps log lines out of a line that is not finished yet.
+type logWriter struct {
+	progress *progress
+	out      io.Writer
+}
+
+func (w logWriter) Write(line []byte) (int, error) {
+	w.progress.mu.Lock()
+	defer w.progress.mu.Unlock()
+	w.progress.endLine()
+	return w.out.Write(line)
 }
 
 // step prints the line of a step that is done, or that is about to take long.
 func (p *progress) step(number int, name, format string, args ...any) {
+	p.log.Debug("step", "number", number, "name", name)
+	p.print("%s", strings.TrimRight(fmt.Sprintf("[%d/%d] %-20s %s", number, steps, name, fmt.Sprintf(format, args...)), " "))
+}
+
+// more prints a line that belongs to the step above it.
+func (p *progress) more(format string, args ...any) { p.print("      "+format, args...) }
+
+func (p *progress) print(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.endLine()
-	line := fmt.Sprintf("[%d/%d] %-20s %s", number, steps, name, fmt.Sprintf(format, args...))
-	fmt.Fprintln(p.out, strings.TrimRight(line, " "))
+	fmt.Fprintf(p.out, format+"\n", args...)
 }
 
 // endLine ends a begun line that something else interrupts. Caller holds p.mu.
@@ -51,28 +72,21 @@ func (p *progress) endLine() {
 	}
 }
 
-// entered notes that Enter, pressed by the person, has ended the begun line on the screen.
-func (p *progress) entered() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.begun = false
-}
-
-// more prints a line that belongs to the step above it.
-func (p *progress) more(format string, args ...any) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.endLine()
-	fmt.Fprintf(p.out, "      %s\n", fmt.Sprintf(format, args...))
-}
-
 // begin prints the first half of a line whose end is not known yet; finish
 // prints the rest. Without a begun line, finish prints a line of its own.
 func (p *progress) begin(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.endLine()
 	p.begun = true
-	fmt.Fprintf(p.out, "      %s", fmt.Sprintf(format, args...))
+	fmt.Fprintf(p.out, "      "+format, args...)
+}
+
+// entered notes that Enter, pressed by the person, has ended the begun line on the screen.
+func (p *progress) entered() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.begun = false
 }
 
 func (p *progress) finish(format string, args ...any) {
@@ -82,47 +96,19 @@ func (p *progress) finish(format string, args ...any) {
 		fmt.Fprint(p.out, "     ")
 	}
 	p.begun = false
-	fmt.Fprintf(p.out, " %s\n", fmt.Sprintf(format, args...))
+	fmt.Fprintf(p.out, " "+format+"\n", args...)
 }
 
-// openBrowser opens a link where there is a display to show it on. It reports
-// whether it tried; the link is always printed as well.
-func openBrowser(link string) bool {
-	var command *exec.Cmd
-	switch {
-	case runtime.GOOS == "darwin":
-		command = exec.Command("open", link)
-	case runtime.GOOS == "windows":
-		command = exec.Command("rundll32", "url.dll,FileProtocolHandler", link)
-	case os.Getenv("DISPLAY") != "" || os.Getenv("WAYLAND_DISPLAY") != "":
-		command = exec.Command("xdg-open", link)
-	default:
-		return false
+func plural(n int, word string) string {
+	if n == 1 {
+		return word
 	}
-	if command.Start() != nil {
-		return false
+	return word + "s"
+}
+
+func minutes(d time.Duration) string {
+	if d%time.Minute == 0 {
+		return fmt.Sprintf("%d %s", int(d.Minutes()), plural(int(d.Minutes()), "minute"))
 	}
-	go func() { _ = command.Wait() }()
-	return true
-}
-
-// What must never be seen: the values of these parameters, bearer tokens and JWTs.
-var (
-	secretParameter = regexp.MustCompile(`((?:request_uri|code|state|session_id|id_token|access_token|refresh_token|client_secret|code_verifier)=)[^&\s"']+`)
-	requestURN      = regexp.MustCompile(`urn:ietf:params:oauth:request_uri:[A-Za-z0-9._~-]+`)
-	bearer          = regexp.MustCompile(`(?i)(bearer\s+)[A-Za-z0-9._~+/=-]+`)
-	jsonWebToken    = regexp.MustCompile(`eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*`)
-)
-
-// redact masks secrets in a text that goes to a log or an error message.
-func redact(text string) string {
-	text = secretParameter.ReplaceAllString(text, "${1}[redacted]")
-	text = requestURN.ReplaceAllString(text, "urn:ietf:params:oauth:request_uri:[redacted]")
-	text = bearer.ReplaceAllString(text, "${1}[redacted]")
-	return jsonWebToken.ReplaceAllString(text, "[redacted]")
-}
-
-// safe is an error's text, redacted and on one line.
-func safe(err error) string {
-	return redact(strings.Join(strings.Fields(err.Error()), " "))
+	return d.String()
 }

@@ -4,8 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
+	"errors"
 	"net/http"
-	"strings"
+	"net/url"
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
@@ -35,25 +36,6 @@ type pendingSignIn struct {
 	until                    time.Time
 }
 
-// NewSignIn reads the provider's discovery document.
-func NewSignIn(ctx context.Context, discoveryURL, clientID, clientSecret string) (*SignIn, error) {
-	issuer := strings.TrimSuffix(discoveryURL, "/.well-known/openid-configuration")
-	provider, err := oidc.NewProvider(ctx, issuer)
-	if err != nil {
-		return nil, &ConfigurationError{Problem{What: "the sign-in provider does not answer as an OpenID provider", Cause: err, Hint: "INBOUND_DISCOVERY_URL ends in /.well-known/openid-configuration and can be opened in a browser."}}
-	}
-	return &SignIn{Provider: provider, Issuer: issuer, ClientID: clientID, ClientSecret: clientSecret}, nil
-}
-
-func (s *SignIn) config(redirectURL string) *oauth2.Config {
-	endpoint := s.Provider.Endpoint()
-	endpoint.AuthStyle = oauth2.AuthStyleInParams // never try twice: a code is good for one request
-	if s.ClientSecret != "" {
-		endpoint.AuthStyle = oauth2.AuthStyleInHeader
-	}
-	return &oauth2.Config{ClientID: s.ClientID, ClientSecret: s.ClientSecret, Endpoint: endpoint, RedirectURL: redirectURL, Scopes: []string{oidc.ScopeOpenID, "profile"}}
-}
-
 // personAt is the person whom this browser's cookie belongs to, nil if nobody is signed in.
 func (s *OAuth2CallbackServer) personAt(r *http.Request) *signedInPerson {
 	cookie, err := r.Cookie(cookieBrowser)
@@ -80,75 +62,94 @@ func (s *OAuth2CallbackServer) forget(r *http.Request) {
 
 // beginSignIn sends the browser to the provider, remembering where it wanted to go.
 func (s *OAuth2CallbackServer) beginSignIn(w http.ResponseWriter, r *http.Request, session, customState string) {
+	now, state := time.Now(), rand.Text()
+	p := &pendingSignIn{browser: rand.Text(), nonce: rand.Text(), verifier: oauth2.GenerateVerifier(), session: session, customState: customState, until: now.Add(signInTime)}
 	s.mu.Lock()
 	signIn := s.signIn
+	if signIn != nil {
+		cookie, err := r.Cookie(cookieSignIn)
+		for key, old := range s.pending {
+			switch {
+			case now.After(old.until) || len(s.pending) >= mostBrowsers:
+				delete(s.pending, key)
+			case err == nil && cookie.Value == old.browser:
+				p.browser = old.browser // a second tab must not spoil the first one's sign-in
+			}
+		}
+		s.pending[state] = p
+	}
 	s.mu.Unlock()
 	if signIn == nil {
 		s.page(w, http.StatusServiceUnavailable, page{Title: "Nobody can sign in yet", Text: "The agent is still starting. Open the link again in a moment.", Bad: true})
 		return
 	}
-	state := rand.Text()
-	p := &pendingSignIn{browser: rand.Text(), nonce: rand.Text(), verifier: oauth2.GenerateVerifier(), session: session, customState: customState, until: time.Now().Add(signInTime)}
-	s.mu.Lock()
-	for key, old := range s.pending {
-		if time.Now().After(old.until) || len(s.pending) >= mostBrowsers {
-			delete(s.pending, key)
-		}
-	}
-	s.pending[state] = p
-	s.mu.Unlock()
 	http.SetCookie(w, s.cookie(cookieSignIn, p.browser))
 	http.Redirect(w, r, signIn.config(s.SignInURL()).AuthCodeURL(state, oidc.Nonce(p.nonce), oauth2.S256ChallengeOption(p.verifier)), http.StatusFound)
 }
 
-// signInStep is both ends of a sign-in: without a code it begins one, with a
-// code it finishes the one that this very browser began.
+// signInStep is both ends of a sign-in: without a state it begins one, with a
+// state it finishes the one that this very browser began.
 func (s *OAuth2CallbackServer) signInStep(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
-	if query.Get("state") == "" {
+	if !query.Has("state") {
 		s.beginSignIn(w, r, "", "")
 		return
 	}
-	s.mu.Lock()
-	p := s.pending[query.Get("state")]
-	delete(s.pending, query.Get("state"))
-	signIn := s.signIn
-	s.mu.Unlock()
 	cookie, err := r.Cookie(cookieSignIn)
-	if p == nil || time.Now().After(p.until) || err != nil || subtle.ConstantTimeCompare([]byte(cookie.Value), []byte(p.browser)) != 1 {
+	s.mu.Lock()
+	p, signIn := s.pending[query.Get("state")], s.signIn
+	began := p != nil && err == nil && time.Now().Before(p.until) && subtle.ConstantTimeCompare([]byte(cookie.Value), []byte(p.browser)) == 1
+	if began { // another browser that has got hold of the state does not end this one's sign-in
+		delete(s.pending, query.Get("state"))
+	}
+	s.mu.Unlock()
+	iss, code := query.Get("iss"), query.Get("error")
+	switch {
+	case !began:
 		s.page(w, http.StatusBadRequest, page{Title: "This sign-in did not start here", Text: "Open the agent's link again, in one and the same browser.", Bad: true})
 		return
-	}
-	if query.Get("error") != "" {
-		s.page(w, http.StatusForbidden, page{Title: "You are not signed in", Text: "The provider answered “" + redact(query.Get("error")) + "”. Open the agent's link again to try once more.", Bad: true})
+	case iss != "" && iss != signIn.Issuer: // RFC 9207: the answer of another provider
+		s.page(w, http.StatusBadRequest, page{Title: "This sign-in came from elsewhere", Text: "The answer is not from the provider that was asked. Open the agent's link again.", Bad: true})
+		return
+	case code != "":
+		if !errorCode.MatchString(code) {
+			code = "unknown_error"
+		}
+		s.page(w, http.StatusForbidden, page{Title: "You are not signed in", Text: "The provider answered “" + code + "”. Open the agent's link again to try once more.", Bad: true})
 		return
 	}
 	person, err := signIn.redeem(r.Context(), s.SignInURL(), query.Get("code"), p)
 	if err != nil {
+		s.options.Log.Warn("a sign-in failed", "error", err)
 		s.page(w, http.StatusBadGateway, page{Title: "The sign-in failed", Text: "The provider's answer could not be verified. Open the agent's link again to try once more.", Bad: true})
 		return
 	}
-	value := rand.Text()
-	s.mu.Lock()
-	if len(s.browsers) >= mostBrowsers {
-		clear(s.browsers)
-	}
-	s.browsers[value] = person
-	s.mu.Unlock()
-	http.SetCookie(w, s.cookie(cookieBrowser, value))
+	http.SetCookie(w, s.cookie(cookieBrowser, s.remember(person)))
 	if p.session != "" {
-		target := s.CallbackURL() + "?session_id=" + queryEscape(p.session)
+		onward := url.Values{"session_id": {p.session}}
 		if p.customState != "" {
-			target += "&state=" + queryEscape(p.customState)
+			onward.Set("state", p.customState)
 		}
-		http.Redirect(w, r, target, http.StatusFound)
+		http.Redirect(w, r, s.CallbackURL()+"?"+onward.Encode(), http.StatusFound)
 		return
 	}
 	select {
 	case s.arrived <- person:
-	default:
+	default: // nobody waits for a second one
 	}
 	s.page(w, http.StatusOK, page{Title: "You are signed in", Text: "You can close this window and go back to your terminal.", Note: "Signed in as " + person.name + "."})
+}
+
+// remember makes the cookie value of a signed-in browser.
+func (s *OAuth2CallbackServer) remember(person *signedInPerson) string {
+	value := rand.Text()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.browsers) >= mostBrowsers {
+		clear(s.browsers)
+	}
+	s.browsers[value] = person
+	return value
 }
 
 // WaitForSignIn waits for somebody to sign in at SignInURL and returns the ID token.
@@ -157,38 +158,14 @@ func (s *OAuth2CallbackServer) WaitForSignIn(ctx context.Context) (string, error
 	case person := <-s.arrived:
 		return person.idToken, nil
 	case <-ctx.Done():
-		return "", interrupted(ctx, signInTime)
+		if !errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+			return "", stopped()
+		}
+		return "", &OAuthError{Problem{What: "nobody signed in in time", Cause: errTimedOut, Hint: "Open the printed link on this machine. Is its redirect URI, " + s.SignInURL() + ", registered at your sign-in provider?"}}
 	}
 }
 
-// redeem exchanges the code for an ID token and verifies that it answers this sign-in.
-func (s *SignIn) redeem(ctx context.Context, redirectURL, code string, p *pendingSignIn) (*signedInPerson, error) {
-	token, err := s.config(redirectURL).Exchange(ctx, code, oauth2.VerifierOption(p.verifier))
-	if err != nil {
-		return nil, err
-	}
-	raw, _ := token.Extra("id_token").(string)
-	verified, err := s.Provider.Verifier(&oidc.Config{ClientID: s.ClientID}).Verify(ctx, raw)
-	if err != nil {
-		return nil, err
-	}
-	if subtle.ConstantTimeCompare([]byte(verified.Nonce), []byte(p.nonce)) != 1 {
-		return nil, &IdentityError{Problem{What: "the ID token answers another sign-in"}}
-	}
-	var claims struct {
-		Name  string `json:"name"`
-		Email string `json:"email"`
-	}
-	if err := verified.Claims(&claims); err != nil {
-		return nil, err
-	}
-	until := verified.Expiry
-	if limit := time.Now().Add(time.Hour); until.After(limit) {
-		until = limit
-	}
-	return &signedInPerson{subject: verified.Subject, name: or(or(claims.Name, claims.Email), verified.Subject), idToken: raw, until: until}, nil
-}
-
+// cookie is one of the two. Its path is the callback server's own, also behind a proxy's prefix.
 func (s *OAuth2CallbackServer) cookie(name, value string) *http.Cookie {
-	return &http.Cookie{Name: name, Value: value, Path: "/oauth2/", MaxAge: int(signInTime.Seconds()), HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: strings.HasPrefix(s.baseURL, "https:")}
+	return &http.Cookie{Name: name, Value: value, Path: s.base.Path + "/oauth2/", MaxAge: int(signInTime.Seconds()), HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: s.base.Scheme == "https"}
 }

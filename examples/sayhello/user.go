@@ -4,85 +4,41 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"net/url"
 	"strings"
 )
-
-// source is where the name comes from: Google, or the demo provider in its place.
-func (s *story) source() (*ProfileSource, error) {
-	if s.Google.ClientID != "" {
-		return &ProfileSource{Title: "Google", PeopleURL: googlePeople, ClientID: s.Google.ClientID, ClientSecret: s.Google.ClientSecret}, nil
-	}
-	demo := strings.TrimSuffix(s.backend.DemoURL, "/")
-	return &ProfileSource{
-		Title: "demo provider in place of Google", PeopleURL: demo, DiscoveryURL: demo + discoveryPath,
-		Register: registerDemoClient(demo, "Say hello"),
-	}, nil
-}
 
 const (
 	discoveryPath  = "/.well-known/openid-configuration"
 	demoSignInName = "onbehalf-demo" // the demo provider's client for sign-ins, and their audience
 )
 
-// signInUser yields the token of the person who asks: what the gateway checks,
-// and what the consent is bound to. It tells the callback server whom to wait for.
-func (s *story) signInUser(ctx context.Context) (token, discoveryURL string, err error) {
-	if s.backend.DemoURL != "" && (s.usesDemo() || s.demoSignIn()) {
-		if s.person, err = newDemoPerson(s.backend.DemoURL); err != nil {
-			return "", "", err
-		}
-	}
-	clientID := s.Inbound.ClientID
+// findOwnSignIn finds the provider at which the person signs in to this
+// application, if it is not the demo provider, and refuses a USER_TOKEN that is
+// no good before anything is made.
+func (s *story) findOwnSignIn(ctx context.Context) (err error) {
+	discoveryURL, clientID := s.Inbound.DiscoveryURL, s.Inbound.ClientID
 	switch {
 	case s.demoSignIn():
-		discoveryURL, clientID = strings.TrimSuffix(s.backend.DemoURL, "/")+discoveryPath, demoSignInName
-	case s.Inbound.DiscoveryURL != "":
-		discoveryURL = s.Inbound.DiscoveryURL
-	default:
-		issuer, audience := s.inboundTrust()
-		if issuer == "" {
-			return "", "", &IdentityError{Problem{What: "USER_TOKEN is not an ID token", Hint: hintNoIdentifier}}
+		return nil
+	case discoveryURL == "":
+		issuer, audience := claimed(s.UserToken)
+		if issuer == "" || audience == "" {
+			return &IdentityError{Problem{What: "USER_TOKEN is not an ID token", Hint: hintNoIdentifier}}
 		}
 		discoveryURL, clientID = strings.TrimSuffix(issuer, "/")+discoveryPath, audience
 	}
 	if s.signIn, err = NewSignIn(ctx, discoveryURL, clientID, s.Inbound.ClientSecret); err != nil {
-		return "", "", err
+		return err
 	}
-	s.callback.UseSignIn(s.signIn)
-	switch {
-	case s.UserToken != "":
-		token = s.UserToken
-	case s.demoSignIn():
-		if err := s.person.visit(ctx, s.callback.SignInURL()); err != nil {
-			return "", "", err
-		}
-		token, err = s.callback.WaitForSignIn(ctx)
-	default:
-		s.more("Sign in first: %s", s.callback.SignInURL())
-		openBrowser(s.callback.SignInURL())
-		waiting, cancel := context.WithTimeout(ctx, s.Timeout)
-		defer cancel()
-		token, err = s.callback.WaitForSignIn(waiting)
+	if s.UserToken != "" {
+		_, err = s.signIn.UserTokenIdentifierOf(ctx, s.UserToken)
 	}
-	if err != nil {
-		return "", "", err
-	}
-	identifier, err := s.signIn.UserTokenIdentifierOf(ctx, token)
-	if err != nil {
-		return "", "", err
-	}
-	s.callback.UseToken(token)
-	return token, discoveryURL, StoreTokenInCallbackServer(ctx, s.callback.Client(), identifier)
+	return err
 }
 
-// inboundTrust is the issuer and audience of the user's own sign-in, which an
-// embedded platform is told to trust. USER_TOKEN's are read, not yet verified.
-func (s *Settings) inboundTrust() (issuer, audience string) {
-	if s.Inbound.DiscoveryURL != "" {
-		return strings.TrimSuffix(s.Inbound.DiscoveryURL, discoveryPath), s.Inbound.ClientID
-	}
-	parts := strings.Split(s.UserToken, ".")
+// claimed is what a token says of its issuer and audience, not yet verified.
+func claimed(token string) (issuer, audience string) {
+	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
 		return "", ""
 	}
@@ -97,23 +53,72 @@ func (s *Settings) inboundTrust() (issuer, audience string) {
 	if json.Unmarshal(payload, &claims) != nil {
 		return "", ""
 	}
-	switch audience := claims.Audience.(type) {
+	switch several := claims.Audience.(type) {
 	case string:
-		return claims.Issuer, audience
+		audience = several
 	case []any:
-		if len(audience) > 0 {
-			first, _ := audience[0].(string)
-			return claims.Issuer, first
+		if len(several) > 0 {
+			audience, _ = several[0].(string)
 		}
 	}
-	return "", ""
+	return claims.Issuer, audience
 }
 
-// sessionOf is the session URI in a consent link.
-func sessionOf(link string) string {
-	u, err := url.Parse(link)
-	if err != nil {
-		return ""
+// source is where the name comes from: Google, or the demo provider in its
+// place. The demo provider's person is made here as well, and its sign-in is
+// used where there is no other.
+func (s *story) source(ctx context.Context) (source *ProfileSource, err error) {
+	demo := s.backend.DemoURL
+	if demo != "" {
+		if s.person, err = newDemoPerson(demo); err != nil {
+			return nil, err
+		}
 	}
-	return u.Query().Get("request_uri")
+	if s.demoSignIn() {
+		if s.signIn, err = NewSignIn(ctx, demo+discoveryPath, demoSignInName, ""); err != nil {
+			return nil, err
+		}
+	}
+	if s.Google.ClientID != "" {
+		return &ProfileSource{Title: "Google", PeopleURL: googlePeople, ClientID: s.Google.ClientID, ClientSecret: s.Google.ClientSecret}, nil
+	}
+	return &ProfileSource{
+		Title: "demo provider in place of Google", PeopleURL: demo, DiscoveryURL: demo + discoveryPath,
+		Register: registerDemoClient(demo, "Say hello"),
+	}, nil
+}
+
+// signInUser yields the token of the person who asks: what the gateway checks,
+// and what the consent is bound to. It tells the callback server whom to wait for.
+func (s *story) signInUser(ctx context.Context) (token string, err error) {
+	waiting, cancel := context.WithTimeout(ctx, s.Timeout)
+	defer cancel()
+	link := s.callback.SignInURL()
+	switch {
+	case s.UserToken != "":
+		token = s.UserToken
+	case s.demoSignIn() || (s.AutoConsent && s.playable()):
+		if err := s.person.visit(waiting, link); err != nil {
+			return "", err
+		}
+		token, err = s.callback.WaitForSignIn(waiting)
+	default:
+		s.more("Sign in first: %s", link)
+		s.process.browse(link)
+		s.begin("waiting for you (%s) …", minutes(s.Timeout))
+		if token, err = s.callback.WaitForSignIn(waiting); err != nil {
+			s.finish("not signed in")
+		} else {
+			s.finish("signed in")
+		}
+	}
+	if err != nil {
+		return "", err
+	}
+	identifier, err := s.signIn.UserTokenIdentifierOf(ctx, token)
+	if err != nil {
+		return "", err
+	}
+	s.callback.UseToken(token)
+	return token, StoreTokenInCallbackServer(ctx, s.callback.Client(), identifier)
 }
