@@ -43,6 +43,7 @@ func TestExpiredTokenIsRefreshedOnceForAHundredCallers(t *testing.T) {
 	t.Parallel()
 	s := startScene(t)
 	token, before := s.expire(demoidp.Ada)
+	s.idp.tokens.hold(400 * time.Millisecond) // so that all of them wait
 	const callers = 100
 	var waiting sync.WaitGroup
 	start := make(chan struct{})
@@ -322,8 +323,16 @@ type tokenLog struct {
 	next http.Handler
 
 	mu     sync.Mutex
+	wait   time.Duration
 	asked  []string
 	issued []string
+}
+
+// hold makes the provider take its time.
+func (l *tokenLog) hold(wait time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.wait = wait
 }
 
 func (l *tokenLog) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -335,7 +344,9 @@ func (l *tokenLog) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	l.mu.Lock()
 	l.asked = append(l.asked, r.Header.Get("Authorization")+" "+string(body))
+	wait := l.wait
 	l.mu.Unlock()
+	time.Sleep(wait)
 	l.next.ServeHTTP(&tokenAnswer{w, l}, r)
 }
 
