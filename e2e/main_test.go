@@ -10,6 +10,7 @@ package e2e
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,6 +29,7 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
+	slog.SetDefault(slog.New(slog.DiscardHandler)) // of the rooms that a test opens from beside the platform
 	onbehalfBinary, sayhelloBinary = filepath.Join(dir, "onbehalf"), filepath.Join(dir, "sayhello")
 	for binary, source := range map[string]string{onbehalfBinary: "../cmd/onbehalf", sayhelloBinary: "../examples/sayhello"} {
 		build := exec.Command("go", "build", "-o", binary, source)

@@ -1,0 +1,486 @@
+package e2e
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/bedrockagentcorecontrol"
+
+	"github.com/onbehalf/onbehalf/internal/audit"
+	"github.com/onbehalf/onbehalf/internal/demoidp"
+	"github.com/onbehalf/onbehalf/internal/store"
+)
+
+// At whatever step the power goes, what was answered before is there after, and
+// the story goes on where it was: the same link, the same browser, one consent.
+func TestKilledBetweenSteps(t *testing.T) {
+	t.Parallel()
+	for i, last := range legs {
+		t.Run("after "+last.name, func(t *testing.T) {
+			t.Parallel()
+			w := startWreck(t)
+			j := startJourney(t, w.platform, w.idp, &w.seen, "traveller")
+			if err := j.travel(t.Context(), legs[:i+1]); err != nil {
+				t.Fatal(err)
+			}
+			j.greeting = ""
+			w.crash()
+			if err := j.travel(t.Context(), legs[i+1:]); err != nil {
+				t.Fatalf("after the crash the story does not go on: %v", err)
+			}
+			j.greeting = ""
+			if err := j.greet(t.Context()); err != nil {
+				t.Fatalf("after the crash there is no greeting: %v", err)
+			}
+			if got := w.idp.redeemed(); got != 1 {
+				t.Errorf("%d codes were redeemed for one consent", got)
+			}
+			w.intact()
+
+			// Or it begins anew, on what is there.
+			again := startJourney(t, w.platform, w.idp, &w.seen, "traveller")
+			if err := again.travel(t.Context(), legs); err != nil || again.greeting == "" {
+				t.Errorf("the story cannot begin anew: %v", err)
+			}
+		})
+	}
+}
+
+// In the middle of a step, too. What was asked of others then has an answer that nobody heard.
+func TestKilledDuringAStep(t *testing.T) {
+	t.Parallel()
+	for _, moment := range []struct {
+		name     string
+		path     string // of the provider, which is slow then
+		answered bool   // the provider has done its part
+		begun    int    // legs that are over
+	}{
+		{"provider being discovered", "/.well-known/openid-configuration", false, 1},
+		{"completion, before the code arrives", "/token", false, 8},
+		{"completion, after the tokens are issued", "/token", true, 8},
+		{"tool call under way", "/v1/people/me", false, 9},
+	} {
+		t.Run(moment.name, func(t *testing.T) {
+			t.Parallel()
+			w := startWreck(t)
+			j := startJourney(t, w.platform, w.idp, &w.seen, "traveller")
+			if err := j.travel(t.Context(), legs[:moment.begun]); err != nil {
+				t.Fatal(err)
+			}
+			w.killIn(moment.path, moment.answered, func(ctx context.Context) error { return j.travel(ctx, legs[moment.begun:moment.begun+1]) })
+
+			if moment.path == "/token" {
+				// Nobody knows whether the code was sent: it is not sent again, and the session is over.
+				w.outlive()
+				if err := j.complete(t.Context()); err == nil {
+					t.Error("a session whose redemption broke off completes")
+				} else {
+					refused(t, err, "AccessDeniedException")
+				}
+				if got := w.idp.redeemed(); got != 1 {
+					t.Errorf("the code was sent %d times", got)
+				}
+			}
+			again := startJourney(t, w.platform, w.idp, &w.seen, "traveller")
+			if err := again.travel(t.Context(), legs); err != nil || again.greeting == "" {
+				t.Fatalf("the story cannot begin anew: %v", err)
+			}
+			if moment.path == "/token" && again.link == j.link {
+				t.Error("the person is given the link that broke")
+			}
+			w.intact()
+		})
+	}
+}
+
+// A refresh that breaks off after the provider has rotated its token is the one
+// place where a grant can be lost: then it is asked for again, and nothing else is wrong.
+func TestKilledDuringRefresh(t *testing.T) {
+	t.Parallel()
+	for _, rotated := range []bool{false, true} {
+		t.Run(fmt.Sprintf("rotated %t", rotated), func(t *testing.T) {
+			t.Parallel()
+			w := startWreck(t)
+			j := startJourney(t, w.platform, w.idp, &w.seen, "traveller")
+			w.idp.SetLifetime(shortLife)
+			if err := j.travel(t.Context(), legs); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(shortLife + 20*time.Millisecond)
+			w.idp.SetLifetime(time.Hour)
+			tokens, err := w.idp.Issue(demoidp.Ada, demoidp.SignInClientID, "openid", "profile")
+			if err != nil {
+				t.Fatal(err)
+			}
+			j.jwt, j.greeting = tokens.ID, ""
+			w.killIn("/token", rotated, j.greet)
+			w.outlive()
+			j.greeting = ""
+			if err := j.ask(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if asked := j.link != "" && j.greeting == ""; asked != rotated {
+				t.Errorf("the person is asked again: %t", asked)
+			}
+			again := startJourney(t, w.platform, w.idp, &w.seen, "traveller")
+			if err := again.travel(t.Context(), legs); err != nil || again.greeting == "" {
+				t.Fatalf("the story cannot begin anew: %v", err)
+			}
+			w.intact()
+		})
+	}
+}
+
+// Anywhere, over and over, on the same data.
+func TestKilledAnywhere(t *testing.T) {
+	t.Parallel()
+	times := 1
+	if long() {
+		times = 20
+	}
+	for i := range times {
+		t.Run(fmt.Sprint(i+1), func(t *testing.T) {
+			seed := uint64(time.Now().UnixNano())
+			t.Logf("seed %d", seed)
+			killAnywhere(t, startWreck(t), rand.New(rand.NewPCG(seed, 0)))
+		})
+	}
+}
+
+func killAnywhere(t *testing.T, w *wreck, random *rand.Rand) {
+	var ended, broken atomic.Int64
+	for round := range 12 {
+		stop, stopped := context.WithCancel(t.Context())
+		var travellers sync.WaitGroup
+		for i := range 3 {
+			travellers.Go(func() {
+				for n := 0; stop.Err() == nil; n++ {
+					j := startJourney(t, w.platform, w.idp, &w.seen, fmt.Sprintf("r%d-t%d-n%d", round, i, n))
+					if j.travel(stop, legs) == nil {
+						ended.Add(1)
+					} else {
+						broken.Add(1) // the platform is gone
+					}
+				}
+			})
+		}
+		time.Sleep(time.Duration(random.IntN(250)) * time.Millisecond)
+		w.kill()
+		stopped()
+		travellers.Wait()
+		w.start()
+		w.intact()
+		j := startJourney(t, w.platform, w.idp, &w.seen, fmt.Sprintf("r%d-t0-n0", round))
+		if err := j.travel(t.Context(), legs); err != nil || j.greeting == "" {
+			t.Fatalf("round %d: on what the crash left the story does not come to its end: %v", round, err)
+		}
+	}
+	t.Logf("%d stories ended and %d were cut off", ended.Load(), broken.Load())
+	if ended.Load() == 0 || broken.Load() == 0 {
+		t.Error("the platform was killed at one kind of moment only")
+	}
+}
+
+// wreck is a platform that is killed and started again, at the same address.
+type wreck struct {
+	*platform
+	idp   *provider
+	slow  *slow
+	seen  receipts
+	heads []audit.Head
+}
+
+func startWreck(t *testing.T) *wreck {
+	t.Helper()
+	idp := startProvider(t)
+	w := &wreck{idp: idp, slow: &slow{next: idp.tokens.next}}
+	idp.tokens.next = w.slow
+	w.platform = startPlatform(t, append(idp.flags(), "--addr", "127.0.0.1:"+freePort(t), "--demo-addr", "127.0.0.1:"+freePort(t))...)
+	return w
+}
+
+// crash is kill -9, a start on the same data, and a look at it.
+func (w *wreck) crash() {
+	w.t.Helper()
+	w.kill()
+	w.start()
+	w.intact()
+}
+
+// killIn kills the platform while it waits for the provider.
+func (w *wreck) killIn(path string, answered bool, step func(context.Context) error) {
+	w.t.Helper()
+	waiting := w.slow.down(path, answered)
+	failed := make(chan error, 1)
+	go func() { failed <- step(w.t.Context()) }()
+	select {
+	case <-waiting:
+	case err := <-failed:
+		w.t.Fatalf("the step ended without asking the provider: %v", err)
+	case <-time.After(20 * time.Second):
+		w.t.Fatal("the provider was not asked")
+	}
+	w.kill()
+	if err := <-failed; err == nil {
+		w.t.Fatal("a step that was killed has succeeded")
+	}
+	w.slow.down("", false)
+	w.start()
+	w.intact()
+}
+
+// outlive moves the time by which a dead process gives up what it held, instead of waiting for it.
+func (w *wreck) outlive() {
+	w.t.Helper()
+	w.inside(func(db *store.DB, _ *audit.Log) {
+		err := db.Update(w.t.Context(), func(tx *store.Tx) error {
+			if _, err := tx.Exec(`UPDATE authorization_sessions SET redeem_until = 1 WHERE redeem_until > 0`); err != nil {
+				return err
+			}
+			_, err := tx.Exec(`UPDATE grants SET lease_until = 1 WHERE lease_until > 0`)
+			return err
+		})
+		if err != nil {
+			w.t.Fatal(err)
+		}
+	})
+}
+
+// intact wants every page of the database whole, every row readable, every
+// reference good, the audit proven with no tail cut, and a record of every
+// request whose answer came.
+func (w *wreck) intact() {
+	w.t.Helper()
+	if err := w.examine(); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *wreck) examine() (found error) {
+	w.t.Helper()
+	w.inside(func(db *store.DB, log *audit.Log) { found = w.examineData(w.t.Context(), db, log) })
+	return found
+}
+
+func (w *wreck) examineData(ctx context.Context, db *store.DB, log *audit.Log) error {
+	proof, err := log.Verify(ctx, w.heads...)
+	if err != nil {
+		return fmt.Errorf("the audit does not hold: %w", err)
+	}
+	w.heads = proof.Heads
+	audited := map[string]bool{}
+	err = db.View(ctx, func(tx *store.Tx) error {
+		if report, err := column(tx, `PRAGMA integrity_check`); err != nil || len(report) != 1 || report[0] != "ok" {
+			return fmt.Errorf("the database is corrupt: %v %w", report, err)
+		}
+		if report, err := column(tx, `PRAGMA foreign_key_check`); err != nil || len(report) > 0 {
+			return fmt.Errorf("rows refer to what is not there: %v %w", report, err)
+		}
+		tables, err := column(tx, `SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name`)
+		if err != nil {
+			return err
+		}
+		for _, table := range tables {
+			if _, err := column(tx, `SELECT * FROM `+table); err != nil {
+				return err
+			}
+		}
+		records, err := column(tx, `SELECT record FROM audit_records`)
+		if err != nil {
+			return err
+		}
+		for _, text := range records {
+			var record audit.Record
+			if err := json.Unmarshal([]byte(text), &record); err != nil {
+				return err
+			}
+			audited[record.RequestID] = true
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	w.seen.mu.Lock()
+	defer w.seen.mu.Unlock()
+	for _, id := range w.seen.ids {
+		if !audited[id] {
+			return fmt.Errorf("request %s was answered, and the audit has no record of it", id)
+		}
+	}
+	return nil
+}
+
+// column is the first column of what a query finds, every other one read as well.
+func column(tx *store.Tx, query string) (values []string, err error) {
+	rows, err := tx.Query(query)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	names, err := rows.Columns()
+	if err != nil {
+		return nil, err
+	}
+	cells := make([]any, len(names))
+	for i := range cells {
+		cells[i] = &sql.RawBytes{}
+	}
+	for rows.Next() {
+		if err := rows.Scan(cells...); err != nil {
+			return nil, fmt.Errorf("%s: %w", query, err)
+		}
+		values = append(values, strings.Clone(string(*cells[0].(*sql.RawBytes))))
+	}
+	return values, rows.Err()
+}
+
+// The examination finds what it is for: it is made on damaged copies.
+func TestDamageIsFound(t *testing.T) {
+	t.Parallel()
+	w := startWreck(t)
+	if err := startJourney(t, w.platform, w.idp, &w.seen, "traveller").travel(t.Context(), legs); err != nil {
+		t.Fatal(err)
+	}
+	w.intact()
+	w.stop()
+	whole, heads, seen := w.data, w.heads, w.seen.ids
+	for _, damage := range []struct{ name, statement, found string }{
+		{"nothing", `SELECT 1`, ""},
+		{"a record that says something else", `UPDATE audit_records SET record = replace(record, 'traveller', 'traveler!') WHERE sequence = 7`, "the audit does not hold"},
+		{"a cut tail", `DELETE FROM audit_records WHERE sequence = (SELECT max(sequence) FROM audit_records)`, "the audit does not hold"},
+		{"a row that others refer to", `DELETE FROM workload_identities WHERE name = 'traveller'; DELETE FROM oauth2_providers`, "refer to what is not there"},
+		{"a byte", ``, "the database is corrupt"},
+		{"an answer without a record", `SELECT 1`, "has no record of it"},
+	} {
+		t.Run(damage.name, func(t *testing.T) {
+			w.data, w.heads, w.seen.ids = filepath.Join(t.TempDir(), "data"), heads, slices.Clone(seen)
+			if err := errors.Join(os.CopyFS(w.data, os.DirFS(whole)), os.Chmod(filepath.Join(w.data, "key-encryption-key"), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			file := filepath.Join(w.data, "onbehalf.db")
+			db, err := sql.Open("sqlite", file) // as the platform opens it, but for the constraints
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := db.Exec(damage.statement); err != nil {
+				t.Fatal(err)
+			}
+			var page, size int64 // of an index: its last byte belongs to the number of a row
+			if err := db.QueryRow(`SELECT rootpage, page_size FROM sqlite_master, pragma_page_size WHERE name = 'grants_by_user'`).Scan(&page, &size); err != nil {
+				t.Fatal(err)
+			}
+			if err := db.Close(); err != nil {
+				t.Fatal(err)
+			}
+			switch damage.name {
+			case "a byte":
+				overwrite(t, file, page*size-1, 'x')
+			case "an answer without a record":
+				w.seen.ids = append(w.seen.ids, "another")
+			}
+			err = w.examine()
+			if (err == nil) != (damage.found == "") || err != nil && !strings.Contains(err.Error(), damage.found) {
+				t.Errorf("found: %v", err)
+			}
+		})
+	}
+}
+
+func overwrite(t *testing.T, path string, at int64, with byte) {
+	t.Helper()
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err == nil {
+		_, err = file.WriteAt([]byte{with}, at)
+		err = errors.Join(err, file.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A first start makes the database, the key-encryption key and the root key. If
+// it is killed there, the next one finishes what it began, or begins again.
+func TestKilledWhileStarting(t *testing.T) {
+	t.Parallel()
+	rounds := 15
+	if long() {
+		rounds = 300
+	}
+	random, began := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0)), 0
+	for range rounds {
+		folder := filepath.Join(t.TempDir(), "data")
+		for range 1 + random.IntN(3) {
+			process := exec.Command(onbehalfBinary, "serve", "--addr", "127.0.0.1:0", "--data", folder)
+			if err := process.Start(); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Duration(random.IntN(80)) * time.Millisecond)
+			_ = process.Process.Kill()
+			_ = process.Wait()
+		}
+		if _, err := os.Stat(filepath.Join(folder, "onbehalf.db")); err == nil {
+			began++
+		}
+		p := startPlatformIn(t, folder)
+		name := "works"
+		if _, err := p.control.CreateWorkloadIdentity(t.Context(), &bedrockagentcorecontrol.CreateWorkloadIdentityInput{Name: &name}); err != nil {
+			t.Fatalf("after a first start that was killed, the root key does not work: %v", err)
+		}
+		p.stop()
+	}
+	if began == 0 {
+		t.Error("no start was killed after it had begun")
+	}
+}
+
+// slow stands before a provider that, on one path, takes longer than its client lives.
+type slow struct {
+	next http.Handler
+
+	mu      sync.Mutex
+	path    string
+	after   bool // the provider does its part, and nobody hears of it
+	reached chan struct{}
+}
+
+// down makes a path slow, and tells when somebody waits there. An empty path is none.
+func (s *slow) down(path string, after bool) (reached <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.path, s.after, s.reached = path, after, make(chan struct{})
+	return s.reached
+}
+
+func (s *slow) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	path, after, reached := s.path, s.after, s.reached
+	if path == r.URL.Path {
+		s.path = "" // one request
+	}
+	s.mu.Unlock()
+	if path != r.URL.Path {
+		s.next.ServeHTTP(w, r)
+		return
+	}
+	if after {
+		s.next.ServeHTTP(httptest.NewRecorder(), r)
+	}
+	close(reached)
+	<-r.Context().Done()
+}
