@@ -219,4 +219,3 @@ func stillWaits(t testing.TB, c *Consent) {
 	default:
 	}
 }
-

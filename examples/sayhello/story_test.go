@@ -128,7 +128,9 @@ func TestEndsBadly(t *testing.T) {
 	t.Parallel()
 	p := servertest.Start(t)
 	s, args := at(p)
-	named := func(name string, more ...string) []string { return append(append(slices.Clone(args), "--name", name), more...) }
+	named := func(name string, more ...string) []string {
+		return append(append(slices.Clone(args), "--name", name), more...)
+	}
 	cleaned := func(t *testing.T, name string) {
 		t.Helper()
 		for _, item := range inventory(t, p.Control) {
