@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/onbehalf/onbehalf/internal/api"
@@ -152,5 +153,18 @@ func logError(r *http.Request, op *api.Info, status int, problem *fault.Error) {
 		name = op.Name
 	}
 	slog.Log(r.Context(), level, "request failed", "request_id", principal.RequestOf(r.Context()).ID,
-		"operation", name, "kind", problem.Kind.String(), "error", problem.Error())
+		"operation", name, "kind", problem.Kind.String(), "error", logged(problem))
+}
+
+// logged is the error for the log. Complaints about members quote their values,
+// as AWS's do, and a caller may have put a token where a name belongs.
+func logged(problem *fault.Error) string {
+	if len(problem.Fields) == 0 {
+		return problem.Error()
+	}
+	names := make([]string, len(problem.Fields))
+	for i, f := range problem.Fields {
+		names[i] = f.Name
+	}
+	return problem.Kind.String() + ": constraints violated by " + strings.Join(names, ", ")
 }

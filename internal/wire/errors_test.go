@@ -83,6 +83,20 @@ func TestWriteErrorHidesTheCause(t *testing.T) {
 	}
 }
 
+// A complaint quotes the value to the caller, whose own it is, and not to the log:
+// a token may stand where a name belongs.
+func TestComplaintsAreLoggedWithoutTheValue(t *testing.T) {
+	t.Parallel()
+	recorder := httptest.NewRecorder()
+	WriteError(recorder, httptest.NewRequest("POST", "/x", nil), api.Invalid([]fault.Field{{Name: "misplaced-b41c", Message: "Value 'canary-b41c' at 'misplaced-b41c' failed."}}))
+	if !strings.Contains(recorder.Body.String(), "canary-b41c") {
+		t.Errorf("the caller is not told what is wrong: %s", recorder.Body)
+	}
+	if text := logs.String(); !strings.Contains(text, "misplaced-b41c") || strings.Contains(text, "canary-b41c") {
+		t.Error("the log does not name the member, or quotes its value")
+	}
+}
+
 func TestRetryAfterIsRoundedUp(t *testing.T) {
 	t.Parallel()
 	recorder := httptest.NewRecorder()
