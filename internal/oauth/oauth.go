@@ -54,6 +54,13 @@ const (
 	AuthSecretBasic AuthMethod = "client_secret_basic" // id and secret in the Authorization header
 	AuthSecretPost  AuthMethod = "client_secret_post"  // id and secret in the body
 	AuthNone        AuthMethod = "none"                // a public client: id in the body, PKCE proves the rest
+
+	// AuthPrivateKeyJWT signs a short-lived statement with the client's key (RFC 7523): Server.Assertion says how.
+	AuthPrivateKeyJWT AuthMethod = "private_key_jwt"
+
+	// AuthOmitted sends no client at all, not even its id: the subject token of an
+	// exchange says enough. It is ours (the API's NO_CLIENT), not RFC 8414's.
+	AuthOmitted AuthMethod = "omitted"
 )
 
 // Server is one provider as one client of it sees it.
@@ -64,6 +71,7 @@ type Server struct {
 	ClientSecret secret.Text
 	AuthMethod   AuthMethod // empty: the vendor's, else what Metadata offers
 	RedirectURL  string
+	Assertion    *ClientAssertion // of AuthPrivateKeyJWT
 }
 
 // Client speaks the protocol through egress. It is safe for concurrent use.
