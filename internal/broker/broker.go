@@ -1,5 +1,5 @@
-// Package broker gets tokens for agents from OAuth providers, with the consent
-// of the person whose account it is.
+// Package broker gets agents their credentials: tokens from OAuth providers, with
+// the consent of the person whose account it is, and API keys.
 //
 //	GetResourceOauth2Token, gateway ─▶ UserToken
 //	    a grant covers it ─▶ fresh: its access token
@@ -7,6 +7,7 @@
 //	    else ─▶ authorization session: a link, good for ten minutes
 //	browser: Authorize (an attempt) ─▶ provider ─▶ Callback (parks the code) ─▶ the application's page
 //	application: CompleteResourceTokenAuth ─▶ same person? ─▶ code redeemed ─▶ grant
+//	GetResourceApiKey ─▶ the sealed key of an API-key credential provider
 //
 // Invariants: a code is redeemed only for the person who asked, only with the
 // PKCE verifier of its own attempt, and at most once; a refresh token goes only
@@ -72,12 +73,13 @@ type Broker struct {
 	refreshes  singleflight.Group
 	completing singleflight.Group
 	found      *store.Cache[finding, found]
+	keys       *store.Cache[keyName, *apiKeyProvider]
 }
 
 // New opens the room. Run, in the background, keeps it swept.
 func New(db *store.DB, k *seal.Keeper, i *identity.Service, v *vault.Vault, o *oauth.Client, e *egress.Client, a *auth.Authenticator, g *gate.Gate, options Options) *Broker {
 	return &Broker{db: db, keeper: k, identity: i, vault: v, oauth: o, egress: e, auth: a, gate: g, options: options, holder: rand.Text(),
-		found: store.NewCache[finding, found](db, mostFound)}
+		found: store.NewCache[finding, found](db, mostFound), keys: store.NewCache[keyName, *apiKeyProvider](db, mostKeys)}
 }
 
 // hashed is how values that a stranger might present are kept: enough to

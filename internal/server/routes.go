@@ -9,6 +9,7 @@ import (
 	"github.com/onbehalf/onbehalf/internal/gateway"
 	"github.com/onbehalf/onbehalf/internal/identity"
 	"github.com/onbehalf/onbehalf/internal/principal"
+	"github.com/onbehalf/onbehalf/internal/secret"
 	"github.com/onbehalf/onbehalf/internal/wire"
 )
 
@@ -57,8 +58,28 @@ func routes(m resources, identities *identity.Service, b *broker.Broker, g *gate
 		}, b.DeleteOauth2CredentialProvider),
 		row(api.ListOauth2CredentialProviders, func(account string, _ *api.ListOauth2CredentialProvidersRequest) []string { return m.vault(account) }, b.ListOauth2CredentialProviders),
 
-		// Resource tokens
-		wire.Handle(api.GetResourceOauth2Token, m.throughWorkload(identities), b.GetResourceOauth2Token),
+		// API-key credential providers
+		row(api.CreateApiKeyCredentialProvider, func(account string, r *api.CreateApiKeyCredentialProviderRequest) []string {
+			return m.apiKey(account, r.Name)
+		}, b.CreateApiKeyCredentialProvider),
+		row(api.GetApiKeyCredentialProvider, func(account string, r *api.GetApiKeyCredentialProviderRequest) []string {
+			return m.apiKey(account, r.Name)
+		}, b.GetApiKeyCredentialProvider),
+		row(api.UpdateApiKeyCredentialProvider, func(account string, r *api.UpdateApiKeyCredentialProviderRequest) []string {
+			return m.apiKey(account, r.Name)
+		}, b.UpdateApiKeyCredentialProvider),
+		row(api.DeleteApiKeyCredentialProvider, func(account string, r *api.DeleteApiKeyCredentialProviderRequest) []string {
+			return m.apiKey(account, r.Name)
+		}, b.DeleteApiKeyCredentialProvider),
+		row(api.ListApiKeyCredentialProviders, func(account string, _ *api.ListApiKeyCredentialProvidersRequest) []string { return m.vault(account) }, b.ListApiKeyCredentialProviders),
+
+		// Resource tokens and keys
+		throughWorkload(api.GetResourceOauth2Token, m, identities, func(account string, r *api.GetResourceOauth2TokenRequest) (secret.Text, []string) {
+			return r.WorkloadIdentityToken, m.provider(account, r.ResourceCredentialProviderName)
+		}, b.GetResourceOauth2Token),
+		throughWorkload(api.GetResourceApiKey, m, identities, func(account string, r *api.GetResourceApiKeyRequest) (secret.Text, []string) {
+			return r.WorkloadIdentityToken, m.apiKey(account, r.ResourceCredentialProviderName)
+		}, b.GetResourceApiKey),
 		row(api.CompleteResourceTokenAuth, func(account string, _ *api.CompleteResourceTokenAuthRequest) []string {
 			return append(m.directory(account), m.vault(account)...)
 		}, b.CompleteResourceTokenAuth),
@@ -97,9 +118,8 @@ func routes(m resources, identities *identity.Service, b *broker.Broker, g *gate
 
 // row guards an operation by its own name as IAM action on the resources that the request names.
 func row[Req, Resp any](op api.Operation[Req, Resp], touched func(account string, r *Req) []string, method func(context.Context, principal.Caller, *Req) (*Resp, error)) wire.Route {
-	action := "bedrock-agentcore:" + op.Name
 	return wire.Handle(op, func(_ context.Context, caller principal.Caller, request *Req) (principal.Caller, []gate.Check, error) {
-		return caller, checks(action, touched(caller.Account, request)...), nil
+		return caller, checks(op.Action(), touched(caller.Account, request)...), nil
 	}, method)
 }
 
@@ -131,6 +151,10 @@ func (m resources) provider(account, name string) []string {
 	return []string{api.TokenVaultARN(m.region, account), api.Oauth2CredentialProviderARN(m.region, account, name)}
 }
 
+func (m resources) apiKey(account, name string) []string {
+	return []string{api.TokenVaultARN(m.region, account), api.ApiKeyCredentialProviderARN(m.region, account, name)}
+}
+
 // gateway takes an id or an ARN, as the API does; a foreign account's ARN stays
 // foreign, so that policy refuses it.
 func (m resources) gateway(account, identifier string) []string {
@@ -140,15 +164,17 @@ func (m resources) gateway(account, identifier string) []string {
 	return []string{api.GatewayARN(m.region, account, identifier)}
 }
 
-// throughWorkload opens the workload access token: whose it is decides what the call touches.
-func (m resources) throughWorkload(identities *identity.Service) gate.Scope[api.GetResourceOauth2TokenRequest] {
-	return func(ctx context.Context, caller principal.Caller, r *api.GetResourceOauth2TokenRequest) (principal.Caller, []gate.Check, error) {
-		touched := m.provider(caller.Account, r.ResourceCredentialProviderName)
-		opened, err := identities.Open(ctx, caller, r.WorkloadIdentityToken)
+// throughWorkload guards an operation of the data plane: it opens the workload
+// access token, and whose that is decides, with the request, what the call touches.
+func throughWorkload[Req, Resp any](op api.Operation[Req, Resp], m resources, identities *identity.Service, asked func(account string, r *Req) (secret.Text, []string),
+	method func(context.Context, principal.Caller, *Req) (*Resp, error)) wire.Route {
+	return wire.Handle(op, func(ctx context.Context, caller principal.Caller, r *Req) (principal.Caller, []gate.Check, error) {
+		token, touched := asked(caller.Account, r)
+		opened, err := identities.Open(ctx, caller, token)
 		if err != nil {
-			return caller, checks("bedrock-agentcore:GetResourceOauth2Token", touched...), err
+			return caller, checks(op.Action(), touched...), err
 		}
 		touched = append(m.workload(caller.Account, opened.Workload.Name), touched...)
-		return opened, checks("bedrock-agentcore:GetResourceOauth2Token", touched...), nil
-	}
+		return opened, checks(op.Action(), touched...), nil
+	}, method)
 }

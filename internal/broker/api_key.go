@@ -1,0 +1,113 @@
+package broker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/onbehalf/onbehalf/internal/api"
+	"github.com/onbehalf/onbehalf/internal/fault"
+	"github.com/onbehalf/onbehalf/internal/seal"
+	"github.com/onbehalf/onbehalf/internal/secret"
+	"github.com/onbehalf/onbehalf/internal/store"
+)
+
+// apiKeyProvider is an API-key credential provider as stored. Whoever has one
+// may share it with the cache: it is not changed once it has been read.
+type apiKeyProvider struct {
+	id      string // immutable: a re-created name has another one
+	account string
+	name    string
+	suffix  string // of apiKeySecretArn
+	sealed  []byte
+	tags    map[string]string
+	version int64 // of the key
+	created time.Time
+	updated time.Time
+}
+
+// mostKeys bounds the API keys that are remembered, sealed, between requests.
+const mostKeys = 4096
+
+// keyName is what decides which key a request gets.
+type keyName struct{ account, name string }
+
+func (b *Broker) apiKeyARN(p *apiKeyProvider) string {
+	return api.ApiKeyCredentialProviderARN(b.options.Region, p.account, p.name)
+}
+
+func (b *Broker) apiKeySecretARN(p *apiKeyProvider) *api.Secret {
+	return &api.Secret{SecretArn: api.SecretARN(b.options.Region, p.account, "bedrock-agentcore-identity!default/apikey/"+p.name+"-"+p.suffix)}
+}
+
+func apiKeyContext(p *apiKeyProvider) seal.Context {
+	return seal.Context{Account: p.account, Kind: "api-key", Row: p.id, Version: p.version}
+}
+
+// setKey gives the provider a key, under a new version.
+func (b *Broker) setKey(ctx context.Context, p *apiKeyProvider, key secret.Text) (err error) {
+	p.version++
+	p.sealed, err = b.keeper.SealText(ctx, apiKeyContext(p), key)
+	return err
+}
+
+// givenKey is the key of a create or an update, which needs one each time.
+func givenKey(key *secret.Text, source api.SecretSourceType, reference *api.SecretReference) (secret.Text, error) {
+	if source == api.SecretSourceTypeExternal || reference != nil {
+		return secret.Text{}, notBuilt("apiKeySecretSource EXTERNAL with apiKeySecretConfig", "Give the apiKey itself: it is sealed.")
+	}
+	if key == nil || key.Empty() {
+		return secret.Text{}, fault.InvalidField("apiKey", "An apiKey is required.")
+	}
+	return *key, nil
+}
+
+func noAPIKeyProvider(name string) error {
+	return fault.New(fault.NotFound, "API key credential provider %s not found.", name)
+}
+
+func (b *Broker) apiKeyProvider(tx *store.Tx, account, name string) (*apiKeyProvider, error) {
+	p := &apiKeyProvider{account: account, name: name}
+	var tags string
+	var created, updated int64
+	err := tx.QueryRow(`SELECT id, secret_suffix, api_key, tags, version, created, updated FROM api_key_providers WHERE account = $1 AND name = $2`, account, name).
+		Scan(&p.id, &p.suffix, &p.sealed, &tags, &p.version, &created, &updated)
+	if errors.Is(err, store.ErrNoRows) {
+		return nil, noAPIKeyProvider(name)
+	}
+	if err != nil {
+		return nil, fault.Wrap(err, "reading an API key credential provider")
+	}
+	if err := json.Unmarshal([]byte(tags), &p.tags); err != nil {
+		return nil, fault.Wrap(err, "decoding an API key credential provider")
+	}
+	p.created, p.updated = store.Time(created), store.Time(updated)
+	return p, nil
+}
+
+// insertAPIKeyProvider writes a new row; fault.Conflict when the name is taken.
+func (b *Broker) insertAPIKeyProvider(tx *store.Tx, p *apiKeyProvider) error {
+	tags, err := encodeTags(p.tags)
+	if err != nil {
+		return err
+	}
+	added, err := tx.Exec(`INSERT INTO api_key_providers (id, account, name, secret_suffix, api_key, tags, version, created, updated)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8) ON CONFLICT (account, name) DO NOTHING`,
+		p.id, p.account, p.name, p.suffix, p.sealed, tags, p.version, store.Micros(tx.Now))
+	if err != nil {
+		return fault.Wrap(err, "storing an API key credential provider")
+	}
+	if added == 0 {
+		return fault.New(fault.Conflict, "Credential provider with name %s already exists.", p.name)
+	}
+	return nil
+}
+
+func encodeTags(tags map[string]string) (string, error) {
+	if tags == nil {
+		return "{}", nil
+	}
+	encoded, err := json.Marshal(tags)
+	return string(encoded), fault.Wrap(err, "encoding tags")
+}
