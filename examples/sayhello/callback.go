@@ -80,7 +80,7 @@ var (
 	pageUsed      = page{Title: "This link was used before", Text: "A link completes once. If the agent still waits, ask it for a new one.", Bad: true}
 	pageDoneOnce  = page{Title: "This is done", Text: "It was completed before, and once is enough. You can close this window."}
 	pageNobody    = page{Title: "Nobody is waited for", Text: "The agent did not say whose consent it needs. It has been told. You can close this window.", Bad: true}
-	pageDenied    = page{Title: "You said no", Text: "Nothing was shared with the agent. You can close this window.", Bad: true}
+	pageDenied    = page{Title: "You said no", Text: "Nothing was shared with the agent. You can close this window.", Declined: true}
 	pageFailed    = page{Title: "That did not work", Text: "The platform could not finish. The agent has been told why. You can close this window.", Bad: true}
 	pageCompleted = page{Title: "It worked", Text: "The agent may now read your name. You can close this window and go back to your terminal."}
 )

@@ -12,6 +12,7 @@ import (
 type page struct {
 	Title, Text, Note string
 	Bad               bool // it did not work
+	Declined          bool // it ended as the person wanted, and not in a yes
 }
 
 var (

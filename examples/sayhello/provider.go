@@ -13,12 +13,17 @@ import (
 const unregistered = "to-be-registered"
 
 // providerName is the credential provider's. Google's has one of its own, because
-// it outlives the run.
+// it outlives the run. The demo provider's is what people read on the consent
+// page ("wants to use your Demo ID account"): a platform knows a provider that is
+// not one of its presets by no other name.
 func (s *ProfileSource) providerName(name string) string {
-	if s.DiscoveryURL == "" {
+	switch {
+	case s.DiscoveryURL == "":
 		return name + "-google"
+	case name == defaultName:
+		return "Demo-ID"
 	}
-	return name + "-provider"
+	return "Demo-ID-" + name
 }
 
 // ensureProvider finds or makes the credential provider and gives it the client.

@@ -17,6 +17,9 @@ import (
 	"github.com/joho/godotenv"
 )
 
+// What is created is called so; --name overrides it.
+const defaultName = "sayhello"
+
 // The callback server's port; --callback-port overrides it.
 const defaultCallbackPort = 9090
 
@@ -84,7 +87,7 @@ func readSettings(p process) (*Settings, error) {
 	flags.BoolVar(&s.Keep, "keep", false, "leave gateway, provider and workload identity for the next run")
 	flags.BoolVar(&s.AutoConsent, "auto-consent", false, "let the demo person sign in and allow, over HTTP (default without a terminal)")
 	flags.DurationVar(&s.Timeout, "timeout", 10*time.Minute, "how long to wait for consent")
-	flags.StringVar(&s.Name, "name", "sayhello", "`name` of what is created")
+	flags.StringVar(&s.Name, "name", defaultName, "`name` of what is created")
 	flags.StringVar(&s.MCPVersion, "mcp-version", "2025-11-25", "MCP `version` to speak: 2025-11-25 or 2026-07-28")
 	flags.StringVar(&s.EnvFile, "env-file", ".env", "`file` with settings")
 	flags.IntVar(&s.CallbackPort, "callback-port", defaultCallbackPort, "`port` of the callback server; 0 picks a free one")

@@ -120,7 +120,9 @@ func (s *OAuth2CallbackServer) signInStep(w http.ResponseWriter, r *http.Request
 	}
 	person, err := signIn.redeem(r.Context(), s.SignInURL(), query.Get("code"), p)
 	if err != nil {
-		s.options.Log.Warn("a sign-in failed", "error", err)
+		if r.Context().Err() == nil { // else the browser has left, or the run ends
+			s.options.Log.Warn("a sign-in failed", "error", err)
+		}
 		s.page(w, http.StatusBadGateway, page{Title: "The sign-in failed", Text: "The provider's answer could not be verified. Open the agent's link again to try once more.", Bad: true})
 		return
 	}

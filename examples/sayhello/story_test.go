@@ -49,7 +49,7 @@ func TestGreetsThroughARunningPlatform(t *testing.T) {
 
 	kept := s.play(t, append(args, "--keep")...)
 	kept.greets("Ada Lovelace")
-	if want := []string{"gateway sayhello", "provider sayhello-provider", "workload identity sayhello"}; !slices.Equal(inventory(t, p.Control), want) {
+	if want := []string{"gateway sayhello", "provider Demo-ID", "workload identity sayhello"}; !slices.Equal(inventory(t, p.Control), want) {
 		t.Errorf("kept %v", inventory(t, p.Control))
 	}
 	again := s.play(t, args...)
