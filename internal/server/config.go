@@ -112,6 +112,9 @@ func (c Config) Check() error {
 		if !loopback(host) || !loopback(demoHost) {
 			return fmt.Errorf("--dev listens on loopback only, so that nobody else can sign in as a demo person; remove --dev or listen on 127.0.0.1")
 		}
+		if u, err := url.Parse(c.PublicURL); c.PublicURL != "" && (err != nil || !loopback(u.Hostname())) {
+			return fmt.Errorf("--dev is for loopback only, also behind a proxy: remove --dev or --public-url %s", c.PublicURL)
+		}
 	}
 	return c.checkPublicURL(host)
 }
@@ -130,6 +133,9 @@ func (c Config) checkPublicURL(listenHost string) error {
 	if u.Scheme == "http" && loopback(u.Hostname()) {
 		if c.TLSCert != "" {
 			return fmt.Errorf("--public-url %s says http, but --tls-cert makes the listener speak https", c.PublicURL)
+		}
+		if !loopback(listenHost) {
+			return fmt.Errorf("--addr %s is reachable from other machines, and --public-url %s would let them speak http with it: listen on 127.0.0.1, or set --public-url https://…", c.Addr, c.PublicURL)
 		}
 		return nil
 	}
