@@ -63,7 +63,7 @@ func TestGreetsThroughARunningPlatform(t *testing.T) {
 	unfinished := &ProfileSource{DiscoveryURL: p.DemoURL() + discoveryPath}
 	vendor, configuration := unfinished.provider(unregistered, unregistered)
 	if _, err := p.Control.CreateOauth2CredentialProvider(t.Context(), &bedrockagentcorecontrol.CreateOauth2CredentialProviderInput{
-		Name: aws.String("sayhello-provider"), CredentialProviderVendor: vendor, Oauth2ProviderConfigInput: configuration,
+		Name: aws.String("Demo-ID"), CredentialProviderVendor: vendor, Oauth2ProviderConfigInput: configuration,
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +115,7 @@ func TestStops(t *testing.T) {
 	if left := inventory(t, p.Control); len(left) != 3 {
 		t.Errorf("it was not to wait, and left only %v", left)
 	}
-	for _, what := range []string{"gateway sayhello", "credential provider sayhello-provider", "workload identity sayhello"} {
+	for _, what := range []string{"gateway sayhello", "credential provider Demo-ID", "workload identity sayhello"} {
 		if !strings.Contains(impatient.out.String(), "left behind: "+what+" (") {
 			t.Errorf("it does not say that it leaves the %s behind", what)
 		}
@@ -234,14 +234,14 @@ func TestProviderFails(t *testing.T) {
 		r := s.play(t, append(args, "--auto-consent=false")...)
 		link := r.link()
 		// Somebody changes the secret, and the consent cannot be redeemed.
-		found, err := p.Control.GetOauth2CredentialProvider(t.Context(), &bedrockagentcorecontrol.GetOauth2CredentialProviderInput{Name: aws.String("sayhello-provider")})
+		found, err := p.Control.GetOauth2CredentialProvider(t.Context(), &bedrockagentcorecontrol.GetOauth2CredentialProviderInput{Name: aws.String("Demo-ID")})
 		if err != nil {
 			t.Fatal(err)
 		}
 		id := *found.Oauth2ProviderConfigOutput.(*types.Oauth2ProviderConfigOutputMemberCustomOauth2ProviderConfig).Value.ClientId
 		vendor, configuration := (&ProfileSource{DiscoveryURL: p.DemoURL() + discoveryPath}).provider(id, "not the secret")
 		if _, err := p.Control.UpdateOauth2CredentialProvider(t.Context(), &bedrockagentcorecontrol.UpdateOauth2CredentialProviderInput{
-			Name: aws.String("sayhello-provider"), CredentialProviderVendor: vendor, Oauth2ProviderConfigInput: configuration,
+			Name: aws.String("Demo-ID"), CredentialProviderVendor: vendor, Oauth2ProviderConfigInput: configuration,
 		}); err != nil {
 			t.Fatal(err)
 		}
