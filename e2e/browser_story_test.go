@@ -16,7 +16,7 @@ import (
 
 // The pages of a consent, by their headings, and the controls on them.
 const (
-	pageAsks     = `^Sayhello wants to use your .* account$`
+	pageAsks     = `^Sayhello wants to use your Demo ID account$`
 	pageSignIn   = `^Choose an account$`
 	pageAllow    = `wants access to your account$`
 	pageWorked   = `^It worked$`

@@ -92,7 +92,7 @@ func TestSayHelloKeepsConsent(t *testing.T) {
 		t.Error("after everything was removed, nobody is asked for consent")
 	}
 	p.start()
-	kept, wanted := p.inventory(), []string{"credential provider sayhello-provider", "gateway sayhello", "workload identity sayhello", "workload identity sayhello-"}
+	kept, wanted := p.inventory(), []string{"credential provider Demo-ID", "gateway sayhello", "workload identity sayhello", "workload identity sayhello-"}
 	if !slices.EqualFunc(kept, wanted, strings.HasPrefix) { // the last one is the gateway's own
 		t.Errorf("kept is %v", kept)
 	}
