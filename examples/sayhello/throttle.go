@@ -45,6 +45,9 @@ func (a *Agent) call(ctx context.Context, params *mcp.CallToolParams) (*mcp.Call
 		if pause(ctx, wait) != nil {
 			return nil, stopped()
 		}
+		if result != nil && result.NeedsInput() {
+			params.RequestState = result.RequestState
+		}
 	}
 }
 
@@ -55,7 +58,13 @@ func (a *Agent) throttled(result *mcp.CallToolResult, err error, attempt int) (t
 	if refused := a.transport.refused.Load(); err != nil && refused != nil && refused.status == http.StatusTooManyRequests {
 		return afterHeader(refused.retryAfter, wait), true
 	}
-	if err != nil || result == nil || !result.IsError {
+	if err != nil || result == nil {
+		return 0, false
+	}
+	if result.NeedsInput() && len(result.InputRequests) == 0 { // it needs nothing but time
+		return wait, true
+	}
+	if !result.IsError {
 		return 0, false
 	}
 	text := textOf(result)
