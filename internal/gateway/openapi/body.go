@@ -45,6 +45,16 @@ func (o *operation) content(values []json.RawMessage, extras []extra) ([]byte, e
 
 func (o *operation) form(values []json.RawMessage, extras []extra) ([]byte, error) {
 	pairs := url.Values{}
+	size := 0
+	add := func(name string, list []string) error {
+		for _, text := range list {
+			if size += len(name) + len(text); size > maxForm {
+				return mistake("The arguments make a form of more than %d MB.", maxForm>>20)
+			}
+			pairs[name] = append(pairs[name], text)
+		}
+		return nil
+	}
 	for i, value := range values {
 		a := &o.Arguments[i]
 		if a.Place != inBody || value == nil || string(value) == "null" {
@@ -54,14 +64,18 @@ func (o *operation) form(values []json.RawMessage, extras []extra) ([]byte, erro
 		if err != nil {
 			return nil, err
 		}
-		pairs[a.Wire] = append(pairs[a.Wire], list...)
+		if err := add(a.Wire, list); err != nil {
+			return nil, err
+		}
 	}
 	for _, e := range extras {
 		list, err := texts(&argument{Name: e.name}, e.value)
 		if err != nil {
 			return nil, err
 		}
-		pairs[e.name] = append(pairs[e.name], list...)
+		if err := add(e.name, list); err != nil {
+			return nil, err
+		}
 	}
 	if len(pairs) == 0 && !o.Body.Required {
 		return nil, nil

@@ -7,11 +7,19 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/gateway"
+)
+
+// What a call may make of the at most 6 MB that it came as: a list is repeated
+// under its parameter's name for each of its elements, so that it could come to
+// many times that.
+const (
+	maxAddress = 64 << 10 // bytes of a URL; servers take 8 to 64 KB
+	maxList    = 64 << 10 // bytes of JSON of a list that is written as text
+	maxForm    = 6 << 20  // bytes of names and values
 )
 
 // mistake is what the model is told about arguments that do not fit; it can do
@@ -131,8 +139,11 @@ func (o *operation) address(server string, values []json.RawMessage) (string, er
 			}
 			b.WriteString(text)
 		}
-		if argued && dots(b.String()[start:]) {
+		if argued && climbs(b.String()[start:]) {
 			return "", mistake("The arguments would make a path segment of dots.")
+		}
+		if b.Len() > maxAddress {
+			return "", errAddress
 		}
 	}
 	separator := byte('?')
@@ -158,16 +169,24 @@ func (o *operation) address(server string, values []json.RawMessage) (string, er
 			b.WriteByte(separator)
 			b.WriteString(url.QueryEscape(a.Wire) + "=" + strings.Join(escaped, ","))
 			separator = '&'
-			continue
+			list = nil
 		}
 		for _, text := range list {
 			b.WriteByte(separator)
 			b.WriteString(url.QueryEscape(a.Wire) + "=" + url.QueryEscape(text))
 			separator = '&'
+			if b.Len() > maxAddress {
+				break
+			}
+		}
+		if b.Len() > maxAddress {
+			return "", errAddress
 		}
 	}
 	return b.String(), nil
 }
+
+var errAddress = mistake("The arguments make the URL longer than %d KB.", maxAddress>>10)
 
 // pathText is an argument as part of one path segment. What a server might take
 // for a segment of its own, or for the way up, is refused even though it would
@@ -184,7 +203,7 @@ func pathText(a *argument, value json.RawMessage) (string, error) {
 		if strings.IndexFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }) >= 0 {
 			return "", mistake("The argument %q must not have control characters.", a.Name)
 		}
-		if slices.ContainsFunc(strings.FieldsFunc(text, func(r rune) bool { return r == '/' || r == '\\' }), dots) {
+		if climbs(text) {
 			return "", mistake("The argument %q must not have . or .. as a path segment.", a.Name)
 		}
 		list[i] = url.PathEscape(text)
@@ -193,6 +212,24 @@ func pathText(a *argument, value json.RawMessage) (string, error) {
 		return "", mistake("The argument %q must not be empty.", a.Name)
 	}
 	return strings.Join(list, ","), nil
+}
+
+// climbs reports whether a text has dots between slashes or backslashes, as it is
+// or after it is decoded once more. Java servers take what follows a semicolon
+// for a parameter of the segment: "..;" is "..".
+func climbs(text string) bool {
+	decoded, err := url.PathUnescape(text)
+	if err != nil {
+		decoded = text
+	}
+	for _, form := range [...]string{text, decoded} {
+		for part := range strings.FieldsFuncSeq(form, func(r rune) bool { return r == '/' || r == '\\' }) {
+			if part, _, _ = strings.Cut(part, ";"); dots(part) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // escapePath is for the document's own text, which may be escaped already.

@@ -116,26 +116,31 @@ func TestArgumentsThatDoNotFit(t *testing.T) {
 	o := operationOf(t, doc(everything))
 	const good = `"title":"t","id":"i","name":"n","ext":"e"`
 	for given, says := range map[string]string{
-		`{}`:                                                "name, ext, id, title",
-		`{"title":"t","id":"i","name":"n"}`:                 "ext",
-		`{` + good + `,"limit":"many"}`:                     `"limit" must be of type integer`,
-		`{` + good + `,"limit":1.5}`:                        `"limit" must be of type integer`,
-		`{` + good + `,"limit":[1]}`:                        `"limit" must be of type integer`,
-		`{` + good + `,"tag":[["a"]]}`:                      `elements of the argument "tag"`,
-		`{` + good + `,"tag":{}}`:                           `"tag" must be of type array`,
-		`{` + good + `,"size":"1"}`:                         `"size" must be of type integer`,
-		`{` + good + `,"filter":"x"}`:                       `"filter" must be of type object`,
-		`{` + good + `,"nope":1}`:                           `no argument "nope"`,
-		`{` + good + `,"made":"x"}`:                         `no argument "made"`,
-		`{` + good + `,"Authorization":"x"}`:                `no argument "Authorization"`,
-		`{` + good + `,"If-Match":"a\r\nX-Evil: 1"}`:        "printable ASCII",
-		`{` + good + `,"If-Match":"ü"}`:                     "printable ASCII",
-		`{"title":"t","id":"","name":"n","ext":"e"}`:        `"id" must not be empty`,
-		`{"title":"t","id":"..","name":"n","ext":"e"}`:      `"id" must not have`,
-		`{"title":"t","id":"../x","name":"n","ext":"e"}`:    `"id" must not have`,
-		`{"title":"t","id":"a\\..","name":"n","ext":"e"}`:   `"id" must not have`,
-		`{"title":"t","id":"a\u0000","name":"n","ext":"e"}`: "control characters",
-		`{"title":"t","id":null,"name":"n","ext":"e"}`:      "missing: id",
+		`{}`:                                                   "name, ext, id, title",
+		`{"title":"t","id":"i","name":"n"}`:                    "ext",
+		`{` + good + `,"limit":"many"}`:                        `"limit" must be of type integer`,
+		`{` + good + `,"limit":1.5}`:                           `"limit" must be of type integer`,
+		`{` + good + `,"limit":[1]}`:                           `"limit" must be of type integer`,
+		`{` + good + `,"tag":[["a"]]}`:                         `elements of the argument "tag"`,
+		`{` + good + `,"tag":{}}`:                              `"tag" must be of type array`,
+		`{` + good + `,"size":"1"}`:                            `"size" must be of type integer`,
+		`{` + good + `,"filter":"x"}`:                          `"filter" must be of type object`,
+		`{` + good + `,"nope":1}`:                              `no argument "nope"`,
+		`{` + good + `,"made":"x"}`:                            `no argument "made"`,
+		`{` + good + `,"Authorization":"x"}`:                   `no argument "Authorization"`,
+		`{` + good + `,"If-Match":"a\r\nX-Evil: 1"}`:           "printable ASCII",
+		`{` + good + `,"If-Match":"ü"}`:                        "printable ASCII",
+		`{"title":"t","id":"","name":"n","ext":"e"}`:           `"id" must not be empty`,
+		`{"title":"t","id":"..","name":"n","ext":"e"}`:         `"id" must not have`,
+		`{"title":"t","id":"../x","name":"n","ext":"e"}`:       `"id" must not have`,
+		`{"title":"t","id":"a\\..","name":"n","ext":"e"}`:      `"id" must not have`,
+		`{"title":"t","id":"..;","name":"n","ext":"e"}`:        `"id" must not have`,
+		`{"title":"t","id":"a/..;v=1/b","name":"n","ext":"e"}`: `"id" must not have`,
+		`{"title":"t","id":"%2e%2E","name":"n","ext":"e"}`:     `"id" must not have`,
+		`{"title":"t","id":"a%2f..","name":"n","ext":"e"}`:     `"id" must not have`,
+		`{"title":"t","id":"a%5c.","name":"n","ext":"e"}`:      `"id" must not have`,
+		`{"title":"t","id":"a\u0000","name":"n","ext":"e"}`:    "control characters",
+		`{"title":"t","id":null,"name":"n","ext":"e"}`:         "missing: id",
 	} {
 		_, err := o.request(context.Background(), "https://api.example.com", arguments(t, given))
 		if !fault.Is(err, fault.Invalid) || !strings.Contains(fault.Of(err).Message, says) {
@@ -149,8 +154,10 @@ func TestDotsOfTwoArguments(t *testing.T) {
 	t.Parallel()
 	o := operationOf(t, doc(`{"/a/{x}{y}/b":{"get":{"operationId":"a","parameters":[{"name":"x","in":"path","required":true,"schema":{"type":"string"}},
 		{"name":"y","in":"path","required":true,"schema":{"type":"string"}}],`+responses+`}}}`))
-	if _, err := o.request(context.Background(), "https://e.com", arguments(t, `{"x":".","y":"."}`)); !fault.Is(err, fault.Invalid) {
-		t.Errorf("error: %v", err)
+	for _, given := range []string{`{"x":".","y":"."}`, `{"x":".","y":".;v=1"}`, `{"x":"a/.","y":"."}`} {
+		if _, err := o.request(context.Background(), "https://e.com", arguments(t, given)); !fault.Is(err, fault.Invalid) {
+			t.Errorf("%s: %v", given, err)
+		}
 	}
 }
 
@@ -245,5 +252,51 @@ func TestFixedQueryAndTrailingSlash(t *testing.T) {
 	request, err = o.request(context.Background(), "https://e.com/v1", arguments(t, `{"q":"x"}`))
 	if err != nil || request.URL.String() != "https://e.com/v1/me?fields=names&q=x" {
 		t.Errorf("%v %v", request.URL, err)
+	}
+}
+
+// What comes in 6 MB does not leave as a gigabyte.
+func TestListsDoNotGrow(t *testing.T) {
+	t.Parallel()
+	name := strings.Repeat("n", 1000)
+	query := operationOf(t, doc(`{"/list/{id}":{"get":{"operationId":"list","parameters":[
+		{"name":"id","in":"path","required":true,"schema":{"type":"array","items":{"type":"string"}}},
+		{"name":"`+name+`","in":"query","schema":{"type":"array","items":{"type":"string"}}},
+		{"name":"csv","in":"query","explode":false,"schema":{"type":"array","items":{"type":"string"}}},
+		{"name":"one","in":"query","schema":{"type":"string"}},
+		{"name":"X-List","in":"header","schema":{"type":"array","items":{"type":"string"}}}],
+		"responses":{"200":{"description":"ok"}}}}}`))
+	form := operationOf(t, doc(`{"/form":{"post":{"operationId":"form","requestBody":{"content":{"application/x-www-form-urlencoded":{"schema":{
+		"type":"object","additionalProperties":true,"properties":{"`+name+`":{"type":"array","items":{"type":"string"}}}}}}},"responses":{"200":{"description":"ok"}}}}}`))
+	list := func(elements int) string { return "[1" + strings.Repeat(",1", elements-1) + "]" }
+	for what, c := range map[string]struct {
+		o         *operation
+		arguments string
+		want      string // part of the refusal; empty where it goes
+	}{
+		"a list":                     {query, `{"id":"a","` + name + `":` + list(20) + `}`, ""},
+		"a list that grows":          {query, `{"id":"a","` + name + `":` + list(100) + `}`, "URL longer than 64 KB"},
+		"a long list":                {query, `{"id":"a","` + name + `":` + list(1<<20) + `}`, "list of more than 64 KB"},
+		"a long list between commas": {query, `{"id":"a","csv":` + list(1<<20) + `}`, "list of more than 64 KB"},
+		"a list of long texts":       {query, `{"id":"a","csv":["` + strings.Repeat("%", 30000) + `"]}`, "URL longer than 64 KB"},
+		"a long text":                {query, `{"id":"a","one":"` + strings.Repeat("x", 1<<20) + `"}`, "URL longer than 64 KB"},
+		"a long segment":             {query, `{"id":"` + strings.Repeat("x", 1<<20) + `"}`, "URL longer than 64 KB"},
+		"a long list in the path":    {query, `{"id":` + list(1<<20) + `}`, "list of more than 64 KB"},
+		"a long list in a header":    {query, `{"id":"a","X-List":` + list(1<<20) + `}`, "list of more than 64 KB"},
+		"a form":                     {form, `{"` + name + `":` + list(1000) + `,"more":"` + strings.Repeat("x", 1<<20) + `"}`, ""},
+		"a form that grows":          {form, `{"` + name + `":` + list(30000) + `}`, "form of more than 6 MB"},
+		"a form's list, undeclared":  {form, `{"more":` + list(1<<20) + `}`, "list of more than 64 KB"},
+		"a form's names that grow":   {form, `{"` + strings.Repeat("m", 1<<20) + `":` + list(30000) + `}`, "form of more than 6 MB"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			_, err := c.o.request(t.Context(), "https://api.example.com", arguments(t, c.arguments))
+			switch {
+			case c.want == "" && err != nil:
+				t.Error(err)
+			case c.want != "" && (!fault.Is(err, fault.Invalid) || !strings.Contains(fault.Of(err).Message, c.want)):
+				t.Errorf("got %v, want a refusal with %q", err, c.want)
+			}
+		})
 	}
 }

@@ -90,6 +90,9 @@ func texts(a *argument, value json.RawMessage) ([]string, error) {
 		}
 		return []string{text}, nil
 	}
+	if len(value) > maxList {
+		return nil, mistake("The argument %q is a list of more than %d KB.", a.Name, maxList>>10)
+	}
 	var list []json.RawMessage
 	if err := json.Unmarshal(value, &list); err != nil {
 		return nil, mistake("The argument %q is no JSON array.", a.Name)
