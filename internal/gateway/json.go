@@ -17,6 +17,7 @@ var (
 	errNotJSON   = errors.New("not valid JSON")
 	errNotObject = errors.New("not a JSON object")
 	errRepeated  = errors.New("a member name is repeated")
+	errMany      = errors.New("an object of more than 10000 members")
 	errNotText   = errors.New("not valid UTF-8")
 )
 
@@ -38,6 +39,10 @@ type member struct {
 	value json.RawMessage
 }
 
+// maxMembers bounds what an object of a few bytes per member costs: in memory
+// each is worth some 200, and a body may have 6 MB.
+const maxMembers = 10_000
+
 // members splits an object of valid JSON. The values alias data.
 func members(data []byte, into []member) ([]member, error) {
 	i := space(data, 0)
@@ -47,6 +52,9 @@ func members(data []byte, into []member) ([]member, error) {
 	i = space(data, i+1)
 	var seen map[string]bool // only of large objects
 	for data[i] != '}' {
+		if len(into) >= maxMembers {
+			return nil, errMany
+		}
 		end := skip(data, i)
 		name, err := unquote(data[i:end])
 		if err != nil {

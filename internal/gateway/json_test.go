@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -113,15 +116,39 @@ func TestManyMembers(t *testing.T) {
 	t.Parallel()
 	var b strings.Builder
 	b.WriteString(`{"x":0`)
-	for i := range 300_000 {
+	for i := range maxMembers - 1 {
 		fmt.Fprintf(&b, `,"%d":0`, i)
 	}
 	list, err := members([]byte(b.String()+"}"), nil)
-	if err != nil || len(list) != 300_001 {
+	if err != nil || len(list) != maxMembers {
 		t.Fatalf("%d members, %v", len(list), err)
 	}
-	if _, err := members([]byte(b.String()+`,"17":1}`), nil); !errors.Is(err, errRepeated) {
+	if _, err := members([]byte(strings.Replace(b.String(), `"9000"`, `"17"`, 1)+`}`), nil); !errors.Is(err, errRepeated) {
 		t.Errorf("error: %v", err)
+	}
+	if _, err := members([]byte(b.String()+`,"more":1}`), nil); !errors.Is(err, errMany) {
+		t.Errorf("error: %v", err)
+	}
+}
+
+// Whoever announces a body gets no memory for the announcement.
+func TestAnnouncedBodies(t *testing.T) { // not parallel: it counts all memory
+	request := func() *http.Request {
+		r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader("{}"))
+		r.Header.Set("Content-Type", "application/json")
+		r.ContentLength = maxBody
+		return r
+	}
+	recorder, r := httptest.NewRecorder(), request()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	body, p := readBody(recorder, r)
+	runtime.ReadMemStats(&after)
+	if p != nil || string(body) != "{}" {
+		t.Fatalf("%q, %v", body, p)
+	}
+	if taken := after.TotalAlloc - before.TotalAlloc; taken > 1<<20 {
+		t.Errorf("%d bytes were taken for a body of two", taken)
 	}
 }
 

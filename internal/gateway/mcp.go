@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	maxBody  = 6 << 20 // bytes of a request, as AWS has it
-	maxBatch = 50      // messages in a batch of 2025-03-26
+	maxBody  = 6 << 20  // bytes of a request, as AWS has it
+	maxBatch = 50       // messages in a batch of 2025-03-26
+	promised = 64 << 10 // bytes of memory that a Content-Length alone gets
 )
 
 // MCP serves /gateway/{gatewayId}/mcp: streamable HTTP without sessions, one
@@ -96,7 +97,7 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *problem) {
 	}
 	var buffer bytes.Buffer
 	if r.ContentLength > 0 {
-		buffer.Grow(int(r.ContentLength) + bytes.MinRead)
+		buffer.Grow(int(min(r.ContentLength, promised)) + bytes.MinRead)
 	}
 	if _, err := buffer.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody)); err != nil {
 		var limit *http.MaxBytesError
