@@ -42,9 +42,14 @@ var reserved = map[string]bool{
 // ignore case, PHP turns dots and spaces into underscores and drops what follows
 // a bracket. A name that any of them could mistake is reserved.
 func ReservedParameter(name string) bool {
-	name, _, _ = strings.Cut(name, "[")
-	name = strings.NewReplacer(".", "_", " ", "_", "\x00", "").Replace(strings.ToLower(strings.TrimSpace(name)))
+	name = plainName(name)
 	return name == "" || reserved[name]
+}
+
+// plainName is what the loosest reader makes of a parameter's name.
+func plainName(name string) string {
+	name, _, _ = strings.Cut(name, "[")
+	return strings.NewReplacer(".", "_", " ", "_", "\x00", "").Replace(strings.ToLower(strings.TrimSpace(name)))
 }
 
 // AuthorizationURL is where the browser goes to ask for consent. The query of
@@ -60,18 +65,26 @@ func AuthorizationURL(s Server, a Authorization) (string, error) {
 }
 
 func authorizationURL(vendor Vendor, s Server, a Authorization) (string, error) {
-	if a.State == "" || a.Verifier.Len() < 43 || s.ClientID == "" {
-		return "", fault.New(fault.Internal, "An authorization lacks its client, state or verifier.")
-	}
 	if s.Metadata.RequirePushedAuthorizationRequests {
-		return "", fault.New(fault.NotBuilt, "The provider requires pushed authorization requests, which are not supported yet.")
+		return "", fault.New(fault.Invalid, "The provider requires pushed authorization requests.")
 	}
-	endpoint, err := url.Parse(s.Metadata.AuthorizationEndpoint)
+	endpoint, kept, query, err := authorizationQuery(vendor, s, a)
+	if err != nil {
+		return "", err
+	}
+	return withQuery(endpoint, kept, query), nil
+}
+
+// authorizationQuery is the endpoint, what of its own query is kept, and the parameters of the request.
+func authorizationQuery(vendor Vendor, s Server, a Authorization) (endpoint *url.URL, kept []string, query url.Values, err error) {
+	if a.State == "" || a.Verifier.Len() < 43 || s.ClientID == "" {
+		return nil, nil, nil, fault.New(fault.Internal, "An authorization lacks its client, state or verifier.")
+	}
+	endpoint, err = url.Parse(s.Metadata.AuthorizationEndpoint)
 	if err != nil || !forBrowsers(endpoint) {
-		return "", fault.New(fault.Invalid, "The provider's authorization endpoint is not an https URL.")
+		return nil, nil, nil, fault.New(fault.Invalid, "The provider's authorization endpoint is not an https URL.")
 	}
 
-	var kept []string
 	taken := map[string]bool{}
 	for pair := range strings.SplitSeq(endpoint.RawQuery, "&") {
 		name, _, _ := strings.Cut(pair, "=")
@@ -82,7 +95,7 @@ func authorizationURL(vendor Vendor, s Server, a Authorization) (string, error) 
 		kept = append(kept, pair)
 		taken[name] = true
 	}
-	query := url.Values{}
+	query = url.Values{}
 	for _, parameters := range []map[string]string{vendor.AuthorizationParameters, a.Parameters} {
 		for name, value := range parameters {
 			if !taken[name] && !ReservedParameter(name) {
@@ -93,8 +106,10 @@ func authorizationURL(vendor Vendor, s Server, a Authorization) (string, error) 
 	query.Set("response_type", "code")
 	query.Set("client_id", s.ClientID)
 	query.Set("state", a.State)
-	query.Set("code_challenge", Challenge(a.Verifier))
-	query.Set("code_challenge_method", "S256")
+	if !vendor.Quirks.WithoutPKCE {
+		query.Set("code_challenge", Challenge(a.Verifier))
+		query.Set("code_challenge_method", "S256")
+	}
 	if s.RedirectURL != "" {
 		query.Set("redirect_uri", s.RedirectURL)
 	}
@@ -102,18 +117,20 @@ func authorizationURL(vendor Vendor, s Server, a Authorization) (string, error) 
 		query.Set("scope", strings.Join(a.Scopes, vendor.ScopeSeparator))
 	}
 	addAll(query, "resource", a.Resources)
-	addAll(query, "audience", a.Audiences)
-
-	// A space as + is right, and misread by some; %20 is read by all.
-	kept = append(kept, strings.ReplaceAll(query.Encode(), "+", "%20"))
-	endpoint.RawQuery = strings.Join(kept, "&")
-	return endpoint.String(), nil
+	audiences := a.Audiences
+	if len(audiences) == 0 {
+		audiences = vendor.Audiences
+	}
+	addAll(query, "audience", audiences)
+	return endpoint, kept, query, nil
 }
 
-func addAll(query url.Values, name string, values []string) {
-	for _, value := range values {
-		query.Add(name, value)
-	}
+// withQuery puts the query together. A space as + is right, and misread by some;
+// %20 is read by all.
+func withQuery(endpoint *url.URL, kept []string, query url.Values) string {
+	all := append(kept, strings.ReplaceAll(query.Encode(), "+", "%20"))
+	endpoint.RawQuery = strings.Join(all, "&")
+	return endpoint.String()
 }
 
 // forBrowsers reports whether a browser may be sent to the URL: https, or http
@@ -132,13 +149,14 @@ func forBrowsers(u *url.URL) bool {
 
 // CheckResponseIssuer is the mix-up check of RFC 9207 for a callback: iss is the
 // response's parameter, empty if there was none. It is compared whenever it is
-// there, and must be there if the server's metadata promises it. The error is a
+// there, and must be there if the server's metadata promises it; an issuer with
+// {tenantid} is any tenant's. The error is a
 // fault.Denied: the code must not be redeemed.
 func CheckResponseIssuer(m Metadata, iss string) error {
 	if iss == "" && m.IssuerInResponse {
 		return fault.New(fault.Denied, "The answer does not say which provider it is from, although this provider always does.")
 	}
-	if iss != "" && iss != m.Issuer {
+	if iss != "" && !sameIssuer(m.Issuer, iss) {
 		return fault.New(fault.Denied, "The answer is from another provider than the one that was asked.")
 	}
 	return nil

@@ -112,8 +112,8 @@ func TestAuthorizationURLRefuses(t *testing.T) {
 		"javascript":     {func(s *Server, _ *Authorization) { s.Metadata.AuthorizationEndpoint = "javascript:canary" }, fault.Invalid},
 		"userinfo":       {func(s *Server, _ *Authorization) { s.Metadata.AuthorizationEndpoint = "https://u:canary@idp.example/" }, fault.Invalid},
 		"fragment":       {func(s *Server, _ *Authorization) { s.Metadata.AuthorizationEndpoint = "https://idp.example/#canary" }, fault.Invalid},
-		"unknown vendor": {func(s *Server, _ *Authorization) { s.Vendor = "SlackOauth2" }, fault.NotBuilt},
-		"PAR required":   {func(s *Server, _ *Authorization) { s.Metadata.RequirePushedAuthorizationRequests = true }, fault.NotBuilt},
+		"unknown vendor": {func(s *Server, _ *Authorization) { s.Vendor = "NobodyOauth2" }, fault.NotBuilt},
+		"PAR required":   {func(s *Server, _ *Authorization) { s.Metadata.RequirePushedAuthorizationRequests = true }, fault.Invalid},
 	} {
 		s, a := googleServer(), good
 		test.change(&s, &a)

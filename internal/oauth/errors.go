@@ -14,7 +14,7 @@ import (
 	"github.com/onbehalf/onbehalf/internal/fault"
 )
 
-// Error is what a token endpoint complained of, found with errors.As inside the
+// Error is what a token endpoint (or the one for revocation or pushed requests) complained of, found with errors.As inside the
 // fault.Upstream or, where Transient, the fault.Unavailable that carries it. Only
 // Code invalid_grant says that the grant itself is gone; it is never Transient.
 type Error struct {
@@ -23,12 +23,13 @@ type Error struct {
 	Status      int           // of HTTP; 0: no answer
 	Transient   bool          // trying again later may help
 	RetryAfter  time.Duration // what the provider asked for, at most an hour; 0: nothing
+	endpoint    string        // what it is
 	cause       error
 }
 
 // Error is safe to log.
 func (e *Error) Error() string {
-	text := "token endpoint"
+	text := e.place()
 	if e.Status != 0 {
 		text += fmt.Sprintf(" answered %d", e.Status)
 	} else {
@@ -46,29 +47,38 @@ func (e *Error) Error() string {
 	return text
 }
 
+func (e *Error) place() string {
+	if e.endpoint == "" {
+		return tokenEndpoint
+	}
+	return e.endpoint
+}
+
 // Unwrap gives the failure of the network, where that was it.
 func (e *Error) Unwrap() error { return e.cause }
 
 // withoutAnswer classifies an exchange that egress ended.
-func withoutAnswer(err error) error {
+func withoutAnswer(endpoint string, err error) error {
 	outer := *fault.Of(err)
-	outer.Cause = &Error{Transient: outer.Kind == fault.Unavailable, cause: err}
+	outer.Cause = &Error{endpoint: endpoint, Transient: outer.Kind == fault.Unavailable, cause: err}
 	return &outer
 }
 
-// refusal makes the *fault.Error around what the token endpoint of host answered.
+// refusal makes the *fault.Error around what an endpoint of host answered.
 func refusal(host string, e *Error) error {
 	var outer *fault.Error
 	switch {
 	case e.Transient:
-		outer = fault.New(fault.Unavailable, "The token endpoint of %s is not available at the moment (status %d). Try again later.", host, e.Status)
+		outer = fault.New(fault.Unavailable, "The %s of %s is not available at the moment (status %d). Try again later.", e.place(), host, e.Status)
 		outer.RetryAfter = e.RetryAfter
 	case e.Code != "":
-		outer = fault.New(fault.Upstream, "The token endpoint of %s refused the request: %s.", host, e.Code)
-	case e.Status >= 200 && e.Status < 300:
+		outer = fault.New(fault.Upstream, "The %s of %s refused the request: %s.", e.place(), host, e.Code)
+	case e.Status >= 200 && e.Status < 300 && e.place() == tokenEndpoint:
 		outer = fault.New(fault.Upstream, "The token endpoint of %s answered without an access token.", host)
+	case e.Status >= 200 && e.Status < 300:
+		outer = fault.New(fault.Upstream, "The %s of %s gave an answer that cannot be used.", e.place(), host)
 	default:
-		outer = fault.New(fault.Upstream, "The token endpoint of %s refused the request with status %d.", host, e.Status)
+		outer = fault.New(fault.Upstream, "The %s of %s refused the request with status %d.", e.place(), host, e.Status)
 	}
 	return outer.Because(e)
 }

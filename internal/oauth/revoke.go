@@ -2,6 +2,8 @@ package oauth
 
 import (
 	"context"
+	"errors"
+	"net/url"
 
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/secret"
@@ -13,11 +15,43 @@ const (
 	HintRefreshToken = "refresh_token"
 )
 
-// ErrNoRevocation says that the server has no revocation endpoint; found with errors.Is.
-var ErrNoRevocation = fault.New(fault.Invalid, "The provider has no endpoint that revokes tokens.")
+// ErrNoRevocation is found with errors.Is in the fault.Invalid of a server that
+// has no endpoint for it, or none for tokens of the hinted kind.
+var ErrNoRevocation = errors.New("no revocation endpoint")
 
 // Revoke tells the server that a token is not needed any more (RFC 7009), with
-// one request. A server that does not know the token has revoked it.
+// one request. A server that does not know the token has done so already: no
+// error. Revoking a refresh token ends, at most servers, its access tokens too.
 func (c *Client) Revoke(ctx context.Context, s Server, token secret.Text, hint string) error {
-	return ErrNoRevocation
+	vendor, err := s.vendor()
+	if err != nil {
+		return err
+	}
+	address := s.Metadata.RevocationEndpoint
+	if address == "" && s.Metadata.TokenEndpoint == vendor.Metadata.TokenEndpoint {
+		address = vendor.Metadata.RevocationEndpoint // metadata that was stored before the row had it
+	}
+	if address == "" {
+		return fault.New(fault.Invalid, "The provider has no endpoint that revokes tokens.").Because(ErrNoRevocation)
+	}
+	if vendor.Revokes != "" && hint != "" && hint != vendor.Revokes {
+		return fault.New(fault.Invalid, "%s does not revoke tokens of this kind.", vendor.Title).Because(ErrNoRevocation)
+	}
+	form := url.Values{first(vendor.Quirks.RevokedParameter, "token"): {token.Reveal()}}
+	if hint != "" && !vendor.Quirks.JSONBody { // a schema that is checked has no room for hints
+		form.Set("token_type_hint", hint)
+	}
+	got, err := c.post(ctx, request{server: s, endpoint: revocationEndpoint, address: address, form: form, secrets: []secret.Text{token}})
+	if err != nil {
+		return err
+	}
+	if got.status >= 200 && got.status <= 299 {
+		return nil
+	}
+	fields, _ := got.members()
+	problem := got.problem(fields)
+	if problem.Code == "invalid_token" || problem.Code == "invalid_grant" {
+		return nil
+	}
+	return refusal(got.host, problem)
 }

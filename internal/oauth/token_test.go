@@ -84,7 +84,7 @@ func TestAuthMethodOf(t *testing.T) {
 	}
 	p := newProvider(t)
 	_, err := p.client().Refresh(t.Context(), p.server("private_key_jwt"), secret.New(canaryRefresh), nil, nil)
-	wantFault(t, err, fault.NotBuilt, "private_key_jwt")
+	wantFault(t, err, fault.Invalid, "private_key_jwt")
 	if p.tokenPosts.Load() != 0 {
 		t.Error("something was sent")
 	}
@@ -284,7 +284,7 @@ func TestReadAnswer(t *testing.T) {
 		`3600`: time.Hour, `"3600"`: time.Hour, `3599.5`: 3599500 * time.Millisecond, `" 60 "`: time.Minute, `"59.5"`: 59500 * time.Millisecond, `3.6e3`: time.Hour,
 		`0`: 0, `-1`: 0, `null`: 0, `""`: 0, `"soon"`: 0, `"NaN"`: 0, `true`: 0, `[60]`: 0, `{}`: 0, `1e400`: 87600 * time.Hour, `99999999999999`: 87600 * time.Hour, `"-Inf"`: 0,
 	} {
-		token, problem := readAnswer(200, nil, []byte(`{"access_token":"t","expires_in":`+answer+`}`), nil, now)
+		token, problem := answerOf(200, `{"access_token":"t","expires_in":`+answer+`}`, now).token()
 		if problem != nil {
 			t.Errorf("expires_in %s: %v", answer, problem)
 			continue
@@ -296,13 +296,13 @@ func TestReadAnswer(t *testing.T) {
 	for answer, want := range map[string][]string{
 		`"a b"`: {"a", "b"}, `"a"`: {"a"}, `["a","b c"]`: {"a", "b c"}, `""`: nil, `null`: nil, `[]`: nil, `7`: nil, `[1]`: nil, `" "`: nil,
 	} {
-		token, problem := readAnswer(201, nil, []byte(`{"access_token":"t","id_token":"i","token_type":"","scope":`+answer+`}`), nil, now)
+		token, problem := answerOf(201, `{"access_token":"t","id_token":"i","token_type":"","scope":`+answer+`}`, now).token()
 		if problem != nil || !cmp.Equal(token.Scopes, want) || token.ID.Reveal() != "i" || token.Type != "Bearer" {
 			t.Errorf("scope %s: %v, %v", answer, token.Scopes, problem)
 		}
 	}
 	// Member names are matched exactly.
-	if _, problem := readAnswer(200, nil, []byte(`{"Access_Token":"t"}`), nil, now); problem == nil {
+	if _, problem := answerOf(200, `{"Access_Token":"t"}`, now).token(); problem == nil {
 		t.Error("Access_Token is taken for access_token")
 	}
 }
@@ -320,14 +320,28 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
+func answerOf(status int, body string, now time.Time) answer {
+	return answer{endpoint: tokenEndpoint, status: status, header: http.Header{}, body: []byte(body), started: now}
+}
+
 func FuzzReadAnswer(f *testing.F) {
-	f.Add(200, []byte(`{"access_token":"t","refresh_token":"r","expires_in":"3600","scope":"a b","token_type":"Bearer","id_token":"x"}`))
-	f.Add(400, []byte(`{"error":"invalid_grant","error_description":"Code SENTCODE was redeemed already"}`))
-	f.Add(200, []byte(`{"access_token":"t","expires_in":3599.5,"scope":["a"]}`))
-	f.Add(502, []byte("<html><h1>Bad Gateway"))
-	f.Fuzz(func(t *testing.T, status int, body []byte) {
-		sent := spellings("SENTCODE")
-		token, problem := readAnswer(status, http.Header{}, body, sent, time.Unix(1_800_000_000, 0))
+	f.Add(200, "", "application/json", []byte(`{"access_token":"t","refresh_token":"r","expires_in":"3600","scope":"a b","token_type":"Bearer","id_token":"x"}`))
+	f.Add(400, "", "application/json", []byte(`{"error":"invalid_grant","error_description":"Code SENTCODE was redeemed already"}`))
+	f.Add(200, "", "application/json", []byte(`{"access_token":"t","expires_in":3599.5,"scope":["a"]}`))
+	f.Add(502, "", "text/html", []byte("<html><h1>Bad Gateway"))
+	f.Add(200, "GithubOauth2", "application/x-www-form-urlencoded; charset=utf-8", []byte("access_token=t&scope=repo%2Cgist&token_type=bearer"))
+	f.Add(200, "GithubOauth2", "application/x-www-form-urlencoded", []byte("error=bad_refresh_token&error_description=SENTCODE"))
+	f.Add(200, "SlackOauth2", "application/json", []byte(`{"ok":true,"authed_user":{"id":"U","scope":"a,b","access_token":"t"}}`))
+	f.Add(200, "SlackOauth2", "application/json", []byte(`{"ok":false,"error":"internal_error","access_token":"t"}`))
+	f.Add(400, "FacebookOauth2", "application/json", []byte(`{"error":{"message":"m","type":"OAuthException","code":2,"is_transient":true}}`))
+	f.Add(400, "TwitchOauth2", "application/json", []byte(`{"status":400,"message":"Invalid refresh token"}`))
+	f.Add(201, "", "application/json", []byte(`{"request_uri":"urn:ietf:params:oauth:request_uri:x","expires_in":60}`))
+	f.Fuzz(func(t *testing.T, status int, vendor, kind string, body []byte) {
+		a := answer{
+			vendor: vendors[vendor], endpoint: tokenEndpoint, status: status, header: http.Header{"Content-Type": {kind}}, body: body,
+			sent: spellings("SENTCODE"), started: time.Unix(1_800_000_000, 0),
+		}
+		token, problem := a.token()
 		if (problem == nil) == token.Access.Empty() {
 			t.Fatalf("token %v, problem %v", token, problem)
 		}
@@ -340,6 +354,10 @@ func FuzzReadAnswer(f *testing.F) {
 			}
 		} else if !isTokenText(token.Access.Reveal()) {
 			t.Fatal("a token that no header can carry")
+		}
+		reference, expires, problem := a.reference()
+		if (problem == nil) == (reference == "") || problem == nil && (!expires.After(a.started) || strings.ContainsAny(reference, " \r\n")) {
+			t.Fatalf("reference %q until %v, problem %v", reference, expires, problem)
 		}
 	})
 }
