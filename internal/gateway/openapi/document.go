@@ -17,6 +17,7 @@ import (
 
 const (
 	maxDocument = 1 << 20 // bytes of an inline document, as AWS has it
+	maxNesting  = 150     // objects and lists within each other
 	maxTools    = 1000    // of one target, as AWS has it
 	maxCompiled = 4 << 20 // bytes of all tools' schemas and descriptions
 )
@@ -90,6 +91,9 @@ func load(document string) (*openapi3.T, error) {
 		return nil, invalid("", "it has %d bytes; an inline document may have %d", len(document), maxDocument)
 	case !utf8.ValidString(document):
 		return nil, invalid("", "it is not UTF-8 text")
+	}
+	if err := checkNesting(document); err != nil {
+		return nil, err
 	}
 	loader := openapi3.NewLoader()
 	loader.IsExternalRefsAllowed = false // and no ReadFromURIFunc, which would bypass it

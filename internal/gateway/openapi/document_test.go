@@ -132,6 +132,40 @@ func TestSchemasThatGrow(t *testing.T) {
 	}
 }
 
+// The parser reads each level anew with all that is in it: what nests deep is
+// refused before it gets there.
+func TestDocumentsThatNest(t *testing.T) {
+	t.Parallel()
+	schema := func(levels int) string {
+		return strings.Repeat(`{"type":"array","items":`, levels) + `{"type":"string","description":"\"}}}]"}` + strings.Repeat("}", levels)
+	}
+	body := func(levels int) string {
+		return doc(`{"/a":{"post":{"operationId":"a","requestBody":{"content":{"application/json":{"schema":` + schema(levels) + `}}},` + responses + `}}}`)
+	}
+	if _, err := compile(body(50), anyURL); err != nil {
+		t.Errorf("fifty levels: %v", err)
+	}
+	const head = "openapi: 3.0.0\ninfo: {title: t, version: '1'}\nservers: [{url: 'https://e.com'}]\npaths: {}\n"
+	var block strings.Builder
+	block.WriteString(head + "x-deep:\n")
+	for i := range 1000 {
+		block.WriteString(strings.Repeat(" ", i+1) + "a:\n")
+	}
+	for name, document := range map[string]string{
+		"schemas":            body(9000),
+		"extensions":         strings.TrimSuffix(doc("{}"), "}") + `,"x-deep":` + strings.Repeat("[", 9000) + strings.Repeat("]", 9000) + "}",
+		"yaml, flow":         head + "x-deep: " + strings.Repeat("{a: ", 9000) + "b" + strings.Repeat("}", 9000),
+		"yaml, block":        block.String(),
+		"yaml, block, lists": head + "x-deep:\n  " + strings.Repeat("- ", 9000) + "b\n",
+		"yaml, json in it":   head + "x-deep: " + schema(9000),
+	} {
+		_, err := compile(document, anyURL)
+		if !fault.Is(err, fault.Invalid) || !strings.Contains(fault.Of(err).Message, "deep") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestRecursiveSchemas(t *testing.T) {
 	t.Parallel()
 	document := strings.TrimSuffix(doc(`{"/a":{"post":{"operationId":"a","requestBody":{"content":{"application/json":{"schema":{"type":"object","properties":{"root":{"$ref":"#/components/schemas/Node"}}}}}},`+responses+`}}}`), "}") +

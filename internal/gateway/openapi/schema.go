@@ -2,7 +2,6 @@ package openapi
 
 import (
 	"fmt"
-	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -33,6 +32,7 @@ type schemas struct {
 	depth   int
 	within  []string          // references being written out
 	names   map[string]string // reference to its name in $defs
+	taken   map[string]bool   // those names
 	pending []string
 	refs    map[string]*openapi3.SchemaRef
 	defs    map[string]any
@@ -42,7 +42,7 @@ type schemas struct {
 var errHuge = fmt.Errorf("schema too large to write out")
 
 func newSchemas(where string, shared bool) *schemas {
-	return &schemas{where: where, shared: shared, request: true, names: map[string]string{}, refs: map[string]*openapi3.SchemaRef{}, defs: map[string]any{}}
+	return &schemas{where: where, shared: shared, request: true, names: map[string]string{}, taken: map[string]bool{}, refs: map[string]*openapi3.SchemaRef{}, defs: map[string]any{}}
 }
 
 // of is the JSON Schema of a reference: a map or, for boolean schemas, a bool.
@@ -113,10 +113,10 @@ func (s *schemas) name(ref *openapi3.SchemaRef) string {
 	}
 	base := notName.ReplaceAllString(ref.Ref[strings.LastIndexByte(ref.Ref, '/')+1:], "_")
 	name := base
-	for i := 2; slices.Contains(slices.Collect(maps.Values(s.names)), name); i++ {
+	for i := 2; s.taken[name]; i++ {
 		name = fmt.Sprintf("%s_%d", base, i)
 	}
-	s.names[ref.Ref] = name
+	s.names[ref.Ref], s.taken[name] = name, true
 	s.refs[name] = ref
 	s.pending = append(s.pending, name)
 	return name
