@@ -1,10 +1,20 @@
 // Package policy answers one question: may this caller do this action on this
 // resource.
 //
-//	gate ── Caller, Checks ──▶ Decide ──▶ account of each resource ──▶ what the kind of caller may ──▶ yes, or AWS's refusal
+//	gate ── Caller, Checks ──▶ Decide ──▶ account of each resource ──▶ what the kind of caller may
+//	                                                        │ users and roles
+//	                                                        ▼
+//	          their IAM documents (025_policy.sql) ── Parse, once per text ──▶ explicit deny ▸ allow ▸ no
 //
-// Invariant: what no rule allows is denied, and no rule reaches beyond the
-// caller's own account.
+//	document.go, json.go   text to statements; nothing unknown is passed over
+//	pattern.go             * and ? and ${variables}, in texts and in ARNs
+//	condition.go, keys.go  operators, and what of a request they can ask about
+//	evaluate.go            AWS's rule
+//	attached.go            where documents are kept
+//	explain.go             the same, in words
+//
+// Invariant: what no rule allows is denied, no rule reaches beyond the caller's
+// own account, and a document that cannot be read or parsed allows nothing.
 package policy
 
 import (
@@ -12,6 +22,9 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
+
+	"github.com/maypok86/otter/v2"
 
 	"github.com/onbehalf/onbehalf/internal/api"
 	"github.com/onbehalf/onbehalf/internal/fault"
@@ -39,12 +52,27 @@ const (
 
 var frontChannel = []string{ActionAuthorize, ActionCallback, ActionConnect}
 
-// Engine answers Checks.
-type Engine struct{}
+// Engine answers Checks. It is safe for concurrent use.
+type Engine struct {
+	db        *store.DB
+	sets      *store.Cache[string, []Attached]
+	documents *otter.Cache[string, *Document]
+}
 
-// New makes an engine over the database that policy documents are kept in. No
-// caller has documents yet: what a caller may do follows from its kind.
-func New(*store.DB) *Engine { return &Engine{} }
+// Bounds of what is remembered: principals, and texts of documents.
+const (
+	maxSets      = 4096
+	maxDocuments = 4096
+)
+
+// New makes an engine over the database that policy documents are kept in.
+func New(db *store.DB) *Engine {
+	return &Engine{
+		db:        db,
+		sets:      store.NewCache[string, []Attached](db, maxSets),
+		documents: otter.Must(&otter.Options[string, *Document]{MaximumSize: maxDocuments}),
+	}
+}
 
 // Decide returns nil when the caller may do all of checks, and otherwise a
 // fault.Denied whose text names principal, action and resource as AWS does. To
@@ -53,6 +81,13 @@ func (e *Engine) Decide(ctx context.Context, caller principal.Caller, checks []C
 	if len(checks) == 0 {
 		return fault.Wrap(errors.New("an act without a check"), "deciding")
 	}
+	var documents []Attached
+	if documented(caller) {
+		var err error
+		if documents, err = e.attached(ctx, caller.Account, identityARN(caller)); err != nil {
+			return err
+		}
+	}
 	for _, check := range checks {
 		if check.Action == "" || check.Resource == "" {
 			return fault.Wrap(errors.New("a check without an action or a resource"), "deciding")
@@ -60,11 +95,79 @@ func (e *Engine) Decide(ctx context.Context, caller principal.Caller, checks []C
 		if !ownAccount(caller, check.Resource) {
 			return denied(caller, check, "resource-based")
 		}
-		if !allowed(caller, check) {
+		if documented(caller) {
+			if err := e.permitted(caller, documents, check); err != nil {
+				return err
+			}
+		} else if !allowed(caller, check) {
 			return denied(caller, check, "identity-based")
 		}
 	}
 	return nil
+}
+
+// documented says whose rights follow from documents: users and roles.
+func documented(caller principal.Caller) bool {
+	return caller.Account != "" && caller.ARN != "" && !caller.Root && (caller.Kind == principal.Key || caller.Kind == principal.Role)
+}
+
+// permitted holds one check against the documents.
+func (e *Engine) permitted(caller principal.Caller, documents []Attached, check Check) error {
+	if len(documents) == 0 {
+		return denied(caller, check, "identity-based")
+	}
+	r := &request{caller: caller, resource: check.Resource, now: e.db.Now()}
+	v := evaluate(documents, check.Action, check.Resource, r.value)
+	switch {
+	case v.denied:
+		return deniedExplicitly(caller, check)
+	case !v.allowed:
+		return denied(caller, check, "identity-based")
+	}
+	if behind, ok := secretBehind(check); ok {
+		r.resource = behind.Resource
+		if evaluate(documents, behind.Action, behind.Resource, r.value).denied {
+			behind.Resource = strings.ReplaceAll(behind.Resource, unknownSuffix, "*")
+			return deniedExplicitly(caller, behind)
+		}
+	}
+	return nil
+}
+
+// The actions that hand out what AWS keeps in Secrets Manager.
+const (
+	getAPIKey      = "bedrock-agentcore:GetResourceApiKey"
+	getOauth2Token = "bedrock-agentcore:GetResourceOauth2Token"
+	getSecretValue = "secretsmanager:GetSecretValue"
+)
+
+// unknownSuffix is the six letters and digits at the end of a secret's ARN, which only
+// the provider's row has.
+const unknownSuffix = "\x00\x00\x00\x00\x00\x00"
+
+// secretBehind is the question about a provider's secret that a denial, and only
+// a denial, may answer. At AWS the caller needs secretsmanager:GetSecretValue as
+// well. Here the right to the token or key is enough; but who was explicitly
+// denied the secret does not get it by this way round. A denial that names the
+// secret with its suffix counts for every secret of that provider's name.
+func secretBehind(check Check) (Check, bool) {
+	if check.Action != getAPIKey && check.Action != getOauth2Token {
+		return Check{}, false
+	}
+	arn, err := api.ParseARN(check.Resource)
+	if err != nil {
+		return Check{}, false
+	}
+	kind := ""
+	switch {
+	case strings.Contains(arn.Resource, "/apikeycredentialprovider/"):
+		kind = "apikey"
+	case strings.Contains(arn.Resource, "/oauth2credentialprovider/"):
+		kind = "oauth2"
+	default:
+		return Check{}, false
+	}
+	return Check{getSecretValue, api.SecretARN(arn.Region, arn.Account, "bedrock-agentcore-identity!"+api.TokenVaultID+"/"+kind+"/"+arn.Name()+"-"+unknownSuffix)}, true
 }
 
 // ownAccount keeps tenants apart. An ARN without an account, or that is none,
@@ -77,7 +180,7 @@ func ownAccount(caller principal.Caller, resource string) bool {
 	return err == nil && arn.Account != "" && arn.Account == caller.Account
 }
 
-// allowed is what a kind of caller may do within its account.
+// allowed is what a kind of caller without documents may do within its account.
 func allowed(caller principal.Caller, check Check) bool {
 	switch caller.Kind {
 	case principal.System:
@@ -88,7 +191,7 @@ func allowed(caller principal.Caller, check Check) bool {
 		return check.Action == InvokeGateway && check.Resource != Any && check.Resource == caller.Authorizer
 	case principal.Browser:
 		return slices.Contains(frontChannel, check.Action)
-	default: // Nobody, Role, and what is added without a thought for this line
+	default: // Nobody, and what is added without a thought for this line
 		return false
 	}
 }
@@ -97,6 +200,11 @@ func allowed(caller principal.Caller, check Check) bool {
 func denied(caller principal.Caller, check Check, missing string) error {
 	return fault.New(fault.Denied, "User: %s is not authorized to perform: %s on resource: %s because no %s policy allows the %s action",
 		name(caller), check.Action, check.Resource, missing, check.Action)
+}
+
+func deniedExplicitly(caller principal.Caller, check Check) error {
+	return fault.New(fault.Denied, "User: %s is not authorized to perform: %s on resource: %s with an explicit deny in an identity-based policy",
+		name(caller), check.Action, check.Resource)
 }
 
 // name is what the refusal calls the caller: it goes back to the caller alone.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/principal"
+	"github.com/onbehalf/onbehalf/internal/store/storetest"
 )
 
 const (
@@ -31,6 +32,7 @@ var (
 
 func TestDecide(t *testing.T) {
 	t.Parallel()
+	engine := New(storetest.Open(t))
 	for _, test := range []struct {
 		name    string
 		caller  principal.Caller
@@ -79,7 +81,7 @@ func TestDecide(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			err := New(nil).Decide(t.Context(), test.caller, test.checks)
+			err := engine.Decide(t.Context(), test.caller, test.checks)
 			if test.allowed && err != nil {
 				t.Errorf("denied: %v", err)
 			}
@@ -103,6 +105,7 @@ func TestDecideNothing(t *testing.T) {
 
 func TestDenialReadsLikeAWS(t *testing.T) {
 	t.Parallel()
+	engine := New(storetest.Open(t))
 	for _, test := range []struct {
 		caller principal.Caller
 		check  Check
@@ -114,7 +117,7 @@ func TestDenialReadsLikeAWS(t *testing.T) {
 		{anyone, Check{create, gateway}, "User: anonymous is not authorized to perform: " + create + " on resource: " + gateway + " because no identity-based policy allows the " + create + " action"},
 		{browser, Check{create, gateway}, "User: browser is not authorized to perform: " + create + " on resource: " + gateway + " because no identity-based policy allows the " + create + " action"},
 	} {
-		if got := fault.Of(New(nil).Decide(t.Context(), test.caller, []Check{test.check})).Message; got != test.want {
+		if got := fault.Of(engine.Decide(t.Context(), test.caller, []Check{test.check})).Message; got != test.want {
 			t.Errorf("got  %s\nwant %s", got, test.want)
 		}
 	}

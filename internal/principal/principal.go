@@ -81,6 +81,8 @@ func (w Workload) IsZero() bool { return w.ID == "" }
 type Request struct {
 	ID      string     // x-amzn-RequestId, a UUID
 	Address netip.Addr // the client's, through trusted proxies only
+	Secure  bool       // it came through TLS, ended here or by a trusted proxy
+	Region  string     // of this server, for policies
 }
 
 type requestKey struct{}

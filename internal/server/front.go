@@ -21,6 +21,8 @@ import (
 type front struct {
 	ping, wire, mcp, metadata, consent http.Handler
 	proxies                            []netip.Prefix
+	proxied                            bool   // the trusted proxies end TLS
+	region                             string // of this server
 	log                                *slog.Logger
 }
 
@@ -34,7 +36,7 @@ const (
 )
 
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	request := principal.Request{ID: requestID(), Address: f.address(r)}
+	request := principal.Request{ID: requestID(), Address: f.address(r), Secure: f.secure(r), Region: f.region}
 	r = r.WithContext(principal.WithRequest(r.Context(), request))
 	w.Header().Set("x-amzn-RequestId", request.ID)
 	if f.log.Enabled(r.Context(), slog.LevelDebug) {
@@ -100,6 +102,16 @@ func (f *front) address(r *http.Request) netip.Addr {
 		}
 	}
 	return address
+}
+
+// secure reports whether the request came through TLS: ended here, or by a
+// trusted proxy in front of an https public URL.
+func (f *front) secure(r *http.Request) bool {
+	if r.TLS != nil {
+		return true
+	}
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	return err == nil && f.proxied && f.trusted(peer.Addr().Unmap())
 }
 
 func (f *front) trusted(address netip.Addr) bool {

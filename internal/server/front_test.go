@@ -1,6 +1,7 @@
 package server
 
 import (
+	"crypto/tls"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -118,5 +119,33 @@ func TestRequestIDs(t *testing.T) {
 	f.ServeHTTP(w, r)
 	if got.ID == "" || got.ID != w.Header().Get("x-amzn-RequestId") || got.ID == "chosen-by-the-caller" {
 		t.Errorf("the request is called %q inside and %q outside", got.ID, w.Header().Get("x-amzn-RequestId"))
+	}
+}
+
+// TestSecure: only TLS counts, ended here or by a proxy that is trusted.
+func TestSecure(t *testing.T) {
+	t.Parallel()
+	proxies := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24")}
+	for _, test := range []struct {
+		front  *front
+		peer   string
+		tls    bool
+		secure bool
+	}{
+		{&front{}, "192.0.2.1:1", false, false},
+		{&front{}, "192.0.2.1:1", true, true},
+		{&front{proxied: true, proxies: proxies}, "10.0.0.5:1", false, true},
+		{&front{proxied: true, proxies: proxies}, "10.0.1.5:1", false, false}, // past the proxy
+		{&front{proxies: proxies}, "10.0.0.5:1", false, false},
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/x", nil)
+		r.RemoteAddr = test.peer
+		r.Header.Set("X-Forwarded-Proto", "https") // nobody is asked
+		if test.tls {
+			r.TLS = &tls.ConnectionState{}
+		}
+		if got := test.front.secure(r); got != test.secure {
+			t.Errorf("from %s, TLS %t: %t", test.peer, test.tls, got)
+		}
 	}
 }

@@ -182,6 +182,8 @@ func (s *Server) assemble(ctx, running context.Context) (http.Handler, error) {
 		metadata: gateways.Metadata(),
 		consent:  consent.New(gated, brokers, consent.Options{PublicURL: s.url, Log: s.log}),
 		proxies:  proxies,
+		proxied:  strings.HasPrefix(s.url, "https://") && c.TLSCert == "",
+		region:   c.Region,
 		log:      s.log,
 	}, nil
 }

@@ -1,0 +1,131 @@
+package policy
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/onbehalf/onbehalf/internal/api"
+	"github.com/onbehalf/onbehalf/internal/fault"
+	"github.com/onbehalf/onbehalf/internal/principal"
+)
+
+// contextKeys are the condition keys and policy variables that this server
+// knows, by their names in lower case, as names are compared.
+//
+// A key that is not here is refused when a policy is attached. AWS takes any,
+// and a condition on a key that no request has is then decided by its absence:
+// an Allow that never allows, or a Deny that never denies.
+var contextKeys = map[string]func(*request) string{
+	"aws:principalarn":           func(r *request) string { return identityARN(r.caller) },
+	"aws:principalaccount":       func(r *request) string { return r.caller.Account },
+	"aws:principaltype":          func(r *request) string { return principalType(r.caller) },
+	"aws:username":               func(r *request) string { return userName(r.caller) },
+	"aws:sourceip":               func(r *request) string { return address(r.caller.Request.Address) },
+	"aws:currenttime":            func(r *request) string { return r.now.UTC().Format(time.RFC3339) },
+	"aws:epochtime":              func(r *request) string { return strconv.FormatInt(r.now.Unix(), 10) },
+	"aws:securetransport":        func(r *request) string { return strconv.FormatBool(r.caller.Request.Secure) },
+	"aws:requestedregion":        func(r *request) string { return region(r) },
+	"aws:resourceaccount":        func(r *request) string { return r.caller.Account }, // a foreign resource is refused before any policy is read
+	"aws:multifactorauthpresent": func(*request) string { return "false" },
+	"aws:multifactorauthage":     func(*request) string { return "" }, // without MFA, AWS leaves it out as well
+	"aws:viaawsservice":          func(*request) string { return "false" },
+	"aws:principalisawsservice":  func(*request) string { return "false" },
+}
+
+// knownKey is the key as requests are asked for it.
+func knownKey(name string) (string, error) {
+	key := strings.ToLower(name)
+	if _, known := contextKeys[key]; !known {
+		return "", fault.New(fault.Invalid, "The condition key %q is not one that this server knows, so it would be absent from every request.", name)
+	}
+	return key, nil
+}
+
+// request is what conditions can ask about.
+type request struct {
+	caller    principal.Caller
+	resource  string
+	now       time.Time
+	overrides map[string][]string // of an explanation: keys in lower case
+}
+
+// value is the request's lookup. A key without a value is absent.
+func (r *request) value(key string) []string {
+	if values, set := r.overrides[key]; set {
+		return values
+	}
+	find := contextKeys[key]
+	if find == nil {
+		return nil
+	}
+	if value := find(r); value != "" {
+		return []string{value}
+	}
+	return nil
+}
+
+// identityARN is the principal that policies are attached to: the user, or the
+// role behind a role's session.
+func identityARN(c principal.Caller) string {
+	if c.Kind == principal.Role {
+		if role, ok := roleOfSession(c.ARN); ok {
+			return role
+		}
+	}
+	return c.ARN
+}
+
+// roleOfSession turns arn:aws:sts::ACCOUNT:assumed-role/NAME/SESSION into the role's own ARN.
+func roleOfSession(session string) (string, bool) {
+	arn, err := api.ParseARN(session)
+	if err != nil || arn.Service != "sts" || arn.Type() != "assumed-role" {
+		return "", false
+	}
+	parts := strings.Split(arn.Resource, "/")
+	if len(parts) != 3 {
+		return "", false
+	}
+	return "arn:" + arn.Partition + ":iam::" + arn.Account + ":role/" + parts[1], true
+}
+
+func principalType(c principal.Caller) string {
+	switch {
+	case c.Root:
+		return "Account"
+	case c.Kind == principal.Role:
+		return "AssumedRole"
+	case c.Kind == principal.Key:
+		return "User"
+	}
+	return ""
+}
+
+// userName is a user's; roles and the root have none.
+func userName(c principal.Caller) string {
+	if c.Kind != principal.Key || c.Root {
+		return ""
+	}
+	_, name, _ := strings.Cut(c.ARN, ":user/")
+	return name
+}
+
+func address(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.Unmap().WithZone("").String()
+}
+
+// region is the one the call was made to: this server's, which is also in the ARNs of what it touches.
+func region(r *request) string {
+	if r.caller.Request.Region != "" {
+		return r.caller.Request.Region
+	}
+	arn, err := api.ParseARN(r.resource)
+	if err != nil {
+		return ""
+	}
+	return arn.Region
+}
