@@ -158,6 +158,10 @@ func (s *Server) assemble(ctx, running context.Context) (http.Handler, error) {
 	identities := identity.New(s.db, keeper, authenticator, identity.Options{Region: c.Region})
 	grants := vault.New(s.db, keeper)
 	brokers := broker.New(s.db, keeper, identities, grants, protocol, s.egress, authenticator, gated, broker.Options{Region: c.Region, PublicURL: s.url})
+	// The lock of the data folder says that nobody else is at work on its database.
+	if err := brokers.Recover(ctx); err != nil {
+		return nil, err
+	}
 	gateways := gateway.New(s.db, keeper, identities, brokers, authenticator, gated, gateway.Options{
 		Region: c.Region, PublicURL: s.url, Version: c.Version, Kinds: []gateway.Kind{openapi.New(s.egress)},
 	})
