@@ -30,6 +30,7 @@ type discovered struct {
 	fetched  time.Time
 	err      error
 	until    time.Time
+	size     int // bytes of the document
 }
 
 // Discover fetches what the authorization server behind a discovery URL says of
@@ -62,6 +63,7 @@ func (c *Client) Discover(ctx context.Context, discoveryURL string) (Metadata, e
 		entry := discovered{fetched: now, until: now.Add(metadataLifetime)}
 		body, err := c.fetch(ctx, discoveryURL)
 		if err == nil {
+			entry.size = len(body)
 			entry.metadata, err = c.readMetadata(body, issuer)
 		}
 		switch stale := ok && hit.err == nil && now.Sub(hit.fetched) < metadataStale; {

@@ -47,6 +47,7 @@ type Claims struct {
 type verifiedJWT struct {
 	claims Claims
 	until  time.Time
+	size   int // bytes of the token
 }
 
 // VerifyJWT verifies the signature, issuer and times of a token by the keys of
@@ -80,7 +81,7 @@ func (c *Client) VerifyJWT(ctx context.Context, discoveryURL string, raw secret.
 		return Claims{}, err
 	}
 	if until := earlier(claims.Expiry, now.Add(verifiedLifetime)); now.Before(until) {
-		c.verified.Set(key, verifiedJWT{claims, until})
+		c.verified.Set(key, verifiedJWT{claims, until, raw.Len()})
 	}
 	return claims, nil
 }

@@ -26,6 +26,7 @@ type keySet struct {
 	fetched   time.Time // zero: never
 	attempted time.Time
 	err       error // of the last attempt
+	size      int   // bytes of the document
 }
 
 // keysAt is the key set of a URL: cached, fetched by one caller for all, and
@@ -52,12 +53,12 @@ func (c *Client) keysAt(ctx context.Context, address string, renew *keySet) (*ke
 		body, err := c.fetch(ctx, address)
 		if err == nil {
 			next.keys, err = readKeys(body)
-			next.fetched = next.attempted
+			next.fetched, next.size = next.attempted, len(body)
 		}
 		if err != nil {
 			next = &keySet{attempted: c.now(), err: err}
 			if set != nil {
-				next.keys, next.fetched = set.keys, set.fetched
+				next.keys, next.fetched, next.size = set.keys, set.fetched, set.size
 			}
 		}
 		c.keys.Set(address, next)

@@ -86,14 +86,22 @@ type Client struct {
 
 // New makes a Client. It holds no goroutines and needs no closing.
 //
-// The caches are bounded by size and carry each entry's end of life in the
+// The caches are bounded by weight and carry each entry's end of life in the
 // entry: otter's own expiry would keep a goroutine per cache.
 func New(e *egress.Client) *Client {
 	return &Client{
 		egress:   e,
 		now:      time.Now,
-		metadata: otter.Must(&otter.Options[string, discovered]{MaximumSize: 1024}),
-		keys:     otter.Must(&otter.Options[string, *keySet]{MaximumSize: 1024}),
-		verified: otter.Must(&otter.Options[[32]byte, verifiedJWT]{MaximumSize: 8192}),
+		metadata: otter.Must(&otter.Options[string, discovered]{MaximumWeight: cacheWeight, Weigher: func(_ string, d discovered) uint32 { return weigh(d.size) }}),
+		keys:     otter.Must(&otter.Options[string, *keySet]{MaximumWeight: cacheWeight, Weigher: func(_ string, s *keySet) uint32 { return weigh(s.size) }}),
+		verified: otter.Must(&otter.Options[[32]byte, verifiedJWT]{MaximumWeight: cacheWeight, Weigher: func(_ [32]byte, v verifiedJWT) uint32 { return weigh(v.size) }}),
 	}
 }
+
+// cacheWeight bounds each cache, roughly in bytes: some thousand entries of the
+// usual size. A bound by number would not do, because tenants choose the
+// documents and an issuer its tokens.
+const cacheWeight = 64 << 20
+
+// weigh is what an entry of so many bytes of JSON takes in memory, at worst.
+func weigh(size int) uint32 { return uint32(512 + 8*size) }
