@@ -28,8 +28,11 @@ import (
 // type for each, and no table of them.
 var unions = map[reflect.Type]map[string]reflect.Type{
 	reflect.TypeFor[control.Oauth2ProviderConfigInput](): {
-		"customOauth2ProviderConfig": reflect.TypeFor[control.Oauth2ProviderConfigInputMemberCustomOauth2ProviderConfig](),
-		"googleOauth2ProviderConfig": reflect.TypeFor[control.Oauth2ProviderConfigInputMemberGoogleOauth2ProviderConfig](),
+		"customOauth2ProviderConfig":    reflect.TypeFor[control.Oauth2ProviderConfigInputMemberCustomOauth2ProviderConfig](),
+		"googleOauth2ProviderConfig":    reflect.TypeFor[control.Oauth2ProviderConfigInputMemberGoogleOauth2ProviderConfig](),
+		"githubOauth2ProviderConfig":    reflect.TypeFor[control.Oauth2ProviderConfigInputMemberGithubOauth2ProviderConfig](),
+		"microsoftOauth2ProviderConfig": reflect.TypeFor[control.Oauth2ProviderConfigInputMemberMicrosoftOauth2ProviderConfig](),
+		"includedOauth2ProviderConfig":  reflect.TypeFor[control.Oauth2ProviderConfigInputMemberIncludedOauth2ProviderConfig](),
 	},
 	reflect.TypeFor[control.Oauth2Discovery](): {
 		"discoveryUrl":                reflect.TypeFor[control.Oauth2DiscoveryMemberDiscoveryUrl](),

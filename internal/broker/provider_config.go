@@ -30,16 +30,11 @@ func (b *Broker) configure(ctx context.Context, vendor api.CredentialProviderVen
 	if !known {
 		return configuration{}, fault.New(fault.NotBuilt, "The vendor %s is not supported by this server yet. CustomOauth2 takes any provider's metadata.", vendor)
 	}
-	switch {
-	case vendor == vendorCustom && input.CustomOauth2ProviderConfig != nil:
+	if vendor == vendorCustom && input.CustomOauth2ProviderConfig != nil {
 		return b.configureCustom(ctx, input.CustomOauth2ProviderConfig)
-	case vendor == api.CredentialProviderVendorTypeGoogleOauth2 && input.GoogleOauth2ProviderConfig != nil:
-		in := input.GoogleOauth2ProviderConfig
-		if err := managedSecret(in.ClientSecretSource, in.ClientSecretConfig); err != nil {
-			return configuration{}, err
-		}
-		c := configuration{vendor: row.Name, metadata: row.Metadata, discoveryURL: row.DiscoveryURL, authMethod: row.AuthMethod}
-		return c, c.setClient("googleOauth2ProviderConfig", &in.ClientId, in.ClientSecret)
+	}
+	if in, given := builtInOf(vendor, input); given {
+		return b.configureBuiltIn(row, in)
 	}
 	return configuration{}, fault.InvalidField("oauth2ProviderConfigInput", "The configuration given in oauth2ProviderConfigInput is not the one of the vendor %s.", vendor)
 }
@@ -119,7 +114,7 @@ func authMethodOf(asked api.ClientAuthenticationMethodType, supported []string) 
 }
 
 func (b *Broker) discover(ctx context.Context, c *configuration, discoveryURL string) error {
-	if err := b.checkURL("oauthDiscovery.discoveryUrl", discoveryURL); err != nil {
+	if err := b.checkURL(memberCustom+".oauthDiscovery.discoveryUrl", discoveryURL); err != nil {
 		return err
 	}
 	metadata, err := b.oauth.Discover(ctx, discoveryURL)
@@ -152,18 +147,18 @@ func (b *Broker) explicit(c *configuration, in *api.Oauth2AuthorizationServerMet
 // checkEndpoints holds the addresses to egress's rules before anything is ever
 // sent there. The person's browser goes to the one, our secret to the other.
 func (b *Broker) checkEndpoints(m oauth.Metadata, member string) error {
-	if err := b.checkURL(member+" (authorization endpoint)", m.AuthorizationEndpoint); err != nil {
+	if err := b.checkURL(memberCustom+"."+member+" (authorization endpoint)", m.AuthorizationEndpoint); err != nil {
 		return err
 	}
-	return b.checkURL(member+" (token endpoint)", m.TokenEndpoint)
+	return b.checkURL(memberCustom+"."+member+" (token endpoint)", m.TokenEndpoint)
 }
 
 func (b *Broker) checkURL(member, raw string) error {
 	if raw == "" {
-		return fault.InvalidField(memberCustom+"."+member, "%s: the URL is missing.", member)
+		return fault.InvalidField(member, "%s: the URL is missing.", member)
 	}
 	if err := b.egress.CheckURL(raw); err != nil {
-		return fault.InvalidField(memberCustom+"."+member, "%s: %s", member, fault.Of(err).Message).Because(err)
+		return fault.InvalidField(member, "%s: %s", member, fault.Of(err).Message).Because(err)
 	}
 	return nil
 }
@@ -180,8 +175,8 @@ func output(p *Provider) *api.Oauth2ProviderConfigOutput {
 			ResponseTypes: p.Metadata.ResponseTypes, TokenEndpointAuthMethods: p.Metadata.TokenEndpointAuthMethods,
 		}
 	}
-	if p.Vendor == string(api.CredentialProviderVendorTypeGoogleOauth2) {
-		return &api.Oauth2ProviderConfigOutput{GoogleOauth2ProviderConfig: &api.GoogleOauth2ProviderConfigOutput{OauthDiscovery: discovery, ClientId: &p.ClientID}}
+	if p.Vendor != vendorCustom {
+		return builtInOutput(p, discovery)
 	}
 	custom := &api.CustomOauth2ProviderConfigOutput{OauthDiscovery: discovery, ClientId: &p.ClientID}
 	if p.DiscoveryURL != "" || len(p.Metadata.TokenEndpointAuthMethods) == 0 {

@@ -220,7 +220,6 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		kind   fault.Kind
 		text   string
 	}{
-		"another vendor":         {"GithubOauth2", &api.Oauth2ProviderConfigInput{GithubOauth2ProviderConfig: &api.GithubOauth2ProviderConfigInput{ClientId: "x"}}, fault.NotBuilt, "GithubOauth2 is not supported by this server yet"},
 		"another vendor's part":  {"GoogleOauth2", custom(w.idp, "client"), fault.Invalid, "not the one of the vendor GoogleOauth2"},
 		"external secret":        {vendorCustom, with(func(c *input) { c.ClientSecretSource = api.SecretSourceTypeExternal }), fault.NotBuilt, "EXTERNAL"},
 		"external reference":     {vendorCustom, with(func(c *input) { c.ClientSecretConfig = &api.SecretReference{SecretId: "x", JsonKey: "y"} }), fault.NotBuilt, "EXTERNAL"},
