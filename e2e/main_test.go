@@ -5,6 +5,11 @@
 //	main_test.go       builds the binaries once
 //	platform_test.go   one `onbehalf serve` on a temporary folder
 //	provider_test.go   a demo provider in the test's own process, with its levers
+//	scene_test.go      a platform with an agent and a credential provider
+//	hello_test.go      one run of sayhello
+//	chromium_test.go   one person's Chromium
+//	journey_test.go    the main story, one step at a time
+//	canary_test.go     the secrets of a story, and where they are looked for
 //	*_story_test.go    the stories
 package e2e
 

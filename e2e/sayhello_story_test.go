@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -265,7 +266,7 @@ func TestSayHelloDebugs(t *testing.T) {
 func TestSayHelloAtATerminal(t *testing.T) {
 	t.Parallel()
 	script := lookPath("script")
-	need(t, "script (util-linux)", script != "")
+	need(t, "script (util-linux)", script != "" && runtime.GOOS == "linux")
 	at := func(t *testing.T, args ...string) *terminal {
 		return startTerminal(t, script, bareEnvironment(t), append([]string{sayhelloBinary, "--callback-port", freePort(t)}, args...)...)
 	}
