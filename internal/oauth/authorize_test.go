@@ -159,20 +159,3 @@ func TestCheckResponseIssuer(t *testing.T) {
 		}
 	}
 }
-
-func TestVendorTable(t *testing.T) {
-	t.Parallel()
-	for name, v := range vendors {
-		if v.Name != name || v.Title == "" || v.ScopeSeparator == "" {
-			t.Errorf("row %s: %+v", name, v)
-		}
-		if v.DiscoveryURL != "" {
-			if issuer, err := impliedIssuer(v.DiscoveryURL); err != nil || issuer != v.Metadata.Issuer {
-				t.Errorf("row %s: discovery URL implies issuer %q, %v", name, issuer, err)
-			}
-		}
-	}
-	if _, ok := VendorOf("googleoauth2"); ok {
-		t.Error("names are matched loosely")
-	}
-}

@@ -67,6 +67,8 @@ func newProvider(t *testing.T) *provider {
 	mux.HandleFunc("/.well-known/oauth-authorization-server/tenant", p.discovery("/tenant"))
 	mux.HandleFunc("/keys", p.serveKeys)
 	mux.HandleFunc("/token", p.token)
+	mux.HandleFunc("/push", p.token) // with an answer of the test's
+	mux.HandleFunc("/revoke", p.token)
 	p.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for _, canary := range []string{canarySecret, canaryCode, canaryRefresh, canaryAccess, "canary"} {
 			if strings.Contains(r.URL.String(), canary) || strings.Contains(r.Header.Get("Referer"), canary) {

@@ -191,13 +191,13 @@ var vendors = rows(
 		AuthorizationParameters: map[string]string{"duration": "permanent"},
 		Quirks: Quirks{
 			Headers:   map[string]string{"User-Agent": "server:onbehalf:v1"}, // generic ones are throttled to nothing
-			GoneCodes: []string{"Bad Request"},                               // all that is said of a refresh token that is gone
+			GoneCodes: []string{"Bad Request", "invalid_request"},            // all that is said of a refresh token that is gone
 		},
 	},
 	Vendor{
 		Name:   "ZoomOauth2",
 		Title:  "Zoom",
-		Source: "https://developers.zoom.us/docs/integrations/oauth/",
+		Source: "https://developers.zoom.us/docs/rooms/oauth/",
 		Metadata: Metadata{
 			Issuer:                "https://zoom.us",
 			AuthorizationEndpoint: "https://zoom.us/oauth/authorize",
@@ -209,7 +209,7 @@ var vendors = rows(
 		AuthMethod:     AuthSecretBasic,
 		Revokes:        HintAccessToken,
 		Quirks: Quirks{
-			AccountGrant: "account_credentials", // of Server-to-Server apps: https://developers.zoom.us/docs/internal-apps/s2s-oauth/
+			AccountGrant: "account_credentials", // of Server-to-Server apps: https://developers.zoom.us/docs/rooms/s2s-oauth/
 			GoneCodes:    []string{"Invalid Token!"},
 		},
 	},
@@ -293,12 +293,12 @@ var vendors = rows(
 	},
 
 	tenanted("OktaOauth2", "Okta", "offline_access", "https://developer.okta.com/docs/api/openapi/okta-oauth/oauth/tag/CustomAS"),
-	tenanted("OneLoginOauth2", "OneLogin", "offline_access", "https://developers.onelogin.com/openid-connect/api/authorization-code-grant"),
-	tenanted("PingOneOauth2", "PingOne", "offline_access", "https://developer.pingidentity.com/pingone-api/auth/openid-connect-oauth-2.html"),
+	tenanted("OneLoginOauth2", "OneLogin", "offline_access", "https://developers.onelogin.com/openid-connect/api/validate-token"),
+	tenanted("PingOneOauth2", "PingOne", "offline_access", "https://developer.pingidentity.com/pingone-api/auth/openid-connect-oauth-2/token-intro.html"),
 	tenanted("CyberArkOauth2", "CyberArk", "offline_access", "https://docs.aws.amazon.com/bedrock-agentcore/latest/devguide/identity-idp-cyberark.html"),
 	tenanted("FusionAuthOauth2", "FusionAuth", "offline_access", "https://fusionauth.io/docs/lifecycle/authenticate-users/oauth/endpoints"),
 	auth0(),
-	tenanted("CognitoOauth2", "Amazon Cognito", "", "https://docs.aws.amazon.com/cognito/latest/developerguide/token-endpoint.html"),
+	tenanted("CognitoOauth2", "Amazon Cognito", "", "https://docs.aws.amazon.com/cognito/latest/developerguide/revocation-endpoint.html"),
 )
 
 // tenanted is a row of a vendor that runs a server for each customer: the
