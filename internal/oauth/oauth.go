@@ -1,18 +1,25 @@
 // Package oauth holds the OAuth 2.0 and OpenID Connect protocol as a client
-// speaks it, without storage: where the browser goes, how a code and a refresh
-// token are redeemed, what an authorization server says of itself, and whether a
-// JWT is genuine. Vendors are rows of a table (vendor.go).
+// speaks it, without storage: where the browser goes, how codes, refresh tokens,
+// client credentials and other people's tokens are redeemed and given back, what
+// an authorization server says of itself, and whether a JWT is genuine. Vendors
+// are rows of a table (vendors.go).
 //
-//	Discover ──▶ Metadata ──▶ AuthorizationURL ──▶ (browser) ──▶ CheckResponseIssuer
-//	                │                                                  │
-//	                │                         Exchange ◀── code ───────┘
-//	                │                            │
-//	                │                          Token ──▶ Refresh ──▶ Token
+//	Discover ──▶ Metadata ──▶ Authorize ──▶ (browser) ──▶ CheckResponseIssuer
+//	                │         (or pushed)                         │
+//	                │                      Exchange ◀── code ─────┘
+//	                │  ClientCredentials      │
+//	                │  ExchangeToken ───────▶ Token ──▶ Refresh ──▶ Token ──▶ Revoke
+//	                │  JWTBearer
 //	                └──▶ key set ──▶ VerifyJWT ──▶ Claims
 //
-// Invariant: a code or refresh token is sent at most once per call, to the token
-// endpoint alone, in a body; PKCE S256 is always on; and no error of this package
-// carries a code, verifier, token, client secret or unfiltered bytes of an answer.
+// Each request to a server is made by post (request.go), which adds the client's
+// proof, and read by answer (answer.go).
+//
+// Invariant: whatever redeems, revokes or pushes is sent at most once per call, to
+// its endpoint alone, in a body; PKCE S256 is on for every server but those of a
+// vendor that refuses it (Quirks.WithoutPKCE); and no error of this package
+// carries a code, verifier, token, assertion, client secret or unfiltered bytes of
+// an answer.
 package oauth
 
 import (

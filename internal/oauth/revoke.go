@@ -27,10 +27,7 @@ func (c *Client) Revoke(ctx context.Context, s Server, token secret.Text, hint s
 	if err != nil {
 		return err
 	}
-	address := s.Metadata.RevocationEndpoint
-	if address == "" && s.Metadata.TokenEndpoint == vendor.Metadata.TokenEndpoint {
-		address = vendor.Metadata.RevocationEndpoint // metadata that was stored before the row had it
-	}
+	address := revocationAddress(vendor, s.Metadata)
 	if address == "" {
 		return fault.New(fault.Invalid, "The provider has no endpoint that revokes tokens.").Because(ErrNoRevocation)
 	}
@@ -54,4 +51,14 @@ func (c *Client) Revoke(ctx context.Context, s Server, token secret.Text, hint s
 		return nil
 	}
 	return refusal(got.host, problem)
+}
+
+// revocationAddress is the metadata's endpoint, else the row's: metadata may have
+// been stored before the row had one. The same vendor's row says nothing of a
+// server that is elsewhere.
+func revocationAddress(vendor Vendor, m Metadata) string {
+	if m.RevocationEndpoint == "" && m.TokenEndpoint == vendor.Metadata.TokenEndpoint {
+		return vendor.Metadata.RevocationEndpoint
+	}
+	return m.RevocationEndpoint
 }
