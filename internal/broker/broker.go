@@ -7,6 +7,7 @@
 //	    else ─▶ authorization session: a link, good for ten minutes
 //	browser: Authorize (an attempt) ─▶ provider ─▶ Callback (parks the code) ─▶ the application's page
 //	application: CompleteResourceTokenAuth ─▶ same person? ─▶ code redeemed ─▶ grant
+//	GetResourceOauth2Token, M2M ─▶ ClientToken ─▶ cached, or fetched, once, whoever else waits
 //	GetResourceApiKey ─▶ the sealed key of an API-key credential provider
 //
 // Invariants: a code is redeemed only for the person who asked, only with the
@@ -72,14 +73,17 @@ type Broker struct {
 	holder     string // names this process in leases
 	refreshes  singleflight.Group
 	completing singleflight.Group
+	obtains    singleflight.Group
 	found      *store.Cache[finding, found]
+	cached     *store.Cache[obtainable, obtained]
 	keys       *store.Cache[keyName, *apiKeyProvider]
 }
 
 // New opens the room. Run, in the background, keeps it swept.
 func New(db *store.DB, k *seal.Keeper, i *identity.Service, v *vault.Vault, o *oauth.Client, e *egress.Client, a *auth.Authenticator, g *gate.Gate, options Options) *Broker {
 	return &Broker{db: db, keeper: k, identity: i, vault: v, oauth: o, egress: e, auth: a, gate: g, options: options, holder: rand.Text(),
-		found: store.NewCache[finding, found](db, mostFound), keys: store.NewCache[keyName, *apiKeyProvider](db, mostKeys)}
+		found: store.NewCache[finding, found](db, mostFound), cached: store.NewCache[obtainable, obtained](db, mostFound),
+		keys: store.NewCache[keyName, *apiKeyProvider](db, mostKeys)}
 }
 
 // hashed is how values that a stranger might present are kept: enough to

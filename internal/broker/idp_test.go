@@ -44,6 +44,11 @@ type idp struct {
 	refreshSeen  chan struct{} // gets one for each refresh request
 	exchanges    int           // requests of either kind
 	refreshCalls int
+	grantCalls   int             // requests for which nobody has to be asked
+	holdGrant    <-chan struct{} // answers such a request when this is closed
+	grantSeen    chan struct{}   // gets one for each of them
+	noClient     bool            // takes exchanges without a client's proof, and no others
+	forms        []url.Values
 	sent         []string // every form that the token endpoint got
 	lastAuth     string
 }
@@ -64,7 +69,7 @@ const clientSecret = "canary-client-secret"
 
 func newIDP(t testing.TB) *idp {
 	t.Helper()
-	p := &idp{codes: map[string]issuedCode{}, refreshes: map[string]string{}, lifetime: 3600, refreshSeen: make(chan struct{}, 1000)}
+	p := &idp{codes: map[string]issuedCode{}, refreshes: map[string]string{}, lifetime: 3600, refreshSeen: make(chan struct{}, 1000), grantSeen: make(chan struct{}, 1000)}
 	mux := http.NewServeMux()
 	p.Server = httptest.NewServer(mux)
 	t.Cleanup(p.Close)
@@ -143,11 +148,24 @@ func (p *idp) token(w http.ResponseWriter, r *http.Request) {
 	p.exchanges++
 	p.sent = append(p.sent, r.PostForm.Encode())
 	p.lastAuth = r.Header.Get("Authorization")
+	p.forms = append(p.forms, r.PostForm)
 	hold := p.holdRefresh
+	grant := r.PostForm.Get("grant_type")
+	asksNobody := grant == "client_credentials" || grant == oauth.GrantTokenExchange || grant == oauth.GrantJWTBearer
+	holdGrant := p.holdGrant
 	if refresh {
 		p.refreshCalls++
 	}
+	if asksNobody {
+		p.grantCalls++
+	}
 	p.mu.Unlock()
+	if asksNobody {
+		p.grantSeen <- struct{}{}
+		if holdGrant != nil {
+			<-holdGrant
+		}
+	}
 	if refresh {
 		p.refreshSeen <- struct{}{}
 		if hold != nil {
@@ -170,8 +188,15 @@ func (p *idp) token(w http.ResponseWriter, r *http.Request) {
 	if !basic {
 		client, password = r.PostForm.Get("client_id"), r.PostForm.Get("client_secret")
 	}
-	if password != clientSecret {
+	if asksNobody && p.noClient && client == "" && password == "" && grant != "client_credentials" {
+		password = clientSecret
+	}
+	if password != clientSecret || p.noClient && client != "" && asksNobody && grant != "client_credentials" {
 		fail(http.StatusUnauthorized, "invalid_client")
+		return
+	}
+	if asksNobody {
+		p.grantWithoutPerson(w, r.PostForm, client)
 		return
 	}
 	var person string
@@ -205,6 +230,49 @@ func (p *idp) token(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(answer)
+}
+
+// grantWithoutPerson answers client credentials and the two ways of trading a
+// token: whose token it is stands in the answer.
+func (p *idp) grantWithoutPerson(w http.ResponseWriter, form url.Values, client string) {
+	subject := client
+	if form.Get("grant_type") != "client_credentials" {
+		traded, err := jwt.ParseSigned(form.Get("subject_token")+form.Get("assertion"), []jose.SignatureAlgorithm{jose.RS256})
+		var claims jwt.Claims
+		if err == nil {
+			err = traded.Claims(signingKey().Public(), &claims)
+		}
+		if err != nil {
+			http.Error(w, `{"error":"invalid_request"}`, http.StatusBadRequest)
+			return
+		}
+		subject = claims.Subject
+		if actor := form.Get("actor_token"); actor != "" {
+			subject += "-by-" + strings.TrimPrefix(actor, "canary-m2m-")
+		}
+	}
+	p.serial++
+	kind := map[string]string{"client_credentials": "m2m", oauth.GrantTokenExchange: "exchanged", oauth.GrantJWTBearer: "borne"}[form.Get("grant_type")]
+	answer := map[string]any{"access_token": fmt.Sprintf("canary-%s-%s-%d", kind, subject, p.serial), "token_type": "Bearer"}
+	if p.lifetime > 0 {
+		answer["expires_in"] = p.lifetime
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(answer)
+}
+
+// grants counts the requests for which nobody had to be asked.
+func (p *idp) grants() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.grantCalls
+}
+
+// lastForm is what the token endpoint was asked last.
+func (p *idp) lastForm() url.Values {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.forms[len(p.forms)-1]
 }
 
 // jwt is a sign-in token of the person, made for an audience.

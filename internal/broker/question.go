@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"hash"
 	"maps"
 	"slices"
 
@@ -64,24 +65,48 @@ func (b *Broker) fingerprintKey(ctx context.Context, account string) ([]byte, er
 // fingerprint is equal for questions that may share a link: same person, same
 // purpose, same page to return to, and the same customState and parameters.
 func (q question) fingerprint(key []byte) string {
-	mac := hmac.New(sha256.New, key)
-	add := func(parts ...string) {
-		var size [8]byte
-		binary.BigEndian.PutUint64(size[:], uint64(len(parts)))
-		mac.Write(size[:])
-		for _, part := range parts {
-			binary.BigEndian.PutUint64(size[:], uint64(len(part)))
-			mac.Write(size[:])
-			mac.Write([]byte(part))
-		}
-	}
+	m := newMAC(key)
 	k := q.key
-	add(k.Account, k.WorkloadID, k.User.Issuer, k.User.Subject, k.User.ID, k.ProviderID, k.Label, q.authorizer, q.returnURL, q.state.Reveal())
-	add(k.Resources...)
-	add(k.Audiences...)
-	add(q.scopes...)
-	for _, name := range slices.Sorted(maps.Keys(q.parameters)) {
-		add(name, q.parameters[name])
-	}
-	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+	m.add(k.Account, k.WorkloadID, k.User.Issuer, k.User.Subject, k.User.ID, k.ProviderID, k.Label, q.authorizer, q.returnURL, q.state.Reveal())
+	m.addAsked(q)
+	return m.text()
 }
+
+// lookup is equal for questions that one cached token answers: asked by the same
+// workload, for the same user, in the same words. (Whoever is nobody's user leaves User empty.)
+func (q question) lookup(key []byte, o obtaining) string {
+	m := newMAC(key)
+	k := q.key
+	m.add(o.kind, string(o.subject), k.Account, k.WorkloadID, k.User.Issuer, k.User.Subject, k.User.ID, k.ProviderID, k.Label, q.authorizer)
+	m.addAsked(q)
+	return m.text()
+}
+
+// mac is a keyed hash over lists of texts. Each list and text is preceded by its
+// length, so that no two of them read the same.
+type mac struct{ hash.Hash }
+
+func newMAC(key []byte) mac { return mac{hmac.New(sha256.New, key)} }
+
+func (m mac) add(parts ...string) {
+	var size [8]byte
+	binary.BigEndian.PutUint64(size[:], uint64(len(parts)))
+	m.Write(size[:])
+	for _, part := range parts {
+		binary.BigEndian.PutUint64(size[:], uint64(len(part)))
+		m.Write(size[:])
+		m.Write([]byte(part))
+	}
+}
+
+// addAsked adds what the token is asked to be good for.
+func (m mac) addAsked(q question) {
+	m.add(q.key.Resources...)
+	m.add(q.key.Audiences...)
+	m.add(q.scopes...)
+	for _, name := range slices.Sorted(maps.Keys(q.parameters)) {
+		m.add(name, q.parameters[name])
+	}
+}
+
+func (m mac) text() string { return base64.RawURLEncoding.EncodeToString(m.Sum(nil)) }

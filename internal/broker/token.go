@@ -40,13 +40,10 @@ type TokenResult struct {
 	Status           string // StatusInProgress
 }
 
-// GetResourceOauth2Token answers an access token of the user's, or a link where
-// they can give one. Workload and User are the Caller's: the operation's scope
+// GetResourceOauth2Token answers an access token, or a link where the user can
+// give one; a link comes of USER_FEDERATION alone. Workload and User are the Caller's: the operation's scope
 // has opened the workload access token (identity.Open), and policy has decided on what was in it.
 func (b *Broker) GetResourceOauth2Token(ctx context.Context, caller principal.Caller, r *api.GetResourceOauth2TokenRequest) (*api.GetResourceOauth2TokenResponse, error) {
-	if r.Oauth2Flow != api.Oauth2FlowTypeUserFederation {
-		return nil, notBuilt("oauth2Flow "+string(r.Oauth2Flow), "USER_FEDERATION is.")
-	}
 	request := TokenRequest{ProviderName: r.ResourceCredentialProviderName, Scopes: r.Scopes, Resources: r.Resources, Audiences: r.Audiences}
 	if r.ResourceOauth2ReturnUrl != nil {
 		request.ReturnURL = *r.ResourceOauth2ReturnUrl
@@ -65,6 +62,18 @@ func (b *Broker) GetResourceOauth2Token(ctx context.Context, caller principal.Ca
 		for name, value := range r.CustomParameters {
 			request.Parameters[name] = value.Reveal()
 		}
+	}
+	gate.Detail(ctx, "flow", string(r.Oauth2Flow))
+	switch r.Oauth2Flow {
+	case api.Oauth2FlowTypeUserFederation:
+	case api.Oauth2FlowTypeM2m:
+		token, err := b.ClientToken(ctx, caller, request)
+		if err != nil {
+			return nil, err
+		}
+		return &api.GetResourceOauth2TokenResponse{AccessToken: &token}, nil
+	default:
+		return nil, notBuilt("oauth2Flow "+string(r.Oauth2Flow), "USER_FEDERATION and M2M are.")
 	}
 	result, err := b.UserToken(ctx, caller, request)
 	if err != nil {

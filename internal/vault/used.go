@@ -26,7 +26,8 @@ func (v *Vault) touch(id string, now time.Time) {
 	}
 }
 
-// Run writes down when grants were used, each minute and once more when ctx ends.
+// Run writes down when grants were used, each minute and once more when ctx ends,
+// and deletes cached tokens that are over.
 func (v *Vault) Run(ctx context.Context) error {
 	ticker := time.NewTicker(flushEvery)
 	defer ticker.Stop()
@@ -39,6 +40,9 @@ func (v *Vault) Run(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 			v.write(ctx)
+			if err := v.db.Update(ctx, sweepCached); err != nil { // the next one makes it good; nobody is given what has expired
+				slog.WarnContext(ctx, "could not sweep cached tokens", "error", err)
+			}
 		}
 	}
 }

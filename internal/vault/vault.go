@@ -5,10 +5,15 @@
 //	caller ───▶ Find ──Covers─▶ OpenAccess ──▶ the answer
 //	expired ──▶ Lease ▶ OpenRefresh ▶ (provider) ▶ PutRefreshed | MarkNeedsConsent | Release
 //
+// Beside them lie cached tokens, for which nobody has to be asked:
+//
+//	caller ──▶ FindCached ─Fresh▶ OpenCached ──▶ the answer
+//	else ────▶ LeaseCached ▶ (provider) ▶ PutCached | ReleaseCached
+//
 // Invariant: a grant opens for its whole Key and nothing less; its tokens are
 // only ever replaced by newer ones of the same fence, never deleted because
-// something failed; what leaves here in clear leaves through OpenAccess and
-// OpenRefresh alone.
+// something failed; what leaves here in clear leaves through OpenAccess,
+// OpenRefresh and OpenCached alone.
 package vault
 
 import (
@@ -81,9 +86,11 @@ const (
 )
 
 // Fresh reports whether the access token can be handed out as it is.
-func (g *Grant) Fresh(now time.Time) bool {
-	margin := max(0, min(refreshMargin, g.Expiry.Sub(g.RefreshedAt)/marginOfShortest))
-	return g.Expiry.IsZero() || now.Before(g.Expiry.Add(-margin))
+func (g *Grant) Fresh(now time.Time) bool { return fresh(now, g.Expiry, g.RefreshedAt) }
+
+func fresh(now, expiry, since time.Time) bool {
+	margin := max(0, min(refreshMargin, expiry.Sub(since)/marginOfShortest))
+	return expiry.IsZero() || now.Before(expiry.Add(-margin))
 }
 
 // Expired reports whether the access token is of no use any more.

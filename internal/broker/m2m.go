@@ -1,0 +1,31 @@
+package broker
+
+import (
+	"context"
+
+	"github.com/onbehalf/onbehalf/internal/fault"
+	"github.com/onbehalf/onbehalf/internal/oauth"
+	"github.com/onbehalf/onbehalf/internal/principal"
+	"github.com/onbehalf/onbehalf/internal/secret"
+)
+
+// actionClientToken is what an intent calls a request of client credentials.
+const actionClientToken = "onbehalf:RequestClientToken"
+
+// ClientToken answers a token of the provider's client itself (M2M): for the
+// Caller's Workload, whoever its User is, since nobody is acted for. It is cached
+// until shortly before its end, for exactly these scopes, resources, audiences and parameters.
+func (b *Broker) ClientToken(ctx context.Context, caller principal.Caller, r TokenRequest) (secret.Text, error) {
+	if caller.Workload.IsZero() {
+		return secret.Text{}, fault.New(fault.Invalid, "A token is given to a workload identity, and the caller has none.")
+	}
+	q := newQuestion(caller, r)
+	q.key.User, q.authorizer = principal.User{}, ""
+	return b.obtain(ctx, caller, r, q, obtaining{
+		kind: "client-credentials", action: actionClientToken,
+		check: func(*Provider) error { return nil },
+		send: func(ctx context.Context, _ *Provider, s oauth.Server) (oauth.Token, error) {
+			return b.oauth.ClientCredentials(ctx, s, q.scopes, q.key.Resources, q.key.Audiences, q.parameters)
+		},
+	})
+}
