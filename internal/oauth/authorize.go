@@ -106,7 +106,7 @@ func authorizationQuery(vendor Vendor, s Server, a Authorization) (endpoint *url
 	query.Set("response_type", "code")
 	query.Set("client_id", s.ClientID)
 	query.Set("state", a.State)
-	if !vendor.Quirks.WithoutPKCE {
+	if s.pkce(vendor) {
 		query.Set("code_challenge", Challenge(a.Verifier))
 		query.Set("code_challenge_method", "S256")
 	}

@@ -16,8 +16,8 @@
 // proof, and read by answer (answer.go).
 //
 // Invariant: whatever redeems, revokes or pushes is sent at most once per call, to
-// its endpoint alone, in a body; PKCE S256 is on for every server but those of a
-// vendor that refuses it (Quirks.WithoutPKCE); and no error of this package
+// its endpoint alone, in a body; PKCE S256 is on for every client but those with a
+// secret at a vendor that refuses both together (Quirks.WithoutPKCE); and no error of this package
 // carries a code, verifier, token, assertion, client secret or unfiltered bytes of
 // an answer.
 package oauth

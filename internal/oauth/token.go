@@ -33,7 +33,7 @@ func (c *Client) Exchange(ctx context.Context, s Server, code, verifier secret.T
 		"grant_type": {"authorization_code"},
 		"code":       {code.Reveal()},
 	}
-	if !vendor.Quirks.WithoutPKCE {
+	if s.pkce(vendor) {
 		form.Set("code_verifier", verifier.Reveal())
 	}
 	if s.RedirectURL != "" {

@@ -38,7 +38,7 @@ type OnBehalfOf struct {
 
 // Quirks are the ways in which a vendor leaves the standards. The zero value is a vendor that does not.
 type Quirks struct {
-	WithoutPKCE      bool              // a token request with a code_verifier is refused: neither it nor the challenge is sent
+	WithoutPKCE      bool              // a verifier beside the client's own proof is refused: see Server.pkce
 	WithoutRefresh   bool              // there are no refresh tokens
 	JSONBody         bool              // requests are JSON objects, not forms
 	Headers          map[string]string // of each request
@@ -113,6 +113,14 @@ func sameIssuer(known, said string) bool {
 		tenant, ok = strings.CutSuffix(tenant, after)
 	}
 	return ok && tenantID.MatchString(tenant)
+}
+
+// pkce reports whether codes are bound by a challenge: always, but for vendors
+// that refuse it from clients which prove themselves. For these the secret, the
+// state and the attempt's cookie have to do; a public client has nothing else.
+func (s Server) pkce(vendor Vendor) bool {
+	method, err := s.authMethod()
+	return !vendor.Quirks.WithoutPKCE || err == nil && method == AuthNone
 }
 
 // vendor is the row of a server.

@@ -60,6 +60,7 @@ var vendors = rows(
 		ScopeSeparator: ",",
 		AuthMethod:     AuthSecretBasic, // "if possible, avoid sending client_id and client_secret as parameters"
 		Quirks: Quirks{
+			WithoutPKCE:     true, // Slack takes PKCE for the mark of a public client: with a secret beside it, internal_error
 			OKMember:        true,
 			NestedUserToken: true, // where user_scope alone was asked for
 			ScopeSeparator:  ",",
@@ -158,7 +159,10 @@ var vendors = rows(
 		},
 		ScopeSeparator: ",",
 		AuthMethod:     AuthSecretPost,
-		Quirks:         Quirks{WithoutRefresh: true},
+		Quirks: Quirks{
+			WithoutPKCE:    true, // the dialog forgets the challenge, and the verifier is refused for lack of one
+			WithoutRefresh: true,
+		},
 	},
 	Vendor{
 		Name:   "YandexOauth2",
@@ -270,9 +274,8 @@ var vendors = rows(
 		AuthorizationParameters: map[string]string{"owner": "user"},
 		Revokes:                 HintAccessToken,
 		Quirks: Quirks{
-			JSONBody:    true,
-			WithoutPKCE: true, // not documented, and members that the schema does not know are refused
-			Headers:     map[string]string{"Notion-Version": "2022-06-28"},
+			JSONBody: true,
+			Headers:  map[string]string{"Notion-Version": "2022-06-28"},
 		},
 	},
 	Vendor{

@@ -111,7 +111,7 @@ var vendorPlays = map[string]played{
 		scopes: []string{"one", "two"},
 	},
 	"SlackOauth2": {
-		method: AuthSecretBasic, authorize: map[string]string{"scope": "one,two"},
+		method: AuthSecretBasic, authorize: map[string]string{"scope": "one,two"}, noPKCE: true,
 		code:    `{"ok":true,"app_id":"A1","authed_user":{"id":"U1","scope":"one,two","access_token":"canary-access-token","token_type":"user","expires_in":43200,"refresh_token":"canary-refresh-token"},"team":{"id":"T1"}}`,
 		refresh: `{"ok":true,"access_token":"canary-access-token","expires_in":43200,"refresh_token":"canary-refresh-token","token_type":"user","scope":"one,two"}`,
 		gone:    `{"ok":false,"error":"invalid_refresh_token"}`, goneStatus: 200, scopes: []string{"one", "two"},
@@ -144,7 +144,7 @@ var vendorPlays = map[string]played{
 		revokes: "any", revokeBody: `{"error":"invalid_request","error_description":"Value passed for the token was invalid."}`,
 	},
 	"FacebookOauth2": {
-		method: AuthSecretPost, authorize: map[string]string{"scope": "one,two"}, noRefresh: true,
+		method: AuthSecretPost, authorize: map[string]string{"scope": "one,two"}, noPKCE: true, noRefresh: true,
 		code: `{"access_token":"canary-access-token","token_type":"bearer","expires_in":5183944}`,
 		gone: `{"error":{"message":"This authorization code has been used.","type":"OAuthException","code":100,"error_subcode":36009,"fbtrace_id":"x"}}`,
 	},
@@ -181,7 +181,7 @@ var vendorPlays = map[string]played{
 		gone:    `{"error_description":"refresh token is invalid or revoked","error":"invalid_grant"}`, scopes: []string{"one", "two"},
 	},
 	"NotionOauth2": {
-		method: AuthSecretBasic, authorize: map[string]string{"owner": "user"}, noPKCE: true, json: true, header: [2]string{"Notion-Version", "2022-06-28"}, endless: true,
+		method: AuthSecretBasic, authorize: map[string]string{"owner": "user"}, json: true, header: [2]string{"Notion-Version", "2022-06-28"}, endless: true,
 		code:    `{"access_token":"canary-access-token","token_type":"bearer","refresh_token":"canary-refresh-token","bot_id":"b","workspace_id":"w","owner":{"type":"user"},"duplicated_template_id":null}`,
 		refresh: `{"access_token":"canary-access-token","refresh_token":"canary-refresh-token","bot_id":"b","workspace_id":"w"}`,
 		gone:    `{"error":"invalid_grant","request_id":"r"}`, revokes: HintAccessToken,
@@ -484,5 +484,26 @@ func TestPresetsGiveWayToTheRequest(t *testing.T) {
 	u, _ := url.Parse(link)
 	if err != nil || !slices.Equal(u.Query()["audience"], []string{"other"}) || !slices.Equal(u.Query()["prompt"], []string{"login"}) {
 		t.Errorf("%s, %v", link, err)
+	}
+}
+
+// A vendor that refuses PKCE beside a secret gets it from a client that has none.
+func TestPublicClientsAlwaysHavePKCE(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	sent := recording(p, 200, `{"access_token":"t"}`)
+	verifier := NewVerifier()
+	for _, name := range vendorNames {
+		s := p.server(AuthNone)
+		s.Vendor = name
+		link, err := AuthorizationURL(s, Authorization{State: "st", Verifier: verifier})
+		if err != nil || !strings.Contains(link, "code_challenge="+Challenge(verifier)) {
+			t.Errorf("%s: %s, %v", name, link, err)
+		}
+	}
+	s := p.server(AuthNone)
+	s.Vendor = "SlackOauth2"
+	if _, err := p.client().Exchange(t.Context(), s, secret.New(canaryCode), verifier, Authorization{}); err != nil || sent.Get("code_verifier") != verifier.Reveal() {
+		t.Errorf("%v, %v", *sent, err)
 	}
 }
