@@ -84,6 +84,8 @@ func (s *story) cleanUp(well bool) (left []error) {
 	switch {
 	case len(left) > 0:
 		s.step(7, "clean-up failed", "something is left behind: %s", safe(left[0]))
+	case s.Keep && well && s.embedded():
+		s.step(7, "kept", "the next run with --keep greets without asking (data in %s)", s.Data)
 	case s.Keep && well:
 		s.step(7, "kept", "the next run with --keep greets without asking")
 	case s.Keep:

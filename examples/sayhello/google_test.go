@@ -35,6 +35,10 @@ func TestGoogleKeepsWhatIsRegistered(t *testing.T) {
 	if err != nil || s.Addr != "127.0.0.1:7090" || s.Data != "elsewhere" {
 		t.Errorf("%+v, %v", s, err)
 	}
+	kept, err := read(t, "", nil, "--keep")
+	if err != nil || kept.Data != ".sayhello" || kept.Addr != "" {
+		t.Errorf("%+v, %v", kept, err)
+	}
 	demo, err := read(t, "", nil)
 	if err != nil {
 		t.Fatal(err)

@@ -30,7 +30,7 @@ const (
 )
 
 // With real Google the platform's URL is part of what is registered there, so
-// address and data stay the same from run to run.
+// address and data stay the same from run to run. The data alone does with --keep.
 const (
 	fixedAddr   = "127.0.0.1:7080"
 	fixedFolder = ".sayhello"
@@ -81,7 +81,7 @@ func readSettings(p process) (*Settings, error) {
 	flags.Usage = func() {}
 	flags.SetOutput(io.Discard) // an error is told once, by main
 	flags.StringVar(&s.Backend, "backend", backendEmbedded, "embedded, aws, or the `URL` of a running onbehalf serve")
-	flags.StringVar(&s.Data, "data", "", "embedded: keep the data in this `folder` (default: a temporary one, with Google "+fixedFolder+")")
+	flags.StringVar(&s.Data, "data", "", "embedded: keep the data in this `folder` (default: a temporary one; with Google or --keep "+fixedFolder+")")
 	flags.StringVar(&s.Addr, "addr", "", "embedded: `address` the platform listens on (default 127.0.0.1:0, with Google "+fixedAddr+")")
 	flags.StringVar(&s.DemoProvider, "demo-provider", "", "`URL` of the demo provider of a platform that runs with --dev")
 	flags.BoolVar(&s.Keep, "keep", false, "leave gateway, provider and workload identity for the next run")
@@ -118,9 +118,9 @@ func readSettings(p process) (*Settings, error) {
 		if s.Addr == "" {
 			s.Addr = fixedAddr
 		}
-		if !given["data"] {
-			s.Data = fixedFolder
-		}
+	}
+	if s.embedded() && !given["data"] && (s.Keep || s.Google.ClientID != "") {
+		s.Data = fixedFolder // a temporary folder keeps nothing
 	}
 	if !given["auto-consent"] { // a pipe must not wait for a person, unless it says that one is there
 		s.AutoConsent = !p.terminal && s.playable()
