@@ -1,11 +1,12 @@
 // Package auth turns a request into the Caller that every act needs, or into a refusal.
 //
-//	SigV4 request ── Signed ──▶ key known ▶ scope ▶ date ▶ signed headers ▶ body read ▶ signature ──▶ Caller{Key}
+//	SigV4 request ── Signed ──▶ key or session known ▶ scope ▶ date ▶ signed headers ▶ body read ▶ signature ──▶ Caller{Key, Role}
 //	bearer token ─── Bearer ──▶ oauth verifies the JWT ▶ the authorizer's rules ──▶ Caller{Bearer}
 //	a user's JWT ─── VerifyUser ──▶ trusted issuer and audience, or a stored authorizer ──▶ User
 //
-// It owns the accounts, the access keys with their sealed secrets, and the
-// authorizers of gateways and runtimes (table definitions: 020_auth.sql).
+// It owns the accounts, the access keys with their sealed secrets, the roles and
+// the temporary credentials issued for them, and the authorizers of gateways and
+// runtimes (table definitions: 020_auth.sql, 022_keys.sql).
 //
 // Invariant: a Caller's account comes from the key's own row or from the
 // resource that was addressed, never from what the request says; and no token
@@ -35,6 +36,10 @@ const Service = "bedrock-agentcore"
 type Options struct {
 	Region         string // that signatures must be scoped to; empty is us-east-1
 	TrustedIssuers []TrustedIssuer
+
+	// NewAccount adds what other rooms give an account to start with, in the
+	// transaction that makes it. Nil adds nothing.
+	NewAccount func(tx *store.Tx, account string) error
 }
 
 // TrustedIssuer is an OpenID provider whose tokens prove a user for workload
@@ -74,6 +79,7 @@ type Authenticator struct {
 	oauth  *oauth.Client
 	opts   Options
 	keys   *keyring
+	roles  *store.Cache[string, string] // ids by account and name
 	limits *limiter
 	now    func() time.Time
 }
@@ -86,6 +92,7 @@ func New(db *store.DB, k *seal.Keeper, o *oauth.Client, opts Options) *Authentic
 	a := &Authenticator{db: db, keeper: k, oauth: o, opts: opts, now: time.Now}
 	clock := func() time.Time { return a.now() }
 	a.keys = newKeyring(db, k, clock)
+	a.roles = store.NewCache[string, string](db, maxKeys)
 	a.limits = newLimiter(clock)
 	return a
 }

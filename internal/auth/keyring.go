@@ -46,6 +46,7 @@ type keyring struct {
 type cachedKey struct {
 	keyRow
 	checked atomic.Int64 // when the row was last read, nanoseconds since keyring.start
+	used    atomic.Int64 // when it last signed, microseconds; 0 where that is written already
 
 	mu      sync.Mutex
 	signing [2]daySigningKey // two, because around midnight clocks disagree about the day

@@ -35,7 +35,7 @@ func (a *Authenticator) EnsureRoot(ctx context.Context, account string, save fun
 	if err := a.keeper.EnsureAccount(ctx, account); err != nil {
 		return false, err
 	}
-	key := newKey()
+	key := newKey("AKIA")
 	sealed, err := a.keeper.SealText(ctx, sealContext(account, key.ID), key.Secret)
 	if err != nil {
 		return false, err
@@ -43,11 +43,8 @@ func (a *Authenticator) EnsureRoot(ctx context.Context, account string, save fun
 	saved := false
 	err = a.db.Update(ctx, func(tx *store.Tx) error {
 		created = false
-		// Writing the account's row, also when it is there, makes replicas that
-		// start at the same moment go one after the other from here on.
-		if _, err := tx.Exec(`INSERT INTO accounts (account, created) VALUES ($1, $2)
-			ON CONFLICT (account) DO UPDATE SET account = excluded.account`, account, store.Micros(tx.Now)); err != nil {
-			return fault.Wrap(err, "making the account")
+		if err := a.makeAccount(tx, account); err != nil {
+			return err
 		}
 		var roots int
 		if err := tx.QueryRow(`SELECT COUNT(*) FROM access_keys WHERE account = $1 AND root = 1`, account).Scan(&roots); err != nil {
@@ -56,9 +53,8 @@ func (a *Authenticator) EnsureRoot(ctx context.Context, account string, save fun
 		if roots > 0 {
 			return nil
 		}
-		if _, err := tx.Exec(`INSERT INTO access_keys (id, account, arn, root, state, secret, created) VALUES ($1, $2, $3, 1, $4, $5, $6)`,
-			key.ID, account, "arn:aws:iam::"+account+":root", keyActive, sealed, store.Micros(tx.Now)); err != nil {
-			return fault.Wrap(err, "storing the root key")
+		if err := insertKey(tx, account, "arn:aws:iam::"+account+":root", true, key.ID, sealed); err != nil {
+			return err
 		}
 		if err := save(key); err != nil {
 			return fault.Wrap(err, "saving the root key")
@@ -89,20 +85,17 @@ func checkAccount(account string) error {
 	return nil
 }
 
-// newKey has the shape that AWS tools check: AKIA and 16 characters of base 32
+// newKey has the shape that AWS tools check: AKIA (ASIA for temporary credentials) and 16 characters of base 32
 // (80 random bits: an id is public and only has to be unique), and 40
 // characters of base 64 (240 random bits).
-func newKey() NewKey {
+func newKey(prefix string) NewKey {
 	var id [10]byte
 	var key [30]byte
 	_, _ = rand.Read(id[:]) // never fails: it stops the process instead
 	_, _ = rand.Read(key[:])
 	defer clear(key[:])
-	return NewKey{ID: "AKIA" + base32.StdEncoding.EncodeToString(id[:]), Secret: secret.New(base64.StdEncoding.EncodeToString(key[:]))}
+	return NewKey{ID: prefix + base32.StdEncoding.EncodeToString(id[:]), Secret: secret.New(base64.StdEncoding.EncodeToString(key[:]))}
 }
-
-// The states of an access key. Whatever is not active is refused.
-const keyActive = "active"
 
 // sealContext binds a sealed secret to its row. Keys never change their secret, so the version is always 1.
 func sealContext(account, keyID string) seal.Context {
@@ -130,7 +123,7 @@ func readKey(tx *store.Tx, id string) (*keyRow, error) {
 		return nil, nil
 	case err != nil:
 		return nil, fault.Wrap(err, "reading an access key")
-	case state != keyActive:
+	case state != KeyActive:
 		return nil, nil
 	}
 	row.root = root == 1

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"io"
@@ -50,10 +51,7 @@ func (a *Authenticator) signed(w http.ResponseWriter, r *http.Request, limit int
 	if err != nil {
 		return principal.Caller{}, nil, err
 	}
-	if !header.SessionToken.Empty() {
-		return principal.Caller{}, nil, unknownKey() // no temporary credentials are issued, so this one is somebody else's
-	}
-	key, err := a.keys.find(r.Context(), header.AccessKeyID)
+	claim, err := a.claimed(r.Context(), header)
 	if err != nil {
 		return principal.Caller{}, nil, err
 	}
@@ -70,17 +68,40 @@ func (a *Authenticator) signed(w http.ResponseWriter, r *http.Request, limit int
 	if err != nil {
 		return principal.Caller{}, nil, err
 	}
-	signing, err := a.keys.signingKey(r.Context(), key, header.Credential)
-	if err != nil {
-		return principal.Caller{}, nil, err
+	signing := claim.signing
+	if claim.key != nil {
+		if signing, err = a.keys.signingKey(r.Context(), claim.key, header.Credential); err != nil {
+			return principal.Caller{}, nil, err
+		}
 	}
 	if err := header.VerifyWith(r, signing, sha256.Sum256(body)); err != nil {
 		return principal.Caller{}, nil, err
 	}
-	return principal.Caller{
-		Kind: principal.Key, Account: key.account, ARN: key.arn, KeyID: key.id, Root: key.root,
-		Request: principal.RequestOf(r.Context()),
-	}, body, nil
+	if claim.key != nil {
+		claim.key.use(a.now())
+	}
+	return claim.caller, body, nil
+}
+
+// claim is who a request says it is from, before its signature is checked.
+type claim struct {
+	caller  principal.Caller
+	key     *cachedKey       // of an access key; nil for temporary credentials
+	signing sigv4.SigningKey // of temporary credentials
+}
+
+func (a *Authenticator) claimed(ctx context.Context, header *sigv4.Header) (claim, error) {
+	if !header.SessionToken.Empty() {
+		caller, signing, err := a.temporary(ctx, header)
+		return claim{caller: caller, signing: signing}, err
+	}
+	key, err := a.keys.find(ctx, header.AccessKeyID)
+	if err != nil {
+		return claim{}, err
+	}
+	return claim{key: key, caller: principal.Caller{
+		Kind: principal.Key, Account: key.account, ARN: key.arn, KeyID: key.id, Root: key.root, Request: principal.RequestOf(ctx),
+	}}, nil
 }
 
 // unknownKey is AWS's answer to an access key or session token it does not know.

@@ -173,3 +173,7 @@ func validName(name string, longest int) bool {
 		return notIdentifier(r) && !strings.ContainsRune("+=,.@_-", r)
 	})
 }
+
+// DefaultRoleDocument is what the role that every account starts with may do:
+// the data-plane calls that a gateway makes with its own workload identity.
+const DefaultRoleDocument = `{"Version":"2012-10-17","Statement":[{"Sid":"OwnWorkloadIdentity","Effect":"Allow","Action":["bedrock-agentcore:GetWorkloadAccessToken","bedrock-agentcore:GetWorkloadAccessTokenForJWT","bedrock-agentcore:GetWorkloadAccessTokenForUserId","bedrock-agentcore:GetResourceOauth2Token","bedrock-agentcore:GetResourceApiKey"],"Resource":["arn:aws:bedrock-agentcore:*:*:workload-identity-directory/*","arn:aws:bedrock-agentcore:*:*:token-vault/*"]}]}`

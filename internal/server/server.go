@@ -144,7 +144,8 @@ func (s *Server) assemble(ctx, running context.Context) (http.Handler, error) {
 	}
 
 	protocol := oauth.New(s.egress)
-	authenticator := auth.New(s.db, keeper, protocol, auth.Options{Region: c.Region, TrustedIssuers: issuers})
+	policies := policy.New(s.db)
+	authenticator := auth.New(s.db, keeper, protocol, auth.Options{Region: c.Region, TrustedIssuers: issuers, NewAccount: newAccount(policies)})
 	if s.created, err = authenticator.EnsureRoot(ctx, c.Account, func(key auth.NewKey) error {
 		return s.folder.writeCredentials(key.ID, key.Secret)
 	}); err != nil {
@@ -153,7 +154,7 @@ func (s *Server) assemble(ctx, running context.Context) (http.Handler, error) {
 	if s.records, err = audit.New(ctx, s.db, keeper, ""); err != nil {
 		return nil, err
 	}
-	gated := gate.New(authenticator, policy.New(s.db), s.records)
+	gated := gate.New(authenticator, policies, s.records)
 
 	identities := identity.New(s.db, keeper, authenticator, identity.Options{Region: c.Region})
 	grants := vault.New(s.db, keeper)
@@ -166,7 +167,7 @@ func (s *Server) assemble(ctx, running context.Context) (http.Handler, error) {
 		Region: c.Region, PublicURL: s.url, Version: c.Version, Kinds: []gateway.Kind{openapi.New(s.egress)},
 	})
 	for name, run := range map[string]func(context.Context) error{
-		"audit": s.records.Run, "identity": identities.Run, "vault": grants.Run, "broker": brokers.Run,
+		"audit": s.records.Run, "auth": authenticator.Run, "identity": identities.Run, "vault": grants.Run, "broker": brokers.Run,
 	} {
 		s.background.Go(func() {
 			if err := run(running); err != nil && running.Err() == nil {
