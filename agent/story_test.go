@@ -153,6 +153,28 @@ func TestAUsersToken(t *testing.T) {
 	}
 }
 
+// The agent's own token: nobody is asked, and the provider once.
+func TestTheAgentsOwnToken(t *testing.T) {
+	t.Parallel()
+	s := openStudio(t)
+	o := agent.AccessTokenOptions{Provider: "people", Flow: agent.M2M, Scopes: []string{"profile"}, Client: s.client}
+	first, err := agent.AccessToken(s.of(t, demoidp.Ada), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := agent.AccessToken(t.Context(), o) // in local development, by another workload
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first.IsZero() || again.IsZero() || s.Demo().TokenRequests("client_credentials") == 0 {
+		t.Errorf("empty tokens, or nobody asked the provider")
+	}
+	o.Scopes = []string{"openid"} // needs a person
+	if _, err := agent.AccessToken(t.Context(), o); err == nil || !strings.Contains(err.Error(), `access token of "people"`) {
+		t.Errorf("a scope that needs a person: %v", err)
+	}
+}
+
 // A developer's machine: no token in the context, one more file in the folder.
 func TestAUsersTokenInLocalDevelopment(t *testing.T) {
 	t.Parallel()

@@ -34,10 +34,11 @@ type agentReport struct {
 		Kept               bool
 		URLs               []string
 	} `json:"local_development"`
-	InAContainer string `json:"in_a_container"`
-	NotHosted    string `json:"not_hosted"`
-	Hosted       map[string][]any
-	Methods      struct {
+	MachineToMachine []string `json:"machine_to_machine"`
+	InAContainer     string   `json:"in_a_container"`
+	NotHosted        string   `json:"not_hosted"`
+	Hosted           map[string][]any
+	Methods          struct {
 		Name, Gone, Session string
 		URLs, Listed        []string
 		CallbackURLs        []string `json:"callback_urls"`
@@ -130,6 +131,12 @@ func (r agentReport) judge(s *scene) {
 	// A denial ends the polling with the first poll; the packages give up by themselves after 10 minutes.
 	if d := r.Denied; d.Error != "AccessDeniedException" || !strings.Contains(d.Message, "Invalid or expired session") || d.Seconds > 20 {
 		t.Errorf("a denial: %+v", d)
+	}
+	if m := r.MachineToMachine; len(m) != 2 || m[0] == "" || m[0] != m[1] || slices.Contains(append(first.First, r.Forced.After), m[0]) {
+		t.Error("the agent's own token is none, or not kept, or a user's")
+	}
+	if n := s.idp.TokenRequests("client_credentials"); n != 1 {
+		t.Errorf("the provider was asked %d times for the agent's own token", n)
 	}
 	if len(r.Hosted) != 2 {
 		t.Errorf("hosted: %d answers", len(r.Hosted))

@@ -162,6 +162,16 @@ async def local_development():
     return {"refusal": refusal, "file": content, "kept": kept, "first": first, "again": again, "urls": updated["allowedResourceOauth2ReturnUrls"]}
 
 
+async def machine_to_machine():
+    act_for("python-machine")
+
+    @requires_access_token(provider_name=values["provider"], scopes=["profile"], auth_flow="M2M")
+    async def tool(*, access_token):
+        return access_token
+
+    return [await tool(), await tool()]
+
+
 def in_a_container():
     os.environ["DOCKER_CONTAINER"] = "1"
     try:
@@ -237,7 +247,7 @@ def refusal(call):
 
 
 async def main():
-    scenes = [first_consent, of_a_sync_function, forced, denied, local_development]
+    scenes = [first_consent, of_a_sync_function, forced, denied, local_development, machine_to_machine]
     for scene, result in zip(scenes, await asyncio.gather(*(scene() for scene in scenes))):
         results[scene.__name__] = result
     for scene in [in_a_container, hosted, methods]:

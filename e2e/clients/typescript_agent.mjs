@@ -61,6 +61,12 @@ const scenes = {
     }
   },
 
+  async machine_to_machine() {
+    const workloadIdentityToken = await tokenFor('typescript-machine');
+    const tool = withAccessToken({ providerName: values.provider, scopes: ['profile'], authFlow: 'M2M', workloadIdentityToken })(async (token) => token);
+    return [await tool(), await tool()];
+  },
+
   // The package's own server, invoked as a runtime invokes it.
   async hosted() {
     const onAuthUrl = consent({ userId: 'typescript-hosted' });
