@@ -205,6 +205,18 @@ func (b *Broker) SubjectOfSession(ctx context.Context, sessionURI string) (subje
 	return subject, fault.Wrap(err, "looking up a session")
 }
 
+// KnowsState reports whether a callback's state is that of an attempt under way:
+// errAttempt where it is not. A callback without one proves nothing about
+// anybody, and is no act: a door asks before it begins one, so that whoever makes
+// states up writes nothing.
+func (b *Broker) KnowsState(ctx context.Context, state string) error {
+	err := b.db.View(ctx, func(tx *store.Tx) error {
+		_, err := b.attemptByID(tx, hashed(state))
+		return err
+	})
+	return fault.Wrap(err, "looking up an attempt")
+}
+
 // SubjectOfCallback looks a provider up by the id in its callback path;
 // fault.NotFound when there is none. It has no Workload: state tells that, and
 // state is not believed yet.

@@ -2,6 +2,7 @@ package consent
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 
@@ -39,6 +40,13 @@ func (p *pages) callback(w http.ResponseWriter, r *http.Request) {
 	ctx, id := r.Context(), r.PathValue("id")
 	subject, err := p.broker.SubjectOfCallback(ctx, id)
 	if err != nil {
+		p.fail(w, r, err)
+		return
+	}
+	if err := p.broker.KnowsState(ctx, answer["state"]); err != nil {
+		if errors.Is(err, broker.ErrAttempt) {
+			p.gate.Unproven(ctx, subject.Account, err)
+		}
 		p.fail(w, r, err)
 		return
 	}

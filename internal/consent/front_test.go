@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -197,6 +198,41 @@ func TestCallbackRefuses(t *testing.T) {
 		t.Errorf("after the refusals the right callback answers %d:\n%s", landed.status, landed.body)
 	}
 	w.nothingLeaked(t, "", callback)
+}
+
+// Whoever makes states up fills no disk: they are counted, and one of them is recorded.
+func TestMadeUpStatesAreNotRecorded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ada := newBrowser(t)
+	callback, err := url.Parse(ada.decide(w, ada.open(w.link(t)), "allow"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	recorded := func() int {
+		records, _, err := w.records.List(t.Context(), audit.Query{Account: account, Limit: 1000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(records)
+	}
+	before := recorded()
+	for i := range 50 {
+		forged := *callback
+		query := forged.Query()
+		query.Set("state", "made-up-"+strconv.Itoa(i))
+		forged.RawQuery = query.Encode()
+		if got := newBrowser(t).get(forged.String()); got.status != http.StatusForbidden {
+			t.Fatalf("status %d", got.status)
+		}
+	}
+	if n := recorded() - before; n != 1 {
+		t.Errorf("%d records were written", n)
+	}
+	// What is known and does not pass is an act: somebody has an attempt's state and not its cookie.
+	if got := newBrowser(t).get(callback.String()); got.status != http.StatusForbidden || recorded()-before != 2 {
+		t.Errorf("status %d, %d records", got.status, recorded()-before)
+	}
 }
 
 func TestLinksThatLeadNowhere(t *testing.T) {

@@ -43,6 +43,12 @@ func (g *Gate) Browser(ctx context.Context, account string) principal.Caller {
 	return g.auth.Browser(ctx, account)
 }
 
+// Unproven counts a browser that came back with a state that nobody knows: a
+// failed authentication like the others, sampled and not recorded one by one.
+func (g *Gate) Unproven(ctx context.Context, account string, err error) {
+	g.refused(ctx, "callback", account, err)
+}
+
 // System is the platform itself, at work in the background for one account; an
 // empty account is for work that concerns none.
 func System(account string) principal.Caller {
