@@ -14,10 +14,16 @@ import (
 
 // commands is the command line: one field per command family, one file each.
 type commands struct {
-	Config  string     `name:"config" env:"ONBEHALF_CONFIG" type:"path" placeholder:"FILE" help:"YAML file with the settings of serve, under the flags' own names. Flags and environment win over it."`
+	Config  string     `name:"config" env:"ONBEHALF_CONFIG" type:"path" placeholder:"FILE" help:"YAML file with the settings of serve, under the flags' own names; env reads its own from it. Flags and environment win over it."`
 	Serve   serveCmd   `cmd:"" help:"Run the platform." group:"Platform"`
 	Env     envCmd     `cmd:"" help:"Print the variables that point AWS SDKs and the AWS CLI at the platform." group:"Platform"`
 	Version versionCmd `cmd:"" help:"Print the version." group:"Platform"`
+
+	Accounts accountsCmd `cmd:"" help:"Tenants." group:"Who may do what"`
+	Keys     keysCmd     `cmd:"" help:"Access keys." group:"Who may do what"`
+	Roles    rolesCmd    `cmd:"" help:"Roles, and temporary credentials for them." group:"Who may do what"`
+	Policies policiesCmd `cmd:"" help:"IAM policies of users and roles." group:"Who may do what"`
+	Explain  explainCmd  `cmd:"" help:"Say why a principal may or may not do an action." group:"Who may do what"`
 }
 
 // terminal is what a command may read from and write to.
@@ -37,6 +43,7 @@ type hinted struct {
 func run(args []string, in io.Reader, out, errOut io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 
 	var cli commands
 	exit := -1
@@ -62,8 +69,14 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 		return exit
 	}
 	if err != nil {
+		hint := "onbehalf --help lists the commands and their flags"
+		var file *settingsError
+		if errors.As(err, &file) {
+			// kong puts the flag in front that it was about to look up
+			err, hint = file, "onbehalf serve --help lists the settings; the file has the flags' names, without the hyphens in front"
+		}
 		fmt.Fprintln(errOut, "onbehalf:", err)
-		fmt.Fprintln(errOut, "hint: onbehalf --help lists the commands and their flags")
+		fmt.Fprintln(errOut, "hint:", hint)
 		return 2
 	}
 	if err := parsed.Run(); err != nil {

@@ -40,30 +40,9 @@ func (c envCmd) Run(t *terminal) error {
 		prefix = ""
 	}
 	for _, v := range variables {
-		if _, err := fmt.Fprintf(t.out, "%s%s=%s\n", prefix, v.Name, quoted(v.Value)); err != nil {
+		if _, err := fmt.Fprintf(t.out, "%s%s=%s\n", prefix, v.Name, server.ShellQuoted(v.Value)); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// quoted protects a value from the shell where it needs protection.
-func quoted(value string) string {
-	for _, r := range value {
-		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
-		case r == '/' || r == ':' || r == '.' || r == '-' || r == '_':
-		default:
-			out := "'"
-			for _, c := range value {
-				if c == '\'' {
-					out += `'\''`
-				} else {
-					out += string(c)
-				}
-			}
-			return out + "'"
-		}
-	}
-	return value
 }

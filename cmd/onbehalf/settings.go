@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -14,44 +15,60 @@ import (
 	"github.com/onbehalf/onbehalf/internal/server"
 )
 
+// settingsError is a complaint about the file that --config names.
+type settingsError struct{ error }
+
 // settingsFile gives kong the values of the YAML file. A setting on the command
 // line or in the environment wins; an unknown key is refused with its line, so
 // that a misspelt security setting is not silently off.
 func settingsFile() kong.Resolver {
-	var loaded map[string]any
+	var loaded map[string]reflect.Value
 	return kong.ResolverFunc(func(context *kong.Context, parent *kong.Path, flag *kong.Flag) (any, error) {
 		path := configFile(context)
-		if path == "" || flag.Name == "config" || parent.Node() == nil || parent.Node().Name != "serve" {
+		if path == "" || flag.Name == "config" || parent.Node() == nil || parent.Node().Name != "serve" && parent.Node().Name != "env" {
 			return nil, nil
+		}
+		if loaded == nil {
+			var err error
+			if loaded, err = readSettings(path); err != nil {
+				return nil, &settingsError{fmt.Errorf("--config %s: %w", path, err)}
+			}
 		}
 		for _, name := range flag.Envs {
 			if _, set := os.LookupEnv(name); set {
 				return nil, nil
 			}
 		}
-		if loaded == nil {
-			content, err := os.ReadFile(path)
-			if err != nil {
-				return nil, fmt.Errorf("--config: %w", err)
-			}
-			var strict server.Config
-			if err := yaml.NewDecoder(bytes.NewReader(content), yaml.Strict()).Decode(&strict); err != nil && !errors.Is(err, io.EOF) {
-				return nil, fmt.Errorf("--config %s: %s", path, yaml.FormatError(err, false, true))
-			}
-			loaded = map[string]any{}
-			if err := yaml.Unmarshal(content, &loaded); err != nil {
-				return nil, fmt.Errorf("--config %s: %w", path, err)
-			}
-		}
 		value, ok := loaded[flag.Name]
 		if !ok {
 			return nil, nil
 		}
-		if list, isList := value.([]any); isList {
-			return joinList(list, flag.Tag.Sep), nil
+		if list, isList := value.Interface().([]string); isList {
+			return strings.Join(list, string(flag.Tag.Sep)), nil
 		}
-		return fmt.Sprint(value), nil
+		return fmt.Sprint(value.Interface()), nil
 	})
+}
+
+// readSettings reads the file's settings, by the names of their flags. A setting
+// that is empty or false is as good as one that is not there.
+func readSettings(path string) (map[string]reflect.Value, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, errors.Unwrap(err) // the path is said already
+	}
+	var config server.Config
+	if err := yaml.NewDecoder(bytes.NewReader(content), yaml.Strict()).Decode(&config); err != nil && !errors.Is(err, io.EOF) {
+		return nil, errors.New(yaml.FormatError(err, false, true))
+	}
+	settings := map[string]reflect.Value{}
+	fields := reflect.ValueOf(config)
+	for i := range fields.NumField() {
+		if name := fields.Type().Field(i).Tag.Get("name"); name != "" && !fields.Field(i).IsZero() {
+			settings[name] = fields.Field(i)
+		}
+	}
+	return settings, nil
 }
 
 // configFile is the value of --config, which kong has parsed but not yet applied when it resolves the others.
@@ -63,12 +80,4 @@ func configFile(context *kong.Context) string {
 		}
 	}
 	return ""
-}
-
-func joinList(list []any, separator rune) string {
-	parts := make([]string, len(list))
-	for i, item := range list {
-		parts[i] = fmt.Sprint(item)
-	}
-	return strings.Join(parts, string(separator))
 }

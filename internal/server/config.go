@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -8,9 +9,11 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/onbehalf/onbehalf/internal/auth"
+	"github.com/onbehalf/onbehalf/internal/egress"
 	"github.com/onbehalf/onbehalf/internal/fault"
 )
 
@@ -101,8 +104,16 @@ func (c Config) Check() error {
 	if _, err := c.issuers(); err != nil {
 		return err
 	}
+	outside, err := egress.New(egress.Options{Allow: c.EgressAllow})
+	if err != nil {
+		return errors.New(fault.Of(err).Message) // it names the setting
+	}
+	outside.Close()
 	if len(c.Account) != 12 || strings.Trim(c.Account, "0123456789") != "" {
-		return fmt.Errorf("--account %q is not a 12-digit account id", c.Account)
+		return fmt.Errorf("--account %q is not a 12-digit account id; in a YAML file it needs quotes", c.Account)
+	}
+	if !regionName.MatchString(c.Region) {
+		return fmt.Errorf("--region %q cannot be part of an ARN: use up to 20 lower-case letters, digits and hyphens, as in us-east-1", c.Region)
 	}
 	if c.Dev {
 		demoHost, _, err := net.SplitHostPort(c.DemoAddr)
@@ -171,10 +182,16 @@ func (c Config) issuers() ([]auth.TrustedIssuer, error) {
 		if err != nil {
 			return nil, fmt.Errorf("--trusted-issuer: %s", fault.Of(err).Message)
 		}
+		if u, err := url.Parse(issuer.URL); err != nil || u.Scheme != "https" && !(c.Dev && loopback(u.Hostname())) {
+			return nil, fmt.Errorf("--trusted-issuer %s must be https: its keys decide who a user is", issuer.URL)
+		}
 		issuers = append(issuers, issuer)
 	}
 	return issuers, nil
 }
+
+// regionName is what the models' patterns for ARNs have in common.
+var regionName = regexp.MustCompile(`^[a-z0-9-]{1,20}$`)
 
 func loopback(host string) bool {
 	if host == "localhost" {

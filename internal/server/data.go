@@ -79,6 +79,7 @@ func (f folder) writeCredentials(id string, key secret.Text) error {
 type endpoint struct {
 	URL     string `json:"url"`
 	Region  string `json:"region"`
+	Account string `json:"account"`
 	Addr    string `json:"addr"`
 	DemoURL string `json:"demoUrl,omitempty"`
 }
@@ -115,13 +116,8 @@ func listen(flag, addr, before string) (net.Listener, error) {
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, &PortTakenError{Addr: addr, Flag: flag}
 	}
-	return l, err
-}
-
-// PortTakenError says that somebody else listens on the address that was asked
-// for, and which flag changes it.
-type PortTakenError struct{ Addr, Flag string }
-
-func (e *PortTakenError) Error() string {
-	return "the address " + e.Addr + " is taken: another program, perhaps another onbehalf, listens there"
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", flag, addr, err)
+	}
+	return l, nil
 }

@@ -52,3 +52,14 @@ func Environment(c Config) ([]Variable, error) {
 		{"AWS_ENDPOINT_URL_BEDROCK_AGENTCORE_CONTROL", url},
 	}, nil
 }
+
+// ShellQuoted protects a value from the shell where it needs protection.
+func ShellQuoted(value string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/:.-_", r)
+	}
+	if value != "" && strings.IndexFunc(value, func(r rune) bool { return !plain(r) }) < 0 {
+		return value
+	}
+	return "'" + strings.ReplaceAll(value, "'", `'\''`) + "'"
+}

@@ -2,9 +2,12 @@
 //
 //	config.go       what may be set
 //	data.go         the data folder
+//	environment.go  what `onbehalf env` prints
 //	server.go       assembly, background work, start and stop
+//	errors.go       why it does not start, in an operator's words
 //	front.go        which path is whose door
 //	routes.go       the map: one row per operation
+//	demo.go         the demo provider of --dev
 //	connections.go  what a stop need not wait for
 //
 // Invariant: Start returns a server that answers, or an error and nothing left
@@ -14,6 +17,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +25,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -51,6 +56,7 @@ type Server struct {
 	folder   folder
 	created  bool // this start made the installation
 	url      string
+	tls      *tls.Config // nil without --tls-cert
 	listener net.Listener
 	http     *http.Server
 	unused   newcomers
@@ -82,13 +88,24 @@ func Start(ctx context.Context, c Config, log *slog.Logger) (_ *Server, err erro
 	s.stop = stop
 	defer func() {
 		if err != nil {
-			s.release()
+			_ = s.release()
+			err = forOperator(err)
 		}
 	}()
+	if c.TLSCert != "" {
+		pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
+		if err != nil {
+			return nil, fmt.Errorf("--tls-cert and --tls-key: %w", err)
+		}
+		s.tls = &tls.Config{Certificates: []tls.Certificate{pair}}
+	}
 	if s.folder, err = openFolder(data); err != nil {
 		return nil, err
 	}
 	before, _ := s.folder.readEndpoint() // without it, the defaults hold
+	if before.Account != "" && before.Account != c.Account {
+		return nil, fmt.Errorf("--account %s: %s is the installation of account %s, whose root key would be overwritten; leave --account as it was, or name another --data", c.Account, data, before.Account)
+	}
 	if s.listener, err = listen("--addr", c.Addr, before.Addr); err != nil {
 		return nil, err
 	}
@@ -102,7 +119,7 @@ func Start(ctx context.Context, c Config, log *slog.Logger) (_ *Server, err erro
 	if err != nil {
 		return nil, err
 	}
-	if err := s.folder.writeEndpoint(endpoint{URL: s.url, Region: c.Region, Addr: s.listener.Addr().String(), DemoURL: s.DemoURL()}); err != nil {
+	if err := s.folder.writeEndpoint(endpoint{URL: s.url, Region: c.Region, Account: c.Account, Addr: s.listener.Addr().String(), DemoURL: s.DemoURL()}); err != nil {
 		return nil, fmt.Errorf("the data folder cannot be written: %w", err)
 	}
 	s.serve(handler)
@@ -150,6 +167,9 @@ func (s *Server) assemble(ctx, running context.Context) (http.Handler, error) {
 		return s.folder.writeCredentials(key.ID, key.Secret)
 	}); err != nil {
 		return nil, err
+	}
+	if _, err := os.Stat(s.folder.credentials()); err != nil {
+		s.log.Warn("the file with the root access key is gone; put it back from a backup, the key is shown only once", "file", s.folder.credentials())
 	}
 	if s.records, err = audit.New(ctx, s.db, keeper, ""); err != nil {
 		return nil, err
@@ -204,11 +224,12 @@ func (s *Server) serve(handler http.Handler) {
 		MaxHeaderBytes:    192 << 10, // a bearer token may have 128 KiB
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		ConnState:         s.unused.follow,
+		TLSConfig:         s.tls,
 	}
 	s.background.Go(func() {
 		var err error
-		if s.config.TLSCert != "" {
-			err = s.http.ServeTLS(s.listener, s.config.TLSCert, s.config.TLSKey)
+		if s.tls != nil {
+			err = s.http.ServeTLS(s.listener, "", "") // the certificate is in TLSConfig
 		} else {
 			err = s.http.Serve(s.listener)
 		}
@@ -316,7 +337,7 @@ func (s *Server) Banner() []string {
 	}
 	command := "onbehalf env"
 	if s.config.Data != DefaultData() {
-		command += " --data " + s.folder.path
+		command += " --data " + ShellQuoted(s.folder.path)
 	}
 	lines = append(lines, "  use it      eval \"$("+command+")\", then any AWS SDK or the AWS CLI")
 	if s.demo != nil {
