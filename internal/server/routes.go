@@ -80,9 +80,7 @@ func routes(m resources, identities *identity.Service, b *broker.Broker, g *gate
 		throughWorkload(api.GetResourceApiKey, m, identities, func(account string, r *api.GetResourceApiKeyRequest) (secret.Text, []string) {
 			return r.WorkloadIdentityToken, m.apiKey(account, r.ResourceCredentialProviderName)
 		}, b.GetResourceApiKey),
-		row(api.CompleteResourceTokenAuth, func(account string, _ *api.CompleteResourceTokenAuthRequest) []string {
-			return append(m.directory(account), m.vault(account)...)
-		}, b.CompleteResourceTokenAuth),
+		wire.Handle(api.CompleteResourceTokenAuth, m.throughSession(b), b.CompleteResourceTokenAuth),
 
 		// Gateways
 		row(api.CreateGateway, func(account string, _ *api.CreateGatewayRequest) []string { return m.gateway(account, "*") }, g.CreateGateway),
@@ -177,4 +175,18 @@ func throughWorkload[Req, Resp any](op api.Operation[Req, Resp], m resources, id
 		touched = append(m.workload(caller.Account, opened.Workload.Name), touched...)
 		return opened, checks(op.Action(), touched...), nil
 	}, method)
+}
+
+// throughSession looks up whose session it is: what the call touches is what
+// the session was opened for. A session that cannot be found, or is another
+// account's, touches nothing more than the directory and the vault; the broker
+// then refuses it in its own words.
+func (m resources) throughSession(b *broker.Broker) gate.Scope[api.CompleteResourceTokenAuthRequest] {
+	return func(ctx context.Context, caller principal.Caller, r *api.CompleteResourceTokenAuthRequest) (principal.Caller, []gate.Check, error) {
+		touched := append(m.directory(caller.Account), m.vault(caller.Account)...)
+		if subject, err := b.SubjectOfSession(ctx, r.SessionUri); err == nil && subject.Account == caller.Account {
+			touched = append(m.workload(caller.Account, subject.Workload.Name), m.vault(caller.Account)[0], subject.ProviderARN)
+		}
+		return caller, checks("bedrock-agentcore:CompleteResourceTokenAuth", touched...), nil
+	}
 }
