@@ -175,6 +175,32 @@ func TestTheAgentsOwnToken(t *testing.T) {
 	}
 }
 
+func TestAKey(t *testing.T) {
+	t.Parallel()
+	s := openStudio(t)
+	if _, err := s.Control.CreateApiKeyCredentialProvider(t.Context(), &bedrockagentcorecontrol.CreateApiKeyCredentialProviderInput{Name: aws.String("weather"), ApiKey: aws.String("key-of-the-story")}); err != nil {
+		t.Fatal(err)
+	}
+	type input struct {
+		City string
+		Key  agent.Secret `json:"-"`
+	}
+	forecast := agent.RequireAPIKeyInto("Key", agent.APIKeyOptions{Provider: "weather", Client: s.client}, func(_ context.Context, in input) (string, error) {
+		return in.City + " " + in.Key.Reveal(), nil
+	})
+	for _, ctx := range []context.Context{s.of(t, demoidp.Ada), t.Context()} { // hosted, and in local development
+		if got, err := forecast(ctx, input{City: "London"}); err != nil || got != "London key-of-the-story" {
+			t.Errorf("%q, %v", got, err)
+		}
+	}
+	if _, err := agent.APIKey(t.Context(), agent.APIKeyOptions{Provider: "people", Client: s.client}); !errors.Is(err, agent.ErrNotFound) {
+		t.Errorf("a provider of another kind: %v", err)
+	}
+	if strings.Contains(s.Logs.String(), "key-of-the-story") {
+		t.Error("the key is in the platform's log")
+	}
+}
+
 // A developer's machine: no token in the context, one more file in the folder.
 func TestAUsersTokenInLocalDevelopment(t *testing.T) {
 	t.Parallel()

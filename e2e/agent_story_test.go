@@ -37,14 +37,21 @@ type agentReport struct {
 	MachineToMachine []string `json:"machine_to_machine"`
 	InAContainer     string   `json:"in_a_container"`
 	NotHosted        string   `json:"not_hosted"`
-	Hosted           map[string][]any
-	Methods          struct {
+	APIKey           struct {
+		Keys, Listed []string
+		Name, Gone   string
+	} `json:"api_key"`
+	Hosted  map[string][]any
+	Methods struct {
 		Name, Gone, Session string
 		URLs, Listed        []string
 		CallbackURLs        []string `json:"callback_urls"`
 		Tokens              []bool
 	}
 }
+
+// storyKey is the API key that the programs store and ask for.
+const storyKey = "key-of-the-story"
 
 // agentScene is a platform, and a file with all that the agents' programs need to know.
 func agentScene(t *testing.T) (s *scene, file string) {
@@ -138,6 +145,12 @@ func (r agentReport) judge(s *scene) {
 	if n := s.idp.TokenRequests("client_credentials"); n != 1 {
 		t.Errorf("the provider was asked %d times for the agent's own token", n)
 	}
+	if k := r.APIKey.Keys; len(k) < 2 || k[0] != "who?" || slices.ContainsFunc(k[1:], func(key string) bool { return key != storyKey }) {
+		t.Errorf("the API key is not what was stored: %d values", len(k))
+	}
+	if strings.Contains(s.logs.everything(), storyKey) {
+		t.Error("the API key is in the platform's log")
+	}
 	if len(r.Hosted) != 2 {
 		t.Errorf("hosted: %d answers", len(r.Hosted))
 	}
@@ -175,6 +188,9 @@ func TestPublishedPythonAgentPackage(t *testing.T) {
 	s.opens("local development", local.First)
 	if !strings.Contains(r.InAContainer, "X-Amzn-Bedrock-AgentCore-Runtime-User-Id") {
 		t.Errorf("in a container, without a token: %q", r.InAContainer)
+	}
+	if k := r.APIKey; len(k.Keys) != 3 || k.Name != "python-key" || !slices.Equal(k.Listed, []string{"python-key"}) || k.Gone != "ResourceNotFoundException" {
+		t.Errorf("the API key's provider: %q among %q, afterwards %q", k.Name, k.Listed, k.Gone)
 	}
 	m := r.Methods
 	if !strings.HasPrefix(m.Name, "workload-") || !slices.Equal(m.URLs, []string{returnURL}) || !slices.Equal(m.Listed, []string{s.provider, "python-made"}) ||

@@ -19,7 +19,7 @@ import uuid
 from botocore.exceptions import ClientError
 
 from bedrock_agentcore import BedrockAgentCoreApp
-from bedrock_agentcore.identity import requires_access_token, requires_wat
+from bedrock_agentcore.identity import requires_access_token, requires_api_key, requires_wat
 from bedrock_agentcore.runtime import BedrockAgentCoreContext
 from bedrock_agentcore.services.identity import IdentityClient, TokenPoller, UserIdIdentifier, UserTokenIdentifier
 
@@ -172,6 +172,25 @@ async def machine_to_machine():
     return [await tool(), await tool()]
 
 
+async def api_key():
+    act_for("python-key")
+    client.create_api_key_credential_provider({"name": "python-key", "apiKey": "key-of-the-story"})
+
+    @requires_api_key(provider_name="python-key")
+    async def tool(question, *, api_key):
+        return [question, api_key]
+
+    @requires_api_key(provider_name="python-key", into="key")
+    def of_a_sync_function(*, key):
+        return key
+
+    keys = [*await tool("who?"), await asyncio.to_thread(of_a_sync_function)]
+    found = client.get_api_key_credential_provider(name="python-key")
+    listed = [provider["name"] for provider in client.list_api_key_credential_providers()["credentialProviders"]]
+    client.delete_api_key_credential_provider(name="python-key")
+    return {"keys": keys, "name": found["name"], "listed": listed, "gone": refusal(lambda: client.get_api_key_credential_provider(name="python-key"))}
+
+
 def in_a_container():
     os.environ["DOCKER_CONTAINER"] = "1"
     try:
@@ -247,7 +266,7 @@ def refusal(call):
 
 
 async def main():
-    scenes = [first_consent, of_a_sync_function, forced, denied, local_development, machine_to_machine]
+    scenes = [first_consent, of_a_sync_function, forced, denied, local_development, machine_to_machine, api_key]
     for scene, result in zip(scenes, await asyncio.gather(*(scene() for scene in scenes))):
         results[scene.__name__] = result
     for scene in [in_a_container, hosted, methods]:

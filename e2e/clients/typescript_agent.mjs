@@ -4,11 +4,12 @@
 
 import { readFileSync } from 'node:fs';
 import { randomUUID } from 'node:crypto';
-import { withAccessToken, withWAT } from 'bedrock-agentcore/identity';
+import { withAccessToken, withApiKey, withWAT } from 'bedrock-agentcore/identity';
 import { BedrockAgentCoreApp } from 'bedrock-agentcore/runtime';
 import {
   BedrockAgentCoreClient, CompleteResourceTokenAuthCommand, GetWorkloadAccessTokenForJWTCommand, GetWorkloadAccessTokenForUserIdCommand,
 } from '@aws-sdk/client-bedrock-agentcore';
+import { BedrockAgentCoreControlClient, CreateApiKeyCredentialProviderCommand } from '@aws-sdk/client-bedrock-agentcore-control';
 
 const values = JSON.parse(readFileSync(process.argv[2], 'utf8'));
 const client = new BedrockAgentCoreClient({});
@@ -65,6 +66,13 @@ const scenes = {
     const workloadIdentityToken = await tokenFor('typescript-machine');
     const tool = withAccessToken({ providerName: values.provider, scopes: ['profile'], authFlow: 'M2M', workloadIdentityToken })(async (token) => token);
     return [await tool(), await tool()];
+  },
+
+  async api_key() {
+    const workloadIdentityToken = await tokenFor('typescript-key');
+    const control = new BedrockAgentCoreControlClient({});
+    await control.send(new CreateApiKeyCredentialProviderCommand({ name: 'typescript-key', apiKey: 'key-of-the-story' }));
+    return { keys: await withApiKey({ providerName: 'typescript-key', workloadIdentityToken })(async (question, key) => [question, key])('who?') };
   },
 
   // The package's own server, invoked as a runtime invokes it.
