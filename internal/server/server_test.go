@@ -4,12 +4,16 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -80,6 +84,55 @@ func TestStartFailsCleanly(t *testing.T) {
 	}
 	if err := s.Close(context.Background()); err != nil {
 		t.Error(err)
+	}
+}
+
+// With a certificate the listener speaks https and nothing else. A certificate
+// that cannot be used ends the start, before anything is written.
+func TestTLS(t *testing.T) {
+	model := httptest.NewTLSServer(nil)
+	defer model.Close()
+	pair, folder := model.TLS.Certificates[0], t.TempDir()
+	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certFile, keyFile := filepath.Join(folder, "cert.pem"), filepath.Join(folder, "key.pem")
+	for file, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: pair.Certificate[0]}, keyFile: {Type: "PRIVATE KEY", Bytes: key}} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := server.Config{Addr: "127.0.0.1:0", Data: filepath.Join(folder, "data"), LogLevel: "error", TLSCert: certFile, TLSKey: certFile}
+	if _, err := server.Start(t.Context(), c, server.Logger(c, os.Stderr)); err == nil || !strings.Contains(err.Error(), "--tls-key") {
+		t.Fatalf("started with a key that is none: %v", err)
+	}
+	if _, err := os.Stat(c.Data); !os.IsNotExist(err) {
+		t.Error("a start that failed made the data folder")
+	}
+	c.TLSKey = keyFile
+	s, err := server.Start(t.Context(), c, server.Logger(c, os.Stderr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close(context.Background())
+	client := model.Client()
+	defer client.CloseIdleConnections()
+	response, err := client.Get(s.URL() + "/ping")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	if !strings.HasPrefix(s.URL(), "https://") || response.StatusCode != http.StatusOK {
+		t.Errorf("%s answers %s", s.URL(), response.Status)
+	}
+	response, err = client.Get("http" + strings.TrimPrefix(s.URL(), "https") + "/ping")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	if response.StatusCode != http.StatusBadRequest {
+		t.Errorf("plain http is answered %s", response.Status)
 	}
 }
 
