@@ -80,6 +80,7 @@ var table = []row{
 	{folder: "cmd/onbehalf", imports: "server agent client"},
 	{folder: "e2e", anything: true},
 	{folder: "bench", anything: true},
+	{folder: "docs", anything: true}, // tests alone: they run the pages' commands
 	{folder: ".", anything: true}, // this test
 }
 
