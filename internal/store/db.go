@@ -17,8 +17,9 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
-	"math/rand/v2"
+	mathrand "math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -38,6 +39,7 @@ type DB struct {
 	name       string
 	engine     engine
 	now        func() time.Time
+	holder     string       // names this process in leases
 	exclusive  bool         // no other replica writes: what this process counts is all there is
 	generation atomic.Int64 // transactions that may have changed what a Cache holds
 }
@@ -58,6 +60,7 @@ const (
 	reading   kind = iota // a snapshot, read-only
 	writing               // serializable, durable
 	migrating             // writing, and one replica at a time
+	alone                 // holds the lock of Alone, and does nothing else
 )
 
 // statements runs SQL within a transaction: a *sql.Conn on SQLite, where store
@@ -80,7 +83,7 @@ type statements struct {
 func Open(ctx context.Context, o Options) (*DB, error) { return open(ctx, o, schemaFiles()) }
 
 func open(ctx context.Context, o Options, files []schemaFile) (*DB, error) {
-	db := &DB{now: o.Now}
+	db := &DB{now: o.Now, holder: rand.Text()}
 	if db.now == nil {
 		db.now = time.Now
 	}
@@ -151,7 +154,7 @@ func (db *DB) update(ctx context.Context, k kind, fn func(*Tx) error) error {
 			return fault.New(fault.Unavailable, "The database is busy. Try again.").Because(err)
 		}
 		// Full jitter, so that clashing replicas fall out of step: up to 1, 2, 4 … 128 ms.
-		pause := rand.N(time.Millisecond << min(attempt-1, 7))
+		pause := mathrand.N(time.Millisecond << min(attempt-1, 7))
 		select {
 		case <-ctx.Done():
 			return interrupted(ctx)
@@ -166,6 +169,16 @@ func (db *DB) Ping(ctx context.Context) error {
 		var one int
 		return tx.QueryRow("SELECT 1").Scan(&one)
 	})
+}
+
+// Alone runs fn while no other replica runs one: what a start does once for all
+// of them. The lock ends with the process, however that ends. fn opens its own
+// transactions; it must end within a minute.
+func (db *DB) Alone(ctx context.Context, fn func(context.Context) error) error {
+	if db.exclusive {
+		return fn(ctx)
+	}
+	return db.engine.transact(ctx, alone, func(statements) error { return fn(ctx) })
 }
 
 // Engine is "sqlite" or "postgres", for logs and for the few tests that differ.

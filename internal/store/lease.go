@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"time"
 )
@@ -45,4 +46,17 @@ func (tx *Tx) Lease(name, holder string, d time.Duration) (fence int64, ok bool,
 func (tx *Tx) Release(name, holder string) error {
 	_, err := tx.Exec("UPDATE leases SET expires = $1 WHERE name = $2 AND holder = $3 AND expires > $1", Micros(tx.Now), name, holder)
 	return err
+}
+
+// Sweep is Update for work that recurs and that one replica does for all: the
+// replica that did it last goes on doing it, and when it is gone another one
+// does, at most one and a half times every later. Elsewhere Sweep does nothing.
+func (db *DB) Sweep(ctx context.Context, name string, every time.Duration, fn func(*Tx) error) error {
+	return db.Update(ctx, func(tx *Tx) error {
+		_, ours, err := tx.Lease("sweep "+name, db.holder, every+every/2)
+		if err != nil || !ours {
+			return err
+		}
+		return fn(tx)
+	})
 }

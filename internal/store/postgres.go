@@ -4,6 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"net"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,18 +22,39 @@ type postgresEngine struct {
 	writers *sql.DB
 }
 
-// Connections per replica; the server's max_connections must hold this times
-// the replicas.
+// Connections per replica. A few per core keep a database busy, and more of them
+// only wait for each other, so the number is one that a server with the usual
+// max_connections of 100 gives to four replicas. pool_max_conns in the URL
+// changes it, as it does for other programs that use pgx.
 const (
-	postgresReaders = 24
-	postgresWriters = 16
+	postgresConnections = 20
+	poolSetting         = "pool_max_conns"
+
+	// connectWithin bounds the opening of a connection, acquireWithin the wait for
+	// one: a request fails in that time, clearly, when the database is away.
+	connectWithin = 5 * time.Second
+	acquireWithin = 10 * time.Second
 )
 
 func openPostgres(ctx context.Context, address string) (engine, error) {
+	malformed := fault.New(fault.Invalid, "The database URL cannot be parsed; it must look like postgres://user:password@host:5432/database.")
+	if !strings.HasPrefix(address, "postgres://") && !strings.HasPrefix(address, "postgresql://") {
+		return nil, malformed
+	}
 	config, err := pgx.ParseConfig(address)
 	if err != nil {
-		// The cause is left out: it may quote the URL, and with it the password.
-		return nil, fault.New(fault.Invalid, "The database URL cannot be parsed; it must look like postgres://user:password@host:5432/database.")
+		return nil, malformed // the cause is left out: it may quote the URL, and with it the password
+	}
+	connections := postgresConnections
+	if given, set := config.RuntimeParams[poolSetting]; set {
+		delete(config.RuntimeParams, poolSetting)
+		if connections, err = strconv.Atoi(given); err != nil || connections < 5 {
+			return nil, fault.New(fault.Invalid, "The database URL's %s is not a number of at least 5.", poolSetting)
+		}
+	}
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = connectWithin
+		config.DialFunc = dialer.DialContext
 	}
 	settings := map[string]string{
 		"application_name":                    "onbehalf",
@@ -43,7 +67,8 @@ func openPostgres(ctx context.Context, address string) (engine, error) {
 			config.RuntimeParams[name] = value
 		}
 	}
-	e := &postgresEngine{readers: openPool(config, postgresReaders), writers: openPool(config, postgresWriters)}
+	writers := connections * 2 / 5
+	e := &postgresEngine{readers: openPool(config, connections-writers), writers: openPool(config, writers)}
 	if err := e.check(ctx); err != nil {
 		_ = e.close()
 		return nil, err
@@ -51,11 +76,18 @@ func openPostgres(ctx context.Context, address string) (engine, error) {
 	return e, nil
 }
 
+// dialer notices within half a minute that the database's machine is gone.
+var dialer = &net.Dialer{
+	Timeout:         connectWithin,
+	KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 4},
+}
+
 func openPool(config *pgx.ConnConfig, size int) *sql.DB {
 	pool := stdlib.OpenDB(*config) // pgx keeps prepared statements per connection itself
 	pool.SetMaxOpenConns(size)
 	pool.SetMaxIdleConns(size)
 	pool.SetConnMaxIdleTime(5 * time.Minute)
+	pool.SetConnMaxLifetime(time.Hour) // so that connections spread again after a failover
 	return pool
 }
 
@@ -70,53 +102,121 @@ func (e *postgresEngine) check(ctx context.Context) error {
 			return fault.New(fault.Unavailable, "The PostgreSQL database cannot be used: %s is %s.", name, got)
 		}
 	}
+	var number int
+	if err := e.writers.QueryRowContext(ctx, "SELECT current_setting('server_version_num')::int").Scan(&number); err != nil {
+		return fault.New(fault.Unavailable, "The PostgreSQL database cannot be reached.").Because(err)
+	}
+	if number < oldestPostgres {
+		return fault.New(fault.Unavailable, "The PostgreSQL server is of version %d; it must be 15 or newer.", number/10000)
+	}
 	return nil
 }
 
-// migrationLock makes replicas that start at the same moment migrate one after the other.
-const migrationLock = "SELECT pg_advisory_xact_lock(hashtext(current_schema() || '.onbehalf_schema'))"
+const oldestPostgres = 150000
+
+// Locks that end with their transaction, and so with the process that took them.
+const (
+	migrationLock = "SELECT pg_advisory_xact_lock(hashtext(current_schema() || '.onbehalf_schema'))"
+	aloneLock     = "SELECT pg_advisory_xact_lock(hashtext(current_schema() || '.onbehalf_start'))"
+)
 
 func (e *postgresEngine) transact(ctx context.Context, k kind, fn func(statements) error) error {
-	pool, options := e.writers, sql.TxOptions{Isolation: sql.LevelSerializable}
+	pool, options, lock := e.writers, sql.TxOptions{Isolation: sql.LevelSerializable}, ""
 	switch k {
 	case reading:
 		pool, options = e.readers, sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true}
-	case migrating:
+	case migrating, alone:
 		// A serializable snapshot would be taken before the wait for the lock, and
 		// would not show what the replica before us has done.
 		options.Isolation = sql.LevelReadCommitted
-	}
-	tx, err := pool.BeginTx(ctx, &options)
-	if err != nil {
-		return unreachable(ctx, err)
-	}
-	defer func() { _ = tx.Rollback() }() // does nothing after Commit; runs also when fn panics
-	if k == migrating {
-		if _, err := tx.ExecContext(ctx, migrationLock); err != nil {
-			return unreachable(ctx, err)
+		if lock = migrationLock; k == alone {
+			lock = aloneLock
 		}
 	}
-	if err := fn(statements{tx, ctx}); err != nil {
+	conn, tx, err := begin(ctx, pool, &options)
+	if err != nil {
 		return err
 	}
-	if err := tx.Commit(); err != nil {
-		return unreachable(ctx, err)
-	}
-	return nil
+	defer func() { _ = conn.Close() }()
+	err = func() error {
+		defer func() { _ = tx.Rollback() }() // does nothing after Commit; runs also when fn panics
+		if lock != "" {
+			if _, err := tx.ExecContext(ctx, lock); err != nil {
+				return err
+			}
+		}
+		if err := fn(statements{tx, ctx}); err != nil {
+			return err
+		}
+		return tx.Commit()
+	}()
+	return explained(ctx, conn, err)
 }
 
-// unreachable keeps a database's own error codes, for clash, and explains the rest.
-func unreachable(ctx context.Context, err error) error {
-	if _, state := codes(err); state != "" {
-		return err
+// begins is how many connections are tried: those that were idle when the
+// database restarted are found out by their first use, when nothing is lost yet.
+const begins = 3
+
+// begin takes a connection and opens a transaction on it.
+func begin(ctx context.Context, pool *sql.DB, options *sql.TxOptions) (*sql.Conn, *sql.Tx, error) {
+	for attempt := 1; ; attempt++ {
+		waiting, cancel := context.WithTimeout(ctx, acquireWithin)
+		conn, err := pool.Conn(waiting)
+		cancel()
+		if err != nil {
+			return nil, nil, unreachable(ctx, err)
+		}
+		tx, err := conn.BeginTx(ctx, options)
+		if err == nil {
+			return conn, tx, nil
+		}
+		_ = conn.Close()
+		if attempt == begins || ctx.Err() != nil {
+			return nil, nil, unreachable(ctx, err)
+		}
 	}
+}
+
+// unreachable is the error of who got no transaction.
+func unreachable(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return interrupted(ctx)
 	}
-	if errors.Is(err, pgx.ErrTxCommitRollback) {
-		return fault.Wrap(err, "committing a transaction of which a statement had failed")
-	}
 	return fault.New(fault.Unavailable, "The database cannot be reached. Try again.").Because(err)
+}
+
+// explained keeps a database's own error codes, for clash, and what fn itself
+// decided; what failed because the connection broke is told as that.
+func explained(ctx context.Context, conn *sql.Conn, err error) error {
+	if err == nil {
+		return nil
+	}
+	if known := fault.Of(err).Kind; known != fault.Internal {
+		return err
+	}
+	_, state := codes(err)
+	switch {
+	case state == readOnly || gone(conn): // a server that was the primary, or one that is gone
+		return unreachable(ctx, err)
+	case errors.Is(err, pgx.ErrTxCommitRollback):
+		return fault.Wrap(err, "committing a transaction of which a statement had failed")
+	case state == "" && ctx.Err() != nil:
+		return interrupted(ctx)
+	}
+	return err
+}
+
+const readOnly = "25006" // read_only_sql_transaction: the server became a standby
+
+// gone reports whether the connection can no longer be used.
+func gone(conn *sql.Conn) bool {
+	closed := false
+	err := conn.Raw(func(driver any) error {
+		c, ok := driver.(*stdlib.Conn)
+		closed = ok && c.Conn().IsClosed()
+		return nil
+	})
+	return err != nil || closed
 }
 
 // clash: serialization failure and deadlock.
