@@ -16,8 +16,8 @@ const (
 )
 
 // Run deletes, each minute until ctx ends, what is left of sessions that are
-// over: first their codes and verifiers, later the sessions. Any replica may do
-// it at any time; what is overdue is refused by the clock, not by the sweep.
+// over: first their codes and verifiers, later the sessions. One replica does it
+// for all; what is overdue is refused by the clock, not by the sweep.
 func (b *Broker) Run(ctx context.Context) error {
 	ticker := time.NewTicker(sweepEvery)
 	defer ticker.Stop()
@@ -34,7 +34,7 @@ func (b *Broker) Run(ctx context.Context) error {
 }
 
 func (b *Broker) sweep(ctx context.Context) error {
-	return b.db.Update(ctx, func(tx *store.Tx) error {
+	return b.db.Sweep(ctx, "authorization sessions", sweepEvery, func(tx *store.Tx) error {
 		// A session that is being redeemed keeps its attempt until the redeemer is done, or dead.
 		if _, err := tx.Exec(`DELETE FROM authorization_attempts WHERE session_id IN (
 				SELECT id FROM authorization_sessions WHERE expires <= $1 AND (state <> $2 OR redeem_until <= $1))`,

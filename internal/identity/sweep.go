@@ -12,7 +12,7 @@ import (
 const sweepEvery = time.Minute
 
 // Run deletes, each minute until ctx ends, stored JWTs that have expired and
-// cut-offs that no living token can be older than. Any replica may do it at any time.
+// cut-offs that no living token can be older than. One replica does it for all.
 func (s *Service) Run(ctx context.Context) error {
 	ticker := time.NewTicker(sweepEvery)
 	defer ticker.Stop()
@@ -29,7 +29,7 @@ func (s *Service) Run(ctx context.Context) error {
 }
 
 func (s *Service) sweep(ctx context.Context) error {
-	return s.db.Update(ctx, func(tx *store.Tx) error {
+	return s.db.Sweep(ctx, "workload tokens", sweepEvery, func(tx *store.Tx) error {
 		if _, err := tx.Exec(`DELETE FROM workload_inbound_tokens WHERE expires <= $1`, store.Micros(tx.Now)); err != nil {
 			return err
 		}

@@ -40,7 +40,7 @@ func (v *Vault) Run(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 			v.write(ctx)
-			if err := v.db.Update(ctx, sweepCached); err != nil { // the next one makes it good; nobody is given what has expired
+			if err := v.db.Sweep(ctx, "cached tokens", flushEvery, sweepCached); err != nil { // the next one makes it good; nobody is given what has expired
 				slog.WarnContext(ctx, "could not sweep cached tokens", "error", err)
 			}
 		}
