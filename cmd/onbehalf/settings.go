@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"reflect"
+	"regexp"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -43,12 +44,18 @@ func settingsFile() kong.Resolver {
 		if !ok {
 			return nil, nil
 		}
+		if hidden, isSecret := value.Interface().(interface{ Reveal() string }); isSecret {
+			return hidden.Reveal(), nil
+		}
 		if list, isList := value.Interface().([]string); isList {
 			return strings.Join(list, string(flag.Tag.Sep)), nil
 		}
 		return fmt.Sprint(value.Interface()), nil
 	})
 }
+
+// quotedSecret is where an error that quotes the file would quote a password.
+var quotedSecret = regexp.MustCompile(`(?i)(postgres(?:ql)?://|database-url["']?\s*:\s*)\S+`)
 
 // readSettings reads the file's settings, by the names of their flags. A setting
 // that is empty or false is as good as one that is not there.
@@ -59,7 +66,7 @@ func readSettings(path string) (map[string]reflect.Value, error) {
 	}
 	var config server.Config
 	if err := yaml.NewDecoder(bytes.NewReader(content), yaml.Strict()).Decode(&config); err != nil && !errors.Is(err, io.EOF) {
-		return nil, errors.New(yaml.FormatError(err, false, true))
+		return nil, errors.New(quotedSecret.ReplaceAllString(yaml.FormatError(err, false, true), "$1[redacted]"))
 	}
 	settings := map[string]reflect.Value{}
 	fields := reflect.ValueOf(config)

@@ -15,6 +15,7 @@ import (
 	"github.com/onbehalf/onbehalf/internal/auth"
 	"github.com/onbehalf/onbehalf/internal/egress"
 	"github.com/onbehalf/onbehalf/internal/fault"
+	"github.com/onbehalf/onbehalf/internal/secret"
 )
 
 // Config is everything an operator may set. The zero value of each field is
@@ -22,20 +23,22 @@ import (
 // command line (flags and environment) and of the YAML file, so that a setting
 // has one name in all three.
 type Config struct {
-	Addr           string   `name:"addr" yaml:"addr" env:"ONBEHALF_ADDR" placeholder:"HOST:PORT" help:"Address to listen on. Port 0 picks a free port and keeps it for the data folder. Default 127.0.0.1:7080."`
-	Data           string   `name:"data" yaml:"data" env:"ONBEHALF_DATA" type:"path" placeholder:"DIR" help:"Folder for the database, the key-encryption key and the root credentials. Default ~/.local/share/onbehalf."`
-	PublicURL      string   `name:"public-url" yaml:"public-url" env:"ONBEHALF_PUBLIC_URL" placeholder:"URL" help:"The URL that clients and browsers use; every minted URL starts with it. Must be https unless it is loopback. Default: the listener."`
-	TLSCert        string   `name:"tls-cert" yaml:"tls-cert" env:"ONBEHALF_TLS_CERT" type:"path" placeholder:"FILE" help:"Certificate chain, PEM."`
-	TLSKey         string   `name:"tls-key" yaml:"tls-key" env:"ONBEHALF_TLS_KEY" type:"path" placeholder:"FILE" help:"The certificate's private key, PEM."`
-	TrustedProxies []string `name:"trusted-proxy" yaml:"trusted-proxy" env:"ONBEHALF_TRUSTED_PROXY" sep:"," placeholder:"CIDR" help:"Address range of a proxy in front that ends TLS and whose X-Forwarded-For is believed. Repeatable."`
-	Dev            bool     `name:"dev" yaml:"dev" env:"ONBEHALF_DEV" help:"Start the demo identity provider beside the platform and trust it. Loopback listeners only."`
-	DemoAddr       string   `name:"demo-addr" yaml:"demo-addr" env:"ONBEHALF_DEMO_ADDR" placeholder:"HOST:PORT" help:"With --dev: address of the demo identity provider. Default 127.0.0.1:7081; with port 0 in --addr, a free port that is kept for the data folder."`
-	TrustedIssuers []string `name:"trusted-issuer" yaml:"trusted-issuer" env:"ONBEHALF_TRUSTED_ISSUER" sep:";" placeholder:"URL=AUD[,AUD]" help:"OpenID issuer whose tokens for these audiences name users in GetWorkloadAccessTokenForJWT and CompleteResourceTokenAuth. Repeatable."`
-	EgressAllow    []string `name:"egress-allow" yaml:"egress-allow" env:"ONBEHALF_EGRESS_ALLOW" sep:"," placeholder:"HOST-OR-CIDR:PORT" help:"Private address that providers and targets may have. Repeatable."`
-	Region         string   `name:"region" yaml:"region" env:"ONBEHALF_REGION" placeholder:"REGION" help:"AWS region name in ARNs and signatures. Default us-east-1."`
-	Account        string   `name:"account" yaml:"account" env:"ONBEHALF_ACCOUNT" placeholder:"ID" help:"12-digit account that the first start creates. Default 000000000000."`
-	LogLevel       string   `name:"log-level" yaml:"log-level" env:"ONBEHALF_LOG_LEVEL" placeholder:"LEVEL" help:"debug, info, warn or error. Default info."`
-	LogFormat      string   `name:"log-format" yaml:"log-format" env:"ONBEHALF_LOG_FORMAT" placeholder:"FORMAT" help:"text or json. Default text."`
+	Addr           string      `name:"addr" yaml:"addr" env:"ONBEHALF_ADDR" placeholder:"HOST:PORT" help:"Address to listen on. Port 0 picks a free port and keeps it for the data folder. Default 127.0.0.1:7080."`
+	Data           string      `name:"data" yaml:"data" env:"ONBEHALF_DATA" type:"path" placeholder:"DIR" help:"Folder for the database, the key-encryption key and the root credentials; each replica has its own. Default ~/.local/share/onbehalf."`
+	DatabaseURL    secret.Text `name:"database-url" yaml:"database-url" env:"ONBEHALF_DATABASE_URL" placeholder:"URL" help:"PostgreSQL 15 or newer instead of a file: postgres://user@host:5432/database, for any number of replicas. It is a secret: prefer the environment or the settings file, or leave the password to PGPASSWORD or ~/.pgpass."`
+	KeyFile        string      `name:"key-file" yaml:"key-file" env:"ONBEHALF_KEY_FILE" type:"path" placeholder:"FILE" help:"Key-encryption key. Replicas of one database share one. A first start makes it where it is missing. Default: key-encryption-key in the data folder."`
+	PublicURL      string      `name:"public-url" yaml:"public-url" env:"ONBEHALF_PUBLIC_URL" placeholder:"URL" help:"The URL that clients and browsers use; every minted URL starts with it. Must be https unless it is loopback. Default: the listener."`
+	TLSCert        string      `name:"tls-cert" yaml:"tls-cert" env:"ONBEHALF_TLS_CERT" type:"path" placeholder:"FILE" help:"Certificate chain, PEM."`
+	TLSKey         string      `name:"tls-key" yaml:"tls-key" env:"ONBEHALF_TLS_KEY" type:"path" placeholder:"FILE" help:"The certificate's private key, PEM."`
+	TrustedProxies []string    `name:"trusted-proxy" yaml:"trusted-proxy" env:"ONBEHALF_TRUSTED_PROXY" sep:"," placeholder:"CIDR" help:"Address range of a proxy in front that ends TLS and whose X-Forwarded-For is believed. Repeatable."`
+	Dev            bool        `name:"dev" yaml:"dev" env:"ONBEHALF_DEV" help:"Start the demo identity provider beside the platform and trust it. Loopback listeners only."`
+	DemoAddr       string      `name:"demo-addr" yaml:"demo-addr" env:"ONBEHALF_DEMO_ADDR" placeholder:"HOST:PORT" help:"With --dev: address of the demo identity provider. Default 127.0.0.1:7081; with port 0 in --addr, a free port that is kept for the data folder."`
+	TrustedIssuers []string    `name:"trusted-issuer" yaml:"trusted-issuer" env:"ONBEHALF_TRUSTED_ISSUER" sep:";" placeholder:"URL=AUD[,AUD]" help:"OpenID issuer whose tokens for these audiences name users in GetWorkloadAccessTokenForJWT and CompleteResourceTokenAuth. Repeatable."`
+	EgressAllow    []string    `name:"egress-allow" yaml:"egress-allow" env:"ONBEHALF_EGRESS_ALLOW" sep:"," placeholder:"HOST-OR-CIDR:PORT" help:"Private address that providers and targets may have. Repeatable."`
+	Region         string      `name:"region" yaml:"region" env:"ONBEHALF_REGION" placeholder:"REGION" help:"AWS region name in ARNs and signatures. Default us-east-1."`
+	Account        string      `name:"account" yaml:"account" env:"ONBEHALF_ACCOUNT" placeholder:"ID" help:"12-digit account that the first start creates. Default 000000000000."`
+	LogLevel       string      `name:"log-level" yaml:"log-level" env:"ONBEHALF_LOG_LEVEL" placeholder:"LEVEL" help:"debug, info, warn or error. Default info."`
+	LogFormat      string      `name:"log-format" yaml:"log-format" env:"ONBEHALF_LOG_FORMAT" placeholder:"FORMAT" help:"text or json. Default text."`
 
 	Version string `kong:"-" yaml:"-"` // of the software, told to MCP clients; set by the command, not by people
 }
@@ -90,6 +93,9 @@ func (c Config) Check() error {
 	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		return fmt.Errorf("--tls-cert and --tls-key go together: one of them is missing")
+	}
+	if url := c.DatabaseURL.Reveal(); url != "" && !strings.HasPrefix(url, "postgres://") && !strings.HasPrefix(url, "postgresql://") {
+		return fmt.Errorf("--database-url does not begin with postgres://") // and is not quoted: it is a secret
 	}
 	var level slog.Level
 	if level.UnmarshalText([]byte(c.LogLevel)) != nil {

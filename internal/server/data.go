@@ -81,6 +81,9 @@ type endpoint struct {
 	Region  string `json:"region"`
 	Account string `json:"account"`
 	Addr    string `json:"addr"`
+
+	Database string `json:"database,omitempty"` // "postgres" where it is not the folder's own
+
 	DemoURL string `json:"demoUrl,omitempty"`
 }
 

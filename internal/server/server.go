@@ -3,6 +3,7 @@
 //	config.go       what may be set
 //	data.go         the data folder
 //	environment.go  what `onbehalf env` prints
+//	database.go     the folder's own database, or one that replicas share
 //	server.go       assembly, background work, start and stop
 //	errors.go       why it does not start, in an operator's words
 //	front.go        which path is whose door
@@ -25,7 +26,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -106,6 +106,9 @@ func Start(ctx context.Context, c Config, log *slog.Logger) (_ *Server, err erro
 	if before.Account != "" && before.Account != c.Account {
 		return nil, fmt.Errorf("--account %s: %s is the installation of account %s, whose root key would be overwritten; leave --account as it was, or name another --data", c.Account, data, before.Account)
 	}
+	if err := s.sameDatabase(before); err != nil {
+		return nil, err
+	}
 	if s.listener, err = listen("--addr", c.Addr, before.Addr); err != nil {
 		return nil, err
 	}
@@ -119,7 +122,7 @@ func Start(ctx context.Context, c Config, log *slog.Logger) (_ *Server, err erro
 	if err != nil {
 		return nil, err
 	}
-	if err := s.folder.writeEndpoint(endpoint{URL: s.url, Region: c.Region, Account: c.Account, Addr: s.listener.Addr().String(), DemoURL: s.DemoURL()}); err != nil {
+	if err := s.folder.writeEndpoint(endpoint{URL: s.url, Region: c.Region, Account: c.Account, Database: s.elsewhere(), Addr: s.listener.Addr().String(), DemoURL: s.DemoURL()}); err != nil {
 		return nil, fmt.Errorf("the data folder cannot be written: %w", err)
 	}
 	s.serve(handler)
@@ -130,18 +133,7 @@ func Start(ctx context.Context, c Config, log *slog.Logger) (_ *Server, err erro
 func (s *Server) assemble(ctx, running context.Context) (http.Handler, error) {
 	c := s.config
 	var err error
-	if s.db, err = store.Open(ctx, store.Options{Path: s.folder.database()}); err != nil {
-		return nil, err
-	}
-	wrapper, err := seal.FileKey(ctx, s.db, s.folder.keyFile())
-	if err != nil {
-		return nil, err
-	}
-	keeper, err := seal.NewKeeper(ctx, s.db, wrapper)
-	if err != nil {
-		return nil, err
-	}
-	if err := keeper.EnsureAccount(ctx, c.Account); err != nil {
+	if s.db, err = store.Open(ctx, store.Options{Path: s.folder.database(), URL: c.DatabaseURL.Reveal()}); err != nil {
 		return nil, err
 	}
 	allow := c.EgressAllow
@@ -162,15 +154,22 @@ func (s *Server) assemble(ctx, running context.Context) (http.Handler, error) {
 
 	protocol := oauth.New(s.egress)
 	policies := policy.New(s.db)
-	authenticator := auth.New(s.db, keeper, protocol, auth.Options{Region: c.Region, TrustedIssuers: issuers, NewAccount: newAccount(policies)})
-	if s.created, err = authenticator.EnsureRoot(ctx, c.Account, func(key auth.NewKey) error {
-		return s.folder.writeCredentials(key.ID, key.Secret)
+	var keeper *seal.Keeper
+	var authenticator *auth.Authenticator
+	// Of replicas that start together on an empty database, one makes the keys.
+	if err := s.db.Alone(ctx, func(ctx context.Context) error {
+		if keeper, err = s.openKeys(ctx); err != nil {
+			return err
+		}
+		authenticator = auth.New(s.db, keeper, protocol, auth.Options{Region: c.Region, TrustedIssuers: issuers, NewAccount: newAccount(policies)})
+		s.created, err = authenticator.EnsureRoot(ctx, c.Account, func(key auth.NewKey) error {
+			return s.folder.writeCredentials(key.ID, key.Secret)
+		})
+		return err
 	}); err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(s.folder.credentials()); err != nil {
-		s.log.Warn("the file with the root access key is gone; put it back from a backup, the key is shown only once", "file", s.folder.credentials())
-	}
+	s.missCredentials()
 	if s.records, err = audit.New(ctx, s.db, keeper, ""); err != nil {
 		return nil, err
 	}
@@ -179,9 +178,11 @@ func (s *Server) assemble(ctx, running context.Context) (http.Handler, error) {
 	identities := identity.New(s.db, keeper, authenticator, identity.Options{Region: c.Region})
 	grants := vault.New(s.db, keeper)
 	brokers := broker.New(s.db, keeper, identities, grants, protocol, s.egress, authenticator, gated, broker.Options{Region: c.Region, PublicURL: s.url})
-	// The lock of the data folder says that nobody else is at work on its database.
-	if err := brokers.Recover(ctx); err != nil {
-		return nil, err
+	if s.elsewhere() == "" {
+		// The lock of the data folder says that nobody else is at work on its database.
+		if err := brokers.Recover(ctx); err != nil {
+			return nil, err
+		}
 	}
 	gateways := gateway.New(s.db, keeper, identities, brokers, authenticator, gated, gateway.Options{
 		Region: c.Region, PublicURL: s.url, Version: c.Version, Kinds: []gateway.Kind{openapi.New(s.egress)},
