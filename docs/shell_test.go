@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -33,6 +34,7 @@ type shell struct {
 	link    *regexp.Regexp
 	env     []string
 	in      io.Writer
+	kill    context.CancelFunc
 	lines   chan string
 	count   int
 	opened  sync.Map // links that were opened
@@ -77,8 +79,9 @@ func startShell(t *testing.T) *shell {
 	ctx, cancel := context.WithCancel(context.Background())
 	bash := exec.CommandContext(ctx, "bash", "--noprofile", "--norc")
 	bash.Dir, bash.Env = root, s.env
-	bash.Cancel = func() error { return bash.Process.Signal(os.Interrupt) }
-	bash.WaitDelay = 10 * time.Second
+	// What a block has started holds the shell's output open, so all of it goes.
+	bash.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	bash.Cancel = func() error { return syscall.Kill(-bash.Process.Pid, syscall.SIGKILL) }
 	in, err := bash.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -91,7 +94,7 @@ func startShell(t *testing.T) *shell {
 	if err := bash.Start(); err != nil {
 		t.Fatal(err)
 	}
-	s.in = in
+	s.in, s.kill = in, cancel
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
@@ -217,6 +220,7 @@ func (s *shell) execute(where, text string, watched bool) {
 				}
 			}
 		case <-limit:
+			s.kill()
 			s.t.Fatalf("%s does not end:\n%s\n%s", where, text, &printed)
 		}
 	}

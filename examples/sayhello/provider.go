@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"net/url"
 
 	"github.com/aws/aws-sdk-go-v2/service/bedrockagentcorecontrol"
 	"github.com/aws/aws-sdk-go-v2/service/bedrockagentcorecontrol/types"
@@ -33,6 +34,8 @@ func (p *Platform) ensureProvider(ctx context.Context, g *Gateway, source *Profi
 	case isNotFound(err):
 	case err != nil:
 		return fromAWS(err, oauthProblem, "the credential provider cannot be looked up", hintInvalidOAuth)
+	case !source.isOurs(found.Oauth2ProviderConfigOutput):
+		return notOurs("credential provider", g.ProviderName)
 	default:
 		g.ProviderOurs, g.ProviderARN, g.CallbackURL = true, value(found.CredentialProviderArn), value(found.CallbackUrl)
 		if source.Register != nil && source.isRegistered(found.Oauth2ProviderConfigOutput) {
@@ -90,12 +93,32 @@ func (s *ProfileSource) provider(clientID, clientSecret string) (types.Credentia
 // isRegistered reports whether a found provider is this source's and has its
 // client. One that a run left between making and registering has not.
 func (s *ProfileSource) isRegistered(output types.Oauth2ProviderConfigOutput) bool {
+	discoveryURL, clientID := discovered(output)
+	return discoveryURL == s.DiscoveryURL && clientID != unregistered
+}
+
+// isOurs reports whether a found provider may be one of this example's: Google's
+// preset, or a demo provider, which is always on the machine of its platform.
+func (s *ProfileSource) isOurs(output types.Oauth2ProviderConfigOutput) bool {
+	if s.DiscoveryURL == "" {
+		_, ok := output.(*types.Oauth2ProviderConfigOutputMemberGoogleOauth2ProviderConfig)
+		return ok
+	}
+	discoveryURL, _ := discovered(output)
+	u, err := url.Parse(discoveryURL)
+	return err == nil && (discoveryURL == s.DiscoveryURL || isLoopbackHost(u.Hostname()))
+}
+
+// discovered is where a custom provider describes itself, and its client; empty for another kind.
+func discovered(output types.Oauth2ProviderConfigOutput) (discoveryURL, clientID string) {
 	custom, ok := output.(*types.Oauth2ProviderConfigOutputMemberCustomOauth2ProviderConfig)
 	if !ok {
-		return false
+		return "", ""
 	}
-	discovery, ok := custom.Value.OauthDiscovery.(*types.Oauth2DiscoveryMemberDiscoveryUrl)
-	return ok && discovery.Value == s.DiscoveryURL && value(custom.Value.ClientId) != unregistered
+	if discovery, ok := custom.Value.OauthDiscovery.(*types.Oauth2DiscoveryMemberDiscoveryUrl); ok {
+		discoveryURL = discovery.Value
+	}
+	return discoveryURL, value(custom.Value.ClientId)
 }
 
 // DeleteProvider removes the credential provider; its grants go with it.

@@ -88,7 +88,14 @@ func TestLeavesAloneWhatIsNotIts(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.play(t, append(args, "--name", "ours")...).fails(exitMisuse, "gateway named ours", "--name")
-	if left := inventory(t, p.Control); !slices.Equal(left, []string{"gateway ours", "workload identity sayhello"}) {
+	vendor, configuration := (&ProfileSource{}).provider("theirs", "theirs")
+	if _, err := p.Control.CreateOauth2CredentialProvider(t.Context(), &bedrockagentcorecontrol.CreateOauth2CredentialProviderInput{
+		Name: aws.String("Demo-ID-hers"), CredentialProviderVendor: vendor, Oauth2ProviderConfigInput: configuration,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	s.play(t, append(args, "--name", "hers")...).fails(exitMisuse, "credential provider named Demo-ID-hers", "--name")
+	if left := inventory(t, p.Control); !slices.Equal(left, []string{"gateway ours", "provider Demo-ID-hers", "workload identity sayhello"}) {
 		t.Errorf("there is %v", left)
 	}
 }
