@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -54,7 +53,6 @@ func openPostgres(ctx context.Context, address string) (engine, error) {
 	}
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = connectWithin
-		config.DialFunc = dialer.DialContext
 	}
 	settings := map[string]string{
 		"application_name":                    "onbehalf",
@@ -74,12 +72,6 @@ func openPostgres(ctx context.Context, address string) (engine, error) {
 		return nil, err
 	}
 	return e, nil
-}
-
-// dialer notices within half a minute that the database's machine is gone.
-var dialer = &net.Dialer{
-	Timeout:         connectWithin,
-	KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 4},
 }
 
 func openPool(config *pgx.ConnConfig, size int) *sql.DB {
