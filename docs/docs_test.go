@@ -70,7 +70,7 @@ func TestCommands(t *testing.T) {
 				return
 			}
 			need(t, "bash", program("bash") != "")
-			s := startShell(t)
+			s := startShell(t, p)
 			for _, b := range p.blocks {
 				if !b.runs() {
 					continue

@@ -46,6 +46,14 @@ type page struct {
 	blocks []block
 }
 
+// needsRepository reports whether the page's reader is in the repository's
+// folder. Others may write where they are.
+func (p page) needsRepository() bool {
+	return slices.ContainsFunc(p.blocks, func(b block) bool {
+		return b.runs() && (b.language == "go" || regexp.MustCompile(`(\./|\bdocs/guide/)`).MatchString(b.text))
+	})
+}
+
 var (
 	fence  = regexp.MustCompile("^( *)```([a-z]*)$")
 	notRun = regexp.MustCompile(`^ *<!-- not run: (.+) -->$`)
@@ -105,6 +113,9 @@ func TestParse(t *testing.T) {
 	}
 	if !slices.Equal(p.blocks, want) {
 		t.Errorf("got %+v", p.blocks)
+	}
+	if p.needsRepository() || !(page{blocks: []block{{language: "sh", text: "go run ./examples/sayhello"}}}).needsRepository() {
+		t.Error("it runs in another folder")
 	}
 	if !want[0].runs() || want[2].runs() || want[3].runs() {
 		t.Error("what runs is another thing")

@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -63,7 +64,7 @@ var (
 	making  = regexp.MustCompile(`(?m)^make .*$`) // make test runs this very test
 )
 
-func startShell(t *testing.T) *shell {
+func startShell(t *testing.T, p page) *shell {
 	t.Helper()
 	s := &shell{t: t, home: t.TempDir(), lines: make(chan string, 100)}
 	platform, demo, callback := freePort(t), freePort(t), freePort(t)
@@ -78,7 +79,10 @@ func startShell(t *testing.T) *shell {
 	)
 	ctx, cancel := context.WithCancel(context.Background())
 	bash := exec.CommandContext(ctx, "bash", "--noprofile", "--norc")
-	bash.Dir, bash.Env = root, s.env
+	bash.Dir, bash.Env = s.home, s.env
+	if p.needsRepository() {
+		bash.Dir = root
+	}
 	// What a block has started holds the shell's output open, so all of it goes.
 	bash.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	bash.Cancel = func() error { return syscall.Kill(-bash.Process.Pid, syscall.SIGKILL) }
@@ -248,13 +252,23 @@ func (s *shell) open(link string) {
 	})
 }
 
+// ports counts through ports that no outgoing connection is given (below 32768,
+// where Linux begins), so that one that is free stays free. Two test processes
+// begin at different places.
+var ports atomic.Uint32
+
+func init() { ports.Store(uint32(os.Getpid()) * 37) }
+
+// freePort is a port that nobody listens on.
 func freePort(t testing.TB) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		port := fmt.Sprint(20000 + ports.Add(1)%12000)
+		if listener, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
+			_ = listener.Close()
+			return port
+		}
 	}
-	defer listener.Close()
-	_, port, _ := net.SplitHostPort(listener.Addr().String())
-	return port
+	t.Fatal("no port is free")
+	return ""
 }
