@@ -3524,7 +3524,7 @@ var controlRuleSubnets = rule{least: 1, most: 16, bounded: true}
 var controlRuleTagKey = rule{least: 1, most: 128, bounded: true, pattern: newPattern("[a-zA-Z0-9\\s._:/=+@-]*", "[a-zA-Z0-9\\t-\\r ._:/=+@-]*")}
 var controlRuleTagKeyList = rule{least: 0, most: 200, bounded: true}
 var controlRuleTagValue = rule{least: 0, most: 256, bounded: true, pattern: newPattern("[a-zA-Z0-9\\s._:/=+@-]*", "[a-zA-Z0-9\\t-\\r ._:/=+@-]*")}
-var controlRuleTaggableResourcesArn = rule{least: 20, most: 1011, bounded: true, pattern: newPattern("arn:(?:[^:]+)?:bedrock-agentcore:[a-z0-9-]+:[0-9]{12}:([a-z-]+/[^/]+)(?:/[a-z-]+/[^/]+)*", "arn:(?:[^:]+)?:bedrock-agentcore:[a-z0-9-]+:[0-9]{12}:([a-z-]+/[^/]+)(?:/[a-z-]+/[^/]+)*")}
+var controlRuleTaggableResourcesArn = rule{least: 20, most: 1011, bounded: true, pattern: newPattern("arn:(?:[^:]+)?:bedrock-agentcore:[a-z0-9-]+:[0-9]{12}:([a-z0-9-]+/[^/]+)(?:/[a-z0-9-]+/[^/]+)*", "arn:(?:[^:]+)?:bedrock-agentcore:[a-z0-9-]+:[0-9]{12}:([a-z0-9-]+/[^/]+)(?:/[a-z0-9-]+/[^/]+)*")}
 var controlRuleTagsMap = rule{least: 0, most: 50, bounded: true}
 var controlRuleTargetDescription = rule{least: 1, most: 200, bounded: true}
 var controlRuleTargetFallbacks = rule{least: 1, most: 2, bounded: true}

@@ -18,6 +18,7 @@ import (
 // it. An operation without a row here answers that it is not built yet. The raw
 // handlers, which AWS's model does not have, are in front.go.
 func routes(m resources, identities *identity.Service, b *broker.Broker, g *gateway.Service) []wire.Route {
+	tagged := newTags(m.region, identities, b, g)
 	return []wire.Route{
 		// Workload identities
 		row(api.CreateWorkloadIdentity, func(account string, r *api.CreateWorkloadIdentityRequest) []string {
@@ -81,6 +82,14 @@ func routes(m resources, identities *identity.Service, b *broker.Broker, g *gate
 			return r.WorkloadIdentityToken, m.apiKey(account, r.ResourceCredentialProviderName)
 		}, b.GetResourceApiKey),
 		wire.Handle(api.CompleteResourceTokenAuth, m.throughSession(b), b.CompleteResourceTokenAuth),
+
+		// The token vault
+		row(api.GetTokenVault, func(account string, _ *api.GetTokenVaultRequest) []string { return m.vault(account) }, b.GetTokenVault),
+
+		// Tags, of whatever has some
+		row(api.ListTagsForResource, func(_ string, r *api.ListTagsForResourceRequest) []string { return []string{r.ResourceArn} }, tagged.list),
+		row(api.TagResource, func(_ string, r *api.TagResourceRequest) []string { return []string{r.ResourceArn} }, tagged.add),
+		row(api.UntagResource, func(_ string, r *api.UntagResourceRequest) []string { return []string{r.ResourceArn} }, tagged.remove),
 
 		// Gateways
 		row(api.CreateGateway, func(account string, _ *api.CreateGatewayRequest) []string { return m.gateway(account, "*") }, g.CreateGateway),

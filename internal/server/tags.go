@@ -1,0 +1,90 @@
+package server
+
+import (
+	"context"
+	"maps"
+
+	"github.com/onbehalf/onbehalf/internal/api"
+	"github.com/onbehalf/onbehalf/internal/broker"
+	"github.com/onbehalf/onbehalf/internal/fault"
+	"github.com/onbehalf/onbehalf/internal/gateway"
+	"github.com/onbehalf/onbehalf/internal/identity"
+	"github.com/onbehalf/onbehalf/internal/principal"
+)
+
+// tagLimit is how many tags a resource may have.
+const tagLimit = 50
+
+// tagger is the room that owns a row with tags: it answers them as change left
+// them; a nil change changes nothing.
+type tagger func(ctx context.Context, account, name string, change func(map[string]string) error) (map[string]string, error)
+
+// tags are the operations on tags, which find the room that owns the row by the ARN's type.
+type tags struct {
+	region string
+	owners []tagOwner
+}
+
+type tagOwner struct {
+	arn func(region, account, name string) string
+	tag tagger
+}
+
+func newTags(region string, identities *identity.Service, b *broker.Broker, g *gateway.Service) tags {
+	return tags{region, []tagOwner{
+		{api.WorkloadIdentityARN, identities.Tags},
+		{api.Oauth2CredentialProviderARN, b.Oauth2ProviderTags},
+		{api.ApiKeyCredentialProviderARN, b.ApiKeyProviderTags},
+		{api.GatewayARN, g.Tags},
+	}}
+}
+
+// change finds the owner of an ARN, which must be of this region and account.
+func (t tags) change(ctx context.Context, caller principal.Caller, arn string, change func(map[string]string) error) (map[string]string, error) {
+	parsed, err := api.ParseARN(arn)
+	if err != nil {
+		return nil, fault.InvalidField("resourceArn", "%s", fault.Of(err).Message)
+	}
+	for _, owner := range t.owners {
+		if owner.arn(t.region, caller.Account, parsed.Name()) == arn {
+			return owner.tag(ctx, caller.Account, parsed.Name(), change)
+		}
+	}
+	return nil, fault.New(fault.NotFound, "Resource %s not found, or it is of a kind that has no tags.", arn)
+}
+
+func (t tags) list(ctx context.Context, caller principal.Caller, r *api.ListTagsForResourceRequest) (*api.ListTagsForResourceResponse, error) {
+	found, err := t.change(ctx, caller, r.ResourceArn, nil)
+	if err != nil {
+		return nil, err
+	}
+	return &api.ListTagsForResourceResponse{Tags: found}, nil
+}
+
+func (t tags) add(ctx context.Context, caller principal.Caller, r *api.TagResourceRequest) (*api.TagResourceResponse, error) {
+	_, err := t.change(ctx, caller, r.ResourceArn, func(tags map[string]string) error {
+		maps.Copy(tags, r.Tags)
+		if len(tags) > tagLimit {
+			return fault.New(fault.QuotaExceeded, "A resource has at most %d tags.", tagLimit)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &api.TagResourceResponse{}, nil
+}
+
+// remove takes tags away; those that are not there are no error, as at AWS.
+func (t tags) remove(ctx context.Context, caller principal.Caller, r *api.UntagResourceRequest) (*api.UntagResourceResponse, error) {
+	_, err := t.change(ctx, caller, r.ResourceArn, func(tags map[string]string) error {
+		for _, key := range r.TagKeys {
+			delete(tags, key)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &api.UntagResourceResponse{}, nil
+}
