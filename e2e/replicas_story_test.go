@@ -1,0 +1,632 @@
+package e2e
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	mathrand "math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/bedrockagentcore"
+	"github.com/aws/aws-sdk-go-v2/service/bedrockagentcorecontrol"
+	control "github.com/aws/aws-sdk-go-v2/service/bedrockagentcorecontrol/types"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // the tests look into the database themselves
+
+	"github.com/onbehalf/onbehalf/internal/audit"
+	"github.com/onbehalf/onbehalf/internal/demoidp"
+	"github.com/onbehalf/onbehalf/internal/seal"
+	"github.com/onbehalf/onbehalf/internal/servertest"
+	"github.com/onbehalf/onbehalf/internal/store"
+)
+
+// fleet is replicas over one PostgreSQL database, behind one address.
+type fleet struct {
+	t        *testing.T
+	idp      *provider
+	slow     *slow
+	database string // its URL
+	look     *sql.DB
+	keyFile  string
+	front    *balancer
+	replicas []*platform
+	url      string
+	plain    *http.Client // one connection per request, so that each may go elsewhere
+}
+
+// startFleet starts the replicas at once, on an empty database.
+func startFleet(t *testing.T, database string, options demoidp.Options) *fleet {
+	t.Helper()
+	idp := startProviderWith(t, options)
+	f := &fleet{t: t, idp: idp, slow: &slow{next: idp.tokens.next}, database: database, keyFile: filepath.Join(t.TempDir(), "shared-key"),
+		plain: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 2 * time.Minute}}
+	idp.tokens.next = f.slow
+	var err error
+	if f.look, err = sql.Open("pgx", database); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.look.Close() })
+	f.front = startBalancer(t)
+	f.url = "http://" + f.front.listener.Addr().String()
+	for range 3 {
+		addr := "127.0.0.1:" + freePort(t)
+		f.front.backends = append(f.front.backends, addr)
+		f.replicas = append(f.replicas, &platform{t: t, data: filepath.Join(t.TempDir(), "data"), logs: &logs{}, flags: append(idp.flags(),
+			"--addr", addr, "--demo-addr", "127.0.0.1:"+freePort(t), "--public-url", f.url, "--key-file", f.keyFile, "--database-url", database)})
+	}
+	t.Cleanup(func() {
+		for i, p := range f.replicas {
+			if p.process != nil {
+				p.stop()
+			}
+			if t.Failed() {
+				all := p.logs.everything()
+				t.Logf("log of replica %d, its end:\n%s", i+1, all[max(0, len(all)-3000):])
+			}
+		}
+	})
+	var starting sync.WaitGroup
+	for _, p := range f.replicas {
+		starting.Go(p.start)
+	}
+	starting.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
+	var made []string
+	for _, p := range f.replicas {
+		if _, err := os.Stat(filepath.Join(p.data, "credentials")); err == nil {
+			made = append(made, p.data)
+		}
+		if strings.Contains(p.logs.everything(), database) {
+			t.Error("the database URL is in the log")
+		}
+	}
+	if len(made) != 1 {
+		t.Fatalf("%d replicas have written a root key", len(made))
+	}
+	loaded, err := config.LoadDefaultConfig(t.Context(), config.WithRegion("us-east-1"), config.WithBaseEndpoint(f.url), config.WithRetryMaxAttempts(1),
+		config.WithSharedCredentialsFiles([]string{filepath.Join(made[0], "credentials")}), config.WithSharedConfigFiles(nil), config.WithSharedConfigProfile("onbehalf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	loaded.HTTPClient = f.plain // not an option of the loading: AWS_CA_BUNDLE wants to change that
+	for _, p := range f.replicas {
+		p.aws, p.control, p.client = loaded, bedrockagentcorecontrol.NewFromConfig(loaded), bedrockagentcore.NewFromConfig(loaded)
+	}
+	return f
+}
+
+// scene is an agent and a credential provider, whichever replica makes them.
+func (f *fleet) scene() *scene {
+	f.t.Helper()
+	s := &scene{platform: f.replicas[0], t: f.t, idp: f.idp, agent: "greeter", provider: "people",
+		client: demoidp.Client{ID: "platform", Secret: "secret-of-the-platform-at-the-demo-provider"}}
+	s.createAgent(s.agent)
+	made, err := s.control.CreateOauth2CredentialProvider(f.t.Context(), &bedrockagentcorecontrol.CreateOauth2CredentialProviderInput{
+		Name: &s.provider, CredentialProviderVendor: control.CredentialProviderVendorTypeCustomOauth2, Oauth2ProviderConfigInput: discovered(f.idp.DiscoveryURL(), s.client),
+	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	s.client.RedirectURIs = []string{*made.CallbackUrl}
+	if err := f.idp.Register(s.client); err != nil {
+		f.t.Fatal(err)
+	}
+	return s
+}
+
+func (f *fleet) count(query string) (n int) {
+	f.t.Helper()
+	if err := f.look.QueryRowContext(f.t.Context(), query).Scan(&n); err != nil {
+		f.t.Fatal(err)
+	}
+	return n
+}
+
+// proven wants the audit chains of all replicas whole.
+func (f *fleet) proven() {
+	f.t.Helper()
+	ctx := f.t.Context()
+	db, err := store.Open(ctx, store.Options{URL: f.database})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer db.Close()
+	wrapper, err := seal.OpenFileKey(f.keyFile)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	keeper, err := seal.NewKeeper(ctx, db, wrapper)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	log, err := audit.New(ctx, db, keeper, "")
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer log.Close()
+	proof, err := log.Verify(ctx)
+	if err != nil {
+		f.t.Fatalf("the audit does not hold: %v", err)
+	}
+	if len(proof.Heads) < len(f.replicas)+1 {
+		f.t.Errorf("%d chains of %d replicas", len(proof.Heads), len(f.replicas))
+	}
+}
+
+// One database, one set of keys, and a consent that no replica sees the whole of.
+func TestReplicasAreOnePlatform(t *testing.T) {
+	t.Parallel()
+	f := startFleet(t, emptyDatabase(t), demoidp.Options{})
+	if n := f.count(`SELECT count(*) FROM access_keys WHERE root = 1`); n != 1 {
+		t.Errorf("%d root keys", n)
+	}
+	if n := f.count(`SELECT count(DISTINCT wrapper) FROM data_keys`); n != 1 {
+		t.Errorf("the data keys are sealed with %d keys", n)
+	}
+	if n := f.count(`SELECT count(DISTINCT applied) FROM onbehalf_schema`); n != 1 {
+		t.Errorf("the tables were made in %d migrations", n)
+	}
+	s := f.scene()
+	jwt := s.signIn(demoidp.Ada)
+	f.front.only(0)
+	token := s.speakFor(s.agent, jwt)
+	link, session := s.link(token)
+	f.front.only(1)
+	person := servertest.NewPerson(s.idp.url, demoidp.Ada)
+	person.HTTP.Transport = f.plain.Transport
+	arrival, err := person.Visit(t.Context(), link, "allow")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := sessionOf(t, arrival); got != session {
+		t.Fatal("the application is told of another session")
+	}
+	f.front.only(2)
+	if err := s.complete(session, jwt); err != nil {
+		t.Fatal(err)
+	}
+	for i := range f.replicas {
+		f.front.only(i)
+		if name := s.whose(s.access(token)); name != "Ada Lovelace" {
+			t.Errorf("replica %d gives the token of %s", i+1, name)
+		}
+	}
+
+	// A replica without the key, or with another one, does not start.
+	elsewhere := filepath.Join(t.TempDir(), "data")
+	other := filepath.Join(t.TempDir(), "other-key")
+	if err := seal.CreateFileKey(other); err != nil {
+		t.Fatal(err)
+	}
+	for want, flags := range map[string][]string{
+		"with --key-file":                  {"--data", elsewhere, "--database-url", f.database},
+		"The database was sealed with the": {"--data", elsewhere, "--database-url", f.database, "--key-file", other},
+		"another onbehalf is running on":   {"--data", f.replicas[0].data, "--database-url", f.database, "--key-file", f.keyFile},
+	} {
+		_, said, code := command(t, os.Environ(), onbehalfBinary, append([]string{"serve", "--addr", "127.0.0.1:0"}, flags...)...)
+		if code != 1 || !strings.Contains(said, want) || strings.Contains(said, f.database) {
+			t.Errorf("exit %d: %s", code, said)
+		}
+	}
+
+	// A folder is not given to another database, which would overwrite its root key.
+	f.replicas[0].stop()
+	if _, said, code := command(t, os.Environ(), onbehalfBinary, "serve", "--addr", "127.0.0.1:0", "--data", f.replicas[0].data); code != 1 || !strings.Contains(said, "name another --data") {
+		t.Errorf("exit %d: %s", code, said)
+	}
+	f.replicas[0].start()
+
+	// What one learns the others know within a second.
+	if _, err := f.look.ExecContext(t.Context(), `UPDATE access_keys SET state = 'disabled'`); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(1050 * time.Millisecond)
+	for i := range f.replicas {
+		f.front.only(i)
+		if _, err := s.try(t.Context(), token); err == nil {
+			t.Errorf("replica %d believes a key that was disabled a second ago", i+1)
+		}
+	}
+	f.proven()
+}
+
+// However many callers in however many processes: the provider is asked once.
+func TestRefreshStormOverReplicas(t *testing.T) {
+	t.Parallel()
+	f := startFleet(t, emptyDatabase(t), demoidp.Options{})
+	s := f.scene()
+	token, before := s.expire(demoidp.Ada)
+	s.idp.tokens.hold(400 * time.Millisecond)
+	callers := 300
+	if long() {
+		callers = 1000
+	}
+	began := time.Now()
+	got := f.storm(s, token, callers)
+	t.Logf("%d callers over three replicas had the new token after %s", callers, time.Since(began).Round(time.Millisecond))
+	for i, token := range got {
+		if token == "" || token == before || token != got[0] {
+			t.Fatalf("caller %d has no token, the expired one, or another than caller 0", i)
+		}
+	}
+	if requests := s.idp.TokenRequests("refresh_token"); requests != 1 {
+		t.Errorf("the provider was asked %d times", requests)
+	}
+	f.proven()
+}
+
+func (f *fleet) storm(s *scene, token string, callers int) []string {
+	var waiting sync.WaitGroup
+	got := make([]string, callers)
+	for i := range callers {
+		waiting.Go(func() {
+			out, err := s.try(f.t.Context(), token)
+			switch {
+			case err != nil:
+				f.t.Errorf("caller %d: %v", i, err)
+			case out.AccessToken != nil:
+				got[i] = *out.AccessToken
+			}
+		})
+	}
+	waiting.Wait()
+	return got
+}
+
+// The replica that has the lease dies after the provider has rotated the token:
+// one more request, which a provider with a grace period answers. A strict one
+// does not; then the grant is kept, and the person is asked.
+func TestReplicaKilledDuringRefresh(t *testing.T) {
+	t.Parallel()
+	for _, grace := range []time.Duration{0, 5 * time.Minute} {
+		t.Run("grace "+grace.String(), func(t *testing.T) {
+			t.Parallel()
+			f := startFleet(t, emptyDatabase(t), demoidp.Options{ReuseGrace: grace})
+			s := f.scene()
+			token, before := s.expire(demoidp.Ada)
+			f.front.only(0)
+			reached := f.slow.down("/token", true)
+			failed := make(chan error, 1)
+			go func() { _, err := s.try(t.Context(), token); failed <- err }()
+			select {
+			case <-reached:
+			case <-time.After(20 * time.Second):
+				t.Fatal("the provider was not asked")
+			}
+			f.replicas[0].kill()
+			if err := <-failed; err == nil {
+				t.Fatal("a request whose replica was killed has an answer")
+			}
+			f.front.only(1, 2)
+			ended := make(chan []string, 1)
+			go func() { ended <- f.storm(s, token, 30) }()
+			if !long() { // the minute of the lease passes in the database
+				time.Sleep(500 * time.Millisecond)
+				if n := s.idp.TokenRequests("refresh_token"); n != 1 {
+					t.Errorf("%d requests while the dead replica has the lease", n)
+				}
+				if _, err := f.look.ExecContext(t.Context(), `UPDATE grants SET lease_until = 1`); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for i, got := range <-ended {
+				if refreshed := got != "" && got != before; refreshed != (grace > 0) {
+					t.Fatalf("caller %d has a new token: %t", i, refreshed)
+				}
+			}
+			if n := s.idp.TokenRequests("refresh_token"); n != 2 {
+				t.Errorf("the provider was asked %d times", n)
+			}
+			want := map[bool]string{true: "active", false: "needs-consent"}[grace > 0]
+			if n := f.count(`SELECT count(*) FROM grants WHERE state = '` + want + `'`); n != 1 {
+				t.Errorf("the grant is not kept as %s", want)
+			}
+			f.proven()
+		})
+	}
+}
+
+// Replicas die and come back; the others go on, and nothing that was answered is lost.
+func TestReplicasKilledAnywhere(t *testing.T) {
+	t.Parallel()
+	f := startFleet(t, emptyDatabase(t), demoidp.Options{})
+	rounds := 4
+	if long() {
+		rounds = 40
+	}
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := mathrand.New(mathrand.NewPCG(seed, 0))
+	for round := range rounds {
+		victim := random.IntN(len(f.replicas))
+		var stories sync.WaitGroup
+		var ended, cut atomic.Int64
+		for i := range 3 {
+			stories.Go(func() {
+				for n := range 2 {
+					p := *f.replicas[0]
+					p.url = f.url
+					j := startJourney(t, &p, f.idp, &receipts{}, fmt.Sprintf("r%d-t%d-n%d", round, i, n))
+					j.person.HTTP.Transport = f.plain.Transport
+					if err := j.travel(t.Context(), legs); err == nil {
+						ended.Add(1)
+					} else {
+						cut.Add(1)
+					}
+				}
+			})
+		}
+		time.Sleep(time.Duration(random.IntN(150)) * time.Millisecond)
+		f.replicas[victim].kill()
+		stories.Wait()
+		// The two that are left need no repair.
+		p := *f.replicas[(victim+1)%3]
+		j := startJourney(t, &p, f.idp, &receipts{}, fmt.Sprintf("r%d-after", round))
+		j.person.HTTP.Transport = f.plain.Transport
+		if err := j.travel(t.Context(), legs); err != nil || j.greeting == "" {
+			t.Fatalf("round %d: without replica %d there is no greeting: %v", round, victim+1, err)
+		}
+		t.Logf("round %d: %d stories ended, %d were cut off", round, ended.Load(), cut.Load())
+		f.replicas[victim].start()
+	}
+	f.proven()
+}
+
+// PostgreSQL goes away under load and comes back: until then a clear error of the
+// model and a ping that says so, after that service, with no replica restarted.
+func TestReplicasOutliveTheDatabase(t *testing.T) {
+	t.Parallel()
+	cluster := startCluster(t)
+	f := startFleet(t, cluster.url(), demoidp.Options{})
+	s := f.scene()
+	jwt := s.signIn(demoidp.Ada)
+	token := s.speakFor(s.agent, jwt)
+	link, session := s.link(token)
+	person := servertest.NewPerson(s.idp.url, demoidp.Ada)
+	person.HTTP.Transport = f.plain.Transport
+	if _, err := person.Visit(t.Context(), link, "allow"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.complete(session, jwt); err != nil {
+		t.Fatal(err)
+	}
+	stop, stopped := context.WithCancel(t.Context())
+	var load sync.WaitGroup
+	var good, refusals atomic.Int64
+	for range 8 {
+		load.Go(func() {
+			for stop.Err() == nil {
+				_, err := s.try(stop, token)
+				switch {
+				case err == nil:
+					good.Add(1)
+				case stop.Err() == nil:
+					refused(t, err, "InternalServerException")
+					refusals.Add(1)
+				}
+			}
+		})
+	}
+	time.Sleep(300 * time.Millisecond)
+	cluster.control("stop", "-m", "fast")
+	f.front.only(0)
+	if status := f.ping(); status != http.StatusServiceUnavailable {
+		t.Errorf("ping says %d while the database is away", status)
+	}
+	time.Sleep(300 * time.Millisecond)
+	cluster.control("start")
+	began := time.Now()
+	for i := range f.replicas {
+		f.front.only(i)
+		for f.ping() != http.StatusOK {
+			if time.Since(began) > 20*time.Second {
+				t.Fatalf("replica %d does not come back", i+1)
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		s.access(token)
+	}
+	t.Logf("all replicas serve %s after the database is back", time.Since(began).Round(time.Millisecond))
+	f.front.only(0, 1, 2)
+	time.Sleep(200 * time.Millisecond)
+	stopped()
+	load.Wait()
+	t.Logf("%d answers, %d refusals", good.Load(), refusals.Load())
+	if good.Load() == 0 || refusals.Load() == 0 {
+		t.Error("the database was not away under load")
+	}
+	f.proven()
+}
+
+func (f *fleet) ping() int {
+	response, err := f.plain.Get(f.url + "/ping")
+	if err != nil {
+		return 0
+	}
+	_ = response.Body.Close()
+	return response.StatusCode
+}
+
+// startProviderWith is startProvider for a provider with habits of its own.
+func startProviderWith(t testing.TB, o demoidp.Options) *provider {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Address = listener.Addr()
+	idp, err := demoidp.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokens := &tokenLog{next: idp}
+	server := &http.Server{Handler: tokens}
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(func() { _ = server.Close() })
+	return &provider{Provider: idp, url: "http://" + listener.Addr().String(), host: listener.Addr().String(), tokens: tokens}
+}
+
+// emptyDatabase is a database of the test's own on the server that tests may use.
+func emptyDatabase(t *testing.T) string {
+	t.Helper()
+	server := os.Getenv("ONBEHALF_TEST_POSTGRES")
+	need(t, "PostgreSQL (ONBEHALF_TEST_POSTGRES)", server != "")
+	address, err := url.Parse(server)
+	if err != nil {
+		t.Fatal("ONBEHALF_TEST_POSTGRES is not a URL")
+	}
+	admin, err := sql.Open("pgx", server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := "e2e_" + strings.ToLower(rand.Text())
+	if _, err := admin.ExecContext(t.Context(), `CREATE DATABASE `+name); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if _, err := admin.ExecContext(context.Background(), `DROP DATABASE `+name+` WITH (FORCE)`); err != nil {
+			t.Error(err)
+		}
+		_ = admin.Close()
+	})
+	address.Path = "/" + name
+	return address.String()
+}
+
+// balancer sends each connection to the next replica that listens.
+type balancer struct {
+	listener net.Listener
+	backends []string
+	next     atomic.Int64
+
+	mu      sync.Mutex
+	allowed []int // empty: all
+}
+
+func startBalancer(t *testing.T) *balancer {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &balancer{listener: listener}
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go b.relay(client)
+		}
+	}()
+	return b
+}
+
+// only sends connections to these replicas from now on.
+func (b *balancer) only(replicas ...int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.allowed = replicas
+}
+
+func (b *balancer) relay(client net.Conn) {
+	defer client.Close()
+	b.mu.Lock()
+	var candidates []string
+	for i, backend := range b.backends {
+		use := len(b.allowed) == 0
+		for _, allowed := range b.allowed {
+			use = use || allowed == i
+		}
+		if use {
+			candidates = append(candidates, backend)
+		}
+	}
+	b.mu.Unlock()
+	turn := int(b.next.Add(1))
+	for i := range candidates {
+		replica, err := net.Dial("tcp", candidates[(turn+i)%len(candidates)])
+		if err != nil {
+			continue
+		}
+		defer replica.Close()
+		go func() {
+			_, _ = io.Copy(replica, client)
+			_ = replica.(*net.TCPConn).CloseWrite()
+		}()
+		_, _ = io.Copy(client, replica)
+		return
+	}
+}
+
+// cluster is a PostgreSQL of the test's own, which it may stop.
+type cluster struct {
+	t        *testing.T
+	bin, dir string
+	port     string
+	as       []string // runs a program as the user that PostgreSQL wants
+}
+
+func startCluster(t *testing.T) *cluster {
+	t.Helper()
+	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/pg_ctl")
+	need(t, "PostgreSQL", len(found) > 0)
+	dir, err := os.MkdirTemp("/tmp", "onbehalf-cluster-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &cluster{t: t, bin: filepath.Dir(found[len(found)-1]), dir: dir, port: freePort(t)}
+	if os.Getuid() == 0 {
+		c.as = []string{"setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"}
+		if out, err := exec.Command("chown", "postgres", dir).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	c.run("initdb", "-D", dir+"/data", "-U", "onbehalf", "--auth=trust", "--no-sync", "-E", "UTF8")
+	t.Cleanup(func() {
+		c.control("stop", "-m", "immediate")
+		_ = os.RemoveAll(dir)
+	})
+	c.control("start")
+	return c
+}
+
+func (c *cluster) url() string {
+	return "postgres://onbehalf@127.0.0.1:" + c.port + "/postgres?sslmode=disable"
+}
+
+func (c *cluster) control(what string, more ...string) {
+	c.t.Helper()
+	args := append([]string{"-D", c.dir + "/data", "-w", "-s", "-l", c.dir + "/log", what}, more...)
+	if what == "start" {
+		args = append(args, "-o", "-c listen_addresses=127.0.0.1 -c port="+c.port+" -c unix_socket_directories="+c.dir+" -c fsync=off")
+	}
+	c.run("pg_ctl", args...)
+}
+
+func (c *cluster) run(program string, args ...string) {
+	c.t.Helper()
+	line := append(append([]string{}, c.as...), append([]string{filepath.Join(c.bin, program)}, args...)...)
+	run := exec.Command(line[0], line[1:]...)
+	run.Dir = c.dir
+	if err := run.Run(); err != nil {
+		c.t.Errorf("%s: %v", program, errors.Join(err))
+	}
+}
