@@ -238,7 +238,9 @@ func (p *idp) grantWithoutPerson(w http.ResponseWriter, form url.Values, client 
 	subject := client
 	if form.Get("grant_type") != "client_credentials" {
 		traded, err := jwt.ParseSigned(form.Get("subject_token")+form.Get("assertion"), []jose.SignatureAlgorithm{jose.RS256})
-		var claims jwt.Claims
+		var claims struct {
+			Subject string `json:"sub"`
+		}
 		if err == nil {
 			err = traded.Claims(signingKey().Public(), &claims)
 		}

@@ -23,7 +23,12 @@ func (b *Broker) ClientToken(ctx context.Context, caller principal.Caller, r Tok
 	q.key.User, q.authorizer = principal.User{}, ""
 	return b.obtain(ctx, caller, r, q, obtaining{
 		kind: "client-credentials", action: actionClientToken,
-		check: func(*Provider) error { return nil },
+		check: func(p *Provider) error {
+			if p.ClientID == "" {
+				return fault.New(fault.Invalid, "The credential provider %s has no client of its own.", p.Name)
+			}
+			return nil
+		},
 		send: func(ctx context.Context, _ *Provider, s oauth.Server) (oauth.Token, error) {
 			return b.oauth.ClientCredentials(ctx, s, q.scopes, q.key.Resources, q.key.Audiences, q.parameters)
 		},

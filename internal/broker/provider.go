@@ -31,6 +31,7 @@ type Provider struct {
 	DiscoveryURL string // empty where the metadata was given explicitly
 	ClientID     string
 	AuthMethod   oauth.AuthMethod
+	OnBehalfOf   *api.OnBehalfOfTokenExchangeConfigType // nil: not configured
 	Tags         map[string]string
 	Version      int64
 	Created      time.Time
@@ -84,7 +85,7 @@ func (b *Broker) openSecret(ctx context.Context, p *Provider) (secret.Text, erro
 }
 
 const providerColumns = `SELECT id, account, name, vendor, callback_id, secret_suffix, client_id, client_secret, auth_method,
-	metadata, discovery_url, tags, version, created, updated FROM oauth2_providers `
+	metadata, discovery_url, on_behalf_of, tags, version, created, updated FROM oauth2_providers `
 
 // providerID is all that the way of a valid grant needs to know.
 func (b *Broker) providerID(tx *store.Tx, account, name string) (id string, err error) {
@@ -136,10 +137,10 @@ func (b *Broker) nameInARN(account, arn string) (string, error) {
 
 func (b *Broker) scanProvider(row interface{ Scan(...any) error }, name string) (*Provider, error) {
 	var p Provider
-	var metadata, tags string
+	var metadata, onBehalfOf, tags string
 	var created, updated int64
 	err := row.Scan(&p.ID, &p.Account, &p.Name, &p.Vendor, &p.CallbackID, &p.secretSuffix, &p.ClientID, &p.sealedSecret, &p.AuthMethod,
-		&metadata, &p.DiscoveryURL, &tags, &p.Version, &created, &updated)
+		&metadata, &p.DiscoveryURL, &onBehalfOf, &tags, &p.Version, &created, &updated)
 	if errors.Is(err, store.ErrNoRows) {
 		if name == "" {
 			return nil, fault.New(fault.NotFound, "The OAuth2 credential provider does not exist any more.")
@@ -151,6 +152,12 @@ func (b *Broker) scanProvider(row interface{ Scan(...any) error }, name string) 
 	}
 	if err := errors.Join(json.Unmarshal([]byte(metadata), &p.Metadata), json.Unmarshal([]byte(tags), &p.Tags)); err != nil {
 		return nil, fault.Wrap(err, "decoding a credential provider")
+	}
+	if onBehalfOf != "" {
+		p.OnBehalfOf = &api.OnBehalfOfTokenExchangeConfigType{}
+		if err := json.Unmarshal([]byte(onBehalfOf), p.OnBehalfOf); err != nil {
+			return nil, fault.Wrap(err, "decoding a credential provider")
+		}
 	}
 	p.ARN = api.Oauth2CredentialProviderARN(b.options.Region, p.Account, p.Name)
 	p.Created, p.Updated = store.Time(created), store.Time(updated)
@@ -168,10 +175,10 @@ func (b *Broker) insertProvider(tx *store.Tx, p *Provider) error {
 		return err
 	}
 	added, err := tx.Exec(`INSERT INTO oauth2_providers (id, account, name, vendor, callback_id, secret_suffix, issuer, token_endpoint, client_id, client_secret,
-			auth_method, metadata, discovery_url, tags, version, created, updated)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $16) ON CONFLICT (account, name) DO NOTHING`,
+			auth_method, metadata, discovery_url, tags, version, created, updated, on_behalf_of)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $16, $17) ON CONFLICT (account, name) DO NOTHING`,
 		p.ID, p.Account, p.Name, p.Vendor, p.CallbackID, p.secretSuffix, p.Metadata.Issuer, p.Metadata.TokenEndpoint, p.ClientID, p.sealedSecret,
-		p.AuthMethod, metadata, p.DiscoveryURL, tags, p.Version, store.Micros(tx.Now))
+		p.AuthMethod, metadata, p.DiscoveryURL, tags, p.Version, store.Micros(tx.Now), encodeOnBehalfOf(p))
 	if err != nil {
 		return fault.Wrap(err, "storing a credential provider")
 	}
@@ -187,10 +194,17 @@ func (b *Broker) updateProvider(tx *store.Tx, p *Provider) error {
 		return err
 	}
 	_, err = tx.Exec(`UPDATE oauth2_providers SET vendor = $1, issuer = $2, token_endpoint = $3, client_id = $4, client_secret = $5,
-			auth_method = $6, metadata = $7, discovery_url = $8, version = $9, updated = $10 WHERE id = $11 AND account = $12`,
+			auth_method = $6, metadata = $7, discovery_url = $8, version = $9, updated = $10, on_behalf_of = $11 WHERE id = $12 AND account = $13`,
 		p.Vendor, p.Metadata.Issuer, p.Metadata.TokenEndpoint, p.ClientID, p.sealedSecret,
-		p.AuthMethod, metadata, p.DiscoveryURL, p.Version, store.Micros(p.Updated), p.ID, p.Account)
+		p.AuthMethod, metadata, p.DiscoveryURL, p.Version, store.Micros(p.Updated), encodeOnBehalfOf(p), p.ID, p.Account)
 	return fault.Wrap(err, "updating a credential provider")
+}
+
+func encodeOnBehalfOf(p *Provider) string {
+	if p.OnBehalfOf == nil {
+		return ""
+	}
+	return string(p.OnBehalfOf.AppendJSON(nil))
 }
 
 func encodeProvider(p *Provider) (string, string, error) {

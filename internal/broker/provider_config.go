@@ -20,6 +20,7 @@ type configuration struct {
 	clientID     string
 	clientSecret secret.Text
 	authMethod   oauth.AuthMethod
+	onBehalfOf   *api.OnBehalfOfTokenExchangeConfigType
 }
 
 // configure reads the union of a request. It goes out to the network for a
@@ -77,13 +78,19 @@ func (b *Broker) configureCustom(ctx context.Context, in *api.CustomOauth2Provid
 	switch {
 	case in.PrivateKeyJwtConfig != nil:
 		return c, notBuilt("privateKeyJwtConfig", "Use a clientSecret.")
-	case in.OnBehalfOfTokenExchangeConfig != nil:
-		return c, notBuilt("onBehalfOfTokenExchangeConfig", "Leave it out for USER_FEDERATION.")
 	case in.PrivateEndpoint != nil || len(in.PrivateEndpointOverrides) > 0:
 		return c, notBuilt("privateEndpoint", "An operator lets this server reach a private address with --egress-allow.")
 	}
-	if err := c.setClient("customOauth2ProviderConfig", in.ClientId, in.ClientSecret); err != nil {
-		return c, err
+	if c.onBehalfOf = in.OnBehalfOfTokenExchangeConfig; c.onBehalfOf != nil {
+		if err := checkOnBehalfOf(c.onBehalfOf); err != nil {
+			return c, err
+		}
+	}
+	none := (in.ClientId == nil || *in.ClientId == "") && (in.ClientSecret == nil || in.ClientSecret.Empty())
+	if !none || !needsNoClient(c.onBehalfOf) {
+		if err := c.setClient("customOauth2ProviderConfig", in.ClientId, in.ClientSecret); err != nil {
+			return c, err
+		}
 	}
 	var err error
 	if in.OauthDiscovery.DiscoveryUrl != nil {
@@ -178,7 +185,10 @@ func output(p *Provider) *api.Oauth2ProviderConfigOutput {
 	if p.Vendor != vendorCustom {
 		return builtInOutput(p, discovery)
 	}
-	custom := &api.CustomOauth2ProviderConfigOutput{OauthDiscovery: discovery, ClientId: &p.ClientID}
+	custom := &api.CustomOauth2ProviderConfigOutput{OauthDiscovery: discovery, OnBehalfOfTokenExchangeConfig: p.OnBehalfOf}
+	if p.ClientID != "" {
+		custom.ClientId = &p.ClientID
+	}
 	if p.DiscoveryURL != "" || len(p.Metadata.TokenEndpointAuthMethods) == 0 {
 		custom.ClientAuthenticationMethod = api.ClientAuthenticationMethodTypeClientSecretBasic
 		if p.AuthMethod == oauth.AuthSecretPost {

@@ -47,7 +47,7 @@ func (b *Broker) CreateOauth2CredentialProvider(ctx context.Context, caller prin
 // apply makes the provider what the configuration says: all of it, under a new version.
 func (b *Broker) apply(ctx context.Context, p *Provider, c configuration) (err error) {
 	p.Version++
-	p.Vendor, p.Metadata, p.DiscoveryURL, p.ClientID, p.AuthMethod = c.vendor, c.metadata, c.discoveryURL, c.clientID, c.authMethod
+	p.Vendor, p.Metadata, p.DiscoveryURL, p.ClientID, p.AuthMethod, p.OnBehalfOf = c.vendor, c.metadata, c.discoveryURL, c.clientID, c.authMethod, c.onBehalfOf
 	p.sealedSecret, err = b.keeper.SealText(ctx, clientSecretContext(p), c.clientSecret)
 	return err
 }
@@ -97,18 +97,23 @@ func (b *Broker) UpdateOauth2CredentialProvider(ctx context.Context, caller prin
 		if p, err = b.providerByName(tx, caller.Account, r.Name); err != nil {
 			return err
 		}
-		before := p.Origin()
+		before, traded := p.Origin(), encodeOnBehalfOf(p)
 		if err := b.apply(ctx, p, c); err != nil {
 			return err
 		}
 		p.Updated = tx.Now
-		if err := b.updateProvider(tx, p); err != nil || p.Origin() == before {
+		if err := b.updateProvider(tx, p); err != nil {
 			return err
+		}
+		if p.Origin() != before || encodeOnBehalfOf(p) != traded {
+			if err := b.vault.DropCached(tx, caller.Account, p.ID); err != nil {
+				return err
+			}
+		}
+		if p.Origin() == before {
+			return nil
 		}
 		if marked, err = b.vault.MarkProvider(tx, caller.Account, p.ID); err != nil {
-			return err
-		}
-		if err := b.vault.DropCached(tx, caller.Account, p.ID); err != nil {
 			return err
 		}
 		return b.dropAttempts(tx, caller.Account, p.ID)

@@ -226,7 +226,6 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		"private key":            {vendorCustom, with(func(c *input) { c.ClientAuthenticationMethod = api.ClientAuthenticationMethodTypePrivateKeyJwt }), fault.NotBuilt, "PRIVATE_KEY_JWT"},
 		"AWS identity token":     {vendorCustom, with(func(c *input) { c.ClientAuthenticationMethod = api.ClientAuthenticationMethodTypeAwsIamIdTokenJwt }), fault.NotBuilt, "AWS_IAM_ID_TOKEN_JWT"},
 		"private key settings":   {vendorCustom, with(func(c *input) { c.PrivateKeyJwtConfig = &api.PrivateKeyJwtConfig{} }), fault.NotBuilt, "privateKeyJwtConfig"},
-		"on behalf of":           {vendorCustom, with(func(c *input) { c.OnBehalfOfTokenExchangeConfig = &api.OnBehalfOfTokenExchangeConfigType{} }), fault.NotBuilt, "onBehalfOfTokenExchangeConfig"},
 		"private endpoint":       {vendorCustom, with(func(c *input) { c.PrivateEndpoint = &api.PrivateEndpoint{} }), fault.NotBuilt, "privateEndpoint"},
 		"endpoint overrides":     {vendorCustom, with(func(c *input) { c.PrivateEndpointOverrides = make([]api.PrivateEndpointOverride, 1) }), fault.NotBuilt, "privateEndpoint"},
 		"no client id":           {vendorCustom, with(func(c *input) { c.ClientId = nil }), fault.Invalid, "clientId"},

@@ -309,8 +309,6 @@ func TestCallersWhoGetNothing(t *testing.T) {
 	wantFault(t, err, fault.Invalid, "names none")
 	_, err = w.UserToken(t.Context(), root, ask("profile"))
 	wantFault(t, err, fault.Invalid, "workload identity")
-	_, err = w.GetResourceOauth2Token(t.Context(), ada, &api.GetResourceOauth2TokenRequest{ResourceCredentialProviderName: "google", Oauth2Flow: api.Oauth2FlowTypeOnBehalfOfTokenExchange})
-	wantFault(t, err, fault.NotBuilt, "ON_BEHALF_OF")
 	_, err = w.GetResourceOauth2Token(t.Context(), root, &api.GetResourceOauth2TokenRequest{
 		ResourceCredentialProviderName: "google", Oauth2Flow: api.Oauth2FlowTypeUserFederation, WorkloadIdentityToken: secret.New("not opened by the scope"),
 	})

@@ -72,8 +72,14 @@ func (b *Broker) GetResourceOauth2Token(ctx context.Context, caller principal.Ca
 			return nil, err
 		}
 		return &api.GetResourceOauth2TokenResponse{AccessToken: &token}, nil
+	case api.Oauth2FlowTypeOnBehalfOfTokenExchange:
+		token, err := b.ExchangedToken(ctx, caller, request)
+		if err != nil {
+			return nil, err
+		}
+		return &api.GetResourceOauth2TokenResponse{AccessToken: &token}, nil
 	default:
-		return nil, notBuilt("oauth2Flow "+string(r.Oauth2Flow), "USER_FEDERATION and M2M are.")
+		return nil, notBuilt("oauth2Flow "+string(r.Oauth2Flow), "USER_FEDERATION, M2M and ON_BEHALF_OF_TOKEN_EXCHANGE are.")
 	}
 	result, err := b.UserToken(ctx, caller, request)
 	if err != nil {
