@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/bedrockagentcore"
@@ -78,6 +79,7 @@ var (
 	pageUnknown   = page{Title: "This link is not known here", Text: "It belongs to another run of the agent, or to none. Ask the agent for a new link.", Bad: true}
 	pageState     = page{Title: "This answer does not belong to the question", Text: "Its state is not the one the agent sent along. Nothing was allowed.", Bad: true}
 	pageUsed      = page{Title: "This link was used before", Text: "A link completes once. If the agent still waits, ask it for a new one.", Bad: true}
+	pageBusy      = page{Title: "Another window is at it", Text: "This is being completed there. You can close this window."}
 	pageDoneOnce  = page{Title: "This is done", Text: "It was completed before, and once is enough. You can close this window."}
 	pageNobody    = page{Title: "Nobody is waited for", Text: "The agent did not say whose consent it needs. It has been told. You can close this window.", Bad: true}
 	pageDenied    = page{Title: "You said no", Text: "Nothing was shared with the agent. You can close this window.", Declined: true}
@@ -92,6 +94,10 @@ func (s *OAuth2CallbackServer) callback(w http.ResponseWriter, r *http.Request) 
 	session, customState := query.Get("session_id"), query.Get("state")
 	s.mu.Lock()
 	c, known := s.sessions[session]
+	if at := strings.LastIndexByte(session, '.'); !known && at > 0 {
+		// Onbehalf adds a proof of which browser went through; AWS sends the session of the link.
+		c, known = s.sessions[session[:at]]
+	}
 	stateFits := known && (c.customState == "" || subtle.ConstantTimeCompare([]byte(c.customState), []byte(customState)) == 1)
 	if stateFits {
 		c.reached = true
@@ -130,13 +136,16 @@ func (s *OAuth2CallbackServer) callback(w http.ResponseWriter, r *http.Request) 
 // usedPage is for whoever comes back to a consent that waits no more.
 func (s *OAuth2CallbackServer) usedPage(w http.ResponseWriter, c *Consent) {
 	s.mu.Lock()
-	well := c.state == completed
+	state := c.state
 	s.mu.Unlock()
-	if well {
+	switch state {
+	case completing:
+		s.page(w, http.StatusConflict, pageBusy)
+	case completed:
 		s.page(w, http.StatusGone, pageDoneOnce)
-		return
+	default:
+		s.page(w, http.StatusGone, pageUsed)
 	}
-	s.page(w, http.StatusGone, pageUsed)
 }
 
 // errorCode is what OAuth's error codes look like; another text is not repeated to anybody.
@@ -209,7 +218,7 @@ func (s *OAuth2CallbackServer) turnAway(w http.ResponseWriter, r *http.Request, 
 		return
 	}
 	s.options.Log.Info("somebody else came back with the link", "error", err)
-	turned := page{Title: "You are signed in as someone else", Bad: true, Note: "The person who asked can still open the link and finish."}
+	turned := page{Title: "You are signed in as someone else", Bad: true, Note: "The person who asked can still open the link and finish. If that is you, open it again: you will be asked who you are."}
 	turned.Text = "This link was made for another person, and you are signed in as " + person.name + ". Nothing was shared"
 	var api smithy.APIError
 	if errors.As(err, &api) && api.ErrorCode() == "AccessDeniedException" {

@@ -58,7 +58,9 @@ type OAuth2CallbackServer struct {
 	options   CallbackOptions
 	base      *url.URL // where browsers reach it
 	port      int
+	run       string // names this run in cookies
 	secret    string // of this run: who may say whom to wait for
+	begin     string // of this run: who may become the person who asks
 	limiter   *rate.Limiter
 	server    *http.Server
 	certified *tls.Certificate
@@ -84,7 +86,9 @@ func NewOAuth2CallbackServer(region string, identity *bedrockagentcore.Client, o
 	}
 	return &OAuth2CallbackServer{
 		region: region, identity: identity, options: options,
+		run:      strings.ToLower(rand.Text()[:8]),
 		secret:   rand.Text(),
+		begin:    rand.Text(),
 		limiter:  rate.NewLimiter(requestsPerSecond, requestsAtOnce),
 		sessions: map[string]*Consent{},
 		pending:  map[string]*pendingSignIn{},
@@ -114,7 +118,7 @@ func (s *OAuth2CallbackServer) CallbackBaseURL() string { return s.base.String()
 // CallbackURL is the return URL of consents.
 func (s *OAuth2CallbackServer) CallbackURL() string { return s.CallbackBaseURL() + pathCallback }
 
-// SignInURL starts a sign-in without a consent; it is also the redirect URI to register at the inbound provider.
+// SignInURL is the redirect URI to register at the inbound provider.
 func (s *OAuth2CallbackServer) SignInURL() string { return s.CallbackBaseURL() + pathSignIn }
 
 // Start listens and serves until Stop. The context bounds the start alone.

@@ -75,16 +75,17 @@ func (g *consentRig) returned(session string, more ...string) string {
 func TestCallbacksAtOnceCompleteOnce(t *testing.T) {
 	t.Parallel()
 	g := newConsentRig(t, servertest.Start(t), CallbackOptions{})
-	link, session, c := g.expect()
+	link, _, c := g.expect()
 	ada := g.signedIn(demoidp.Ada)
-	if _, err := ada.Visit(t.Context(), link, "allow"); err != nil {
+	arrival, err := ada.Visit(t.Context(), link, "allow")
+	if err != nil {
 		t.Fatal(err)
 	}
 	var pages sync.Map
 	var tabs sync.WaitGroup
 	for range 20 {
 		tabs.Go(func() {
-			page, response := look(t, ada.HTTP, g.returned(session))
+			page, response := look(t, ada.HTTP, arrival)
 			pages.Store(page, response.StatusCode)
 		})
 	}
@@ -122,9 +123,11 @@ func TestCallbackTurnsStrangersAway(t *testing.T) {
 	if !strings.Contains(g.log.String(), "somebody else came back") {
 		t.Error("the log does not tell of it")
 	}
-	// That browser is signed out here, so the next one at it is asked who they are.
-	if _, response := look(t, grace.HTTP, g.returned(session)); response.StatusCode != http.StatusFound {
-		t.Errorf("status %d: the stranger is still signed in", response.StatusCode)
+	// That browser is signed out here, so the next one at it is asked who they are,
+	// and is not signed in again unasked.
+	_, response := look(t, grace.HTTP, g.returned(session))
+	if location := response.Header.Get("Location"); response.StatusCode != http.StatusFound || !strings.Contains(location, "prompt=select_account") {
+		t.Errorf("status %d to %.60s…: the stranger is still signed in", response.StatusCode, location)
 	}
 	if page, status := newBrowser(t, g.Platform, demoidp.Ada).open(link); status != http.StatusOK {
 		t.Fatalf("the one who asked cannot finish: %d %s", status, page)
@@ -316,8 +319,9 @@ func TestCallbackOutlivesItsWindow(t *testing.T) {
 	p := servertest.Start(t)
 	g := newConsentRig(t, p, CallbackOptions{})
 	ada := g.signedIn(demoidp.Ada)
-	link, session, c := g.expect()
-	if _, err := ada.Visit(t.Context(), link, "allow"); err != nil {
+	link, _, c := g.expect()
+	arrival, err := ada.Visit(t.Context(), link, "allow")
+	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, closeWindow := context.WithCancel(t.Context())
@@ -327,7 +331,7 @@ func TestCallbackOutlivesItsWindow(t *testing.T) {
 			return http.DefaultClient.Do(r)
 		})
 	})
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, g.returned(session), nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, arrival, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

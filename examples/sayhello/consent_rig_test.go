@@ -153,7 +153,7 @@ func (b *browser) arrive(at string) (page string, status int) {
 func (g *consentRig) signedIn(person string) *browser {
 	g.t.Helper()
 	b := newBrowser(g.t, g.Platform, person)
-	if page, status := b.arrive(g.callback.SignInURL()); status != http.StatusOK || !strings.Contains(page, "You are signed in") {
+	if page, status := b.arrive(g.callback.SignInLink()); status != http.StatusOK || !strings.Contains(page, "You are signed in") {
 		g.t.Fatalf("%s cannot sign in: %d %s", person, status, page)
 	}
 	return b

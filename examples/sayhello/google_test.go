@@ -2,6 +2,7 @@ package main
 
 import (
 	"log/slog"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -170,7 +171,9 @@ func TestGoogleFirstRun(t *testing.T) {
 	_ = hungUp.keys.Close()
 	hungUp.fails(exitMisuse, "nobody can press Enter", "terminal")
 
-	first := situation{env: googleEnv, terminal: true}.play(t, args...)
+	debug := maps.Clone(googleEnv)
+	debug["LOG_LEVEL"] = "DEBUG"
+	first := situation{env: debug, terminal: true}.play(t, args...)
 	if again := first.await(asks + `      Then press Enter\. `); again != uri {
 		t.Errorf("the redirect URI was %s and is %s", uri, again)
 	}
@@ -181,7 +184,9 @@ func TestGoogleFirstRun(t *testing.T) {
 		t.Error("another link is opened on the display")
 	}
 	first.interrupt()
-	first.fails(exitCancelled, "stopped", "")
+	if code := first.wait(); code != exitCancelled {
+		t.Errorf("exit code %d", code)
+	}
 	if !marked() || !strings.Contains(first.out.String(), "but for the credential provider") {
 		t.Error("it is not remembered as shown")
 	}
@@ -195,6 +200,9 @@ func TestGoogleFirstRun(t *testing.T) {
 	second.wait()
 	if text := second.out.String() + first.out.String() + first.errOut.String(); strings.Contains(text, googleEnv["GOOGLE_CLIENT_SECRET"]) {
 		t.Error("the secret is printed")
+	}
+	if logs := first.errOut.String(); !strings.Contains(logs, "operation=CreateGateway") && !strings.Contains(logs, "operation=UpdateGateway") || strings.Contains(logs, "request_uri:") {
+		t.Error("the log is not one, or says too much")
 	}
 
 	// What is registered elsewhere as well is shown once more.

@@ -11,6 +11,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -97,6 +98,26 @@ func TestStoreIdentifierRules(t *testing.T) {
 	}
 }
 
+// From another machine it is said over TLS or not at all.
+func TestStoreIdentifierFromElsewhere(t *testing.T) {
+	t.Parallel()
+	s := bare(t, CallbackOptions{})
+	for _, secured := range []bool{false, true} {
+		r := httptest.NewRequest(http.MethodPost, s.CallbackBaseURL()+pathIdentifier, strings.NewReader(`{"userTokenIdentifier":"ada"}`))
+		r.RemoteAddr = "192.0.2.1:4711"
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Authorization", "Bearer "+s.secret)
+		if secured {
+			r.TLS = &tls.ConnectionState{}
+		}
+		w := httptest.NewRecorder()
+		s.routes().ServeHTTP(w, r)
+		if want := map[bool]int{false: http.StatusForbidden, true: http.StatusNoContent}[secured]; w.Code != want {
+			t.Errorf("over TLS %t: %d", secured, w.Code)
+		}
+	}
+}
+
 func TestGuard(t *testing.T) {
 	t.Parallel()
 	s := bare(t, CallbackOptions{})
@@ -133,7 +154,7 @@ func TestGuard(t *testing.T) {
 	if _, response := look(t, http.DefaultClient, s.CallbackBaseURL()+"/elsewhere"); response.StatusCode != http.StatusNotFound {
 		t.Errorf("elsewhere: %d", response.StatusCode)
 	}
-	if page, response := look(t, http.DefaultClient, s.SignInURL()); response.StatusCode != http.StatusServiceUnavailable || !strings.Contains(page, "Nobody can sign in yet") {
+	if page, response := look(t, http.DefaultClient, s.SignInLink()); response.StatusCode != http.StatusServiceUnavailable || !strings.Contains(page, "Nobody can sign in yet") {
 		t.Errorf("a sign-in before there is one: %d %s", response.StatusCode, page)
 	}
 }

@@ -17,8 +17,8 @@ import (
 //
 //	/oauth2/callback ─ nobody signed in ─▶ provider ─▶ /oauth2/signin ─ cookie ─▶ /oauth2/callback
 const (
-	cookieBrowser = "sayhello_person" // a signed-in browser
-	cookieSignIn  = "sayhello_signin" // a browser on its way to the provider and back
+	cookieBrowser = "sayhello_person_" // a signed-in browser
+	cookieSignIn  = "sayhello_signin_" // a browser on its way to the provider and back
 	signInTime    = 10 * time.Minute
 	mostBrowsers  = 1000
 )
@@ -38,7 +38,7 @@ type pendingSignIn struct {
 
 // personAt is the person whom this browser's cookie belongs to, nil if nobody is signed in.
 func (s *OAuth2CallbackServer) personAt(r *http.Request) *signedInPerson {
-	cookie, err := r.Cookie(cookieBrowser)
+	cookie, err := r.Cookie(cookieBrowser + s.run)
 	if err != nil {
 		return nil
 	}
@@ -53,7 +53,7 @@ func (s *OAuth2CallbackServer) personAt(r *http.Request) *signedInPerson {
 
 // forget signs the browser out here, so that the next person at it is asked again.
 func (s *OAuth2CallbackServer) forget(r *http.Request) {
-	if cookie, err := r.Cookie(cookieBrowser); err == nil {
+	if cookie, err := r.Cookie(cookieBrowser + s.run); err == nil {
 		s.mu.Lock()
 		delete(s.browsers, cookie.Value)
 		s.mu.Unlock()
@@ -67,7 +67,7 @@ func (s *OAuth2CallbackServer) beginSignIn(w http.ResponseWriter, r *http.Reques
 	s.mu.Lock()
 	signIn := s.signIn
 	if signIn != nil {
-		cookie, err := r.Cookie(cookieSignIn)
+		cookie, err := r.Cookie(cookieSignIn + s.run)
 		for key, old := range s.pending {
 			switch {
 			case now.After(old.until) || len(s.pending) >= mostBrowsers:
@@ -84,18 +84,31 @@ func (s *OAuth2CallbackServer) beginSignIn(w http.ResponseWriter, r *http.Reques
 		return
 	}
 	http.SetCookie(w, s.cookie(cookieSignIn, p.browser))
-	http.Redirect(w, r, signIn.config(s.SignInURL()).AuthCodeURL(state, oidc.Nonce(p.nonce), oauth2.S256ChallengeOption(p.verifier)), http.StatusFound)
+	options := []oauth2.AuthCodeOption{oidc.Nonce(p.nonce), oauth2.S256ChallengeOption(p.verifier)}
+	if _, err := r.Cookie(cookieBrowser + s.run); err == nil {
+		// This browser was signed in, and turned away: its provider must not sign the same person in again unasked.
+		options = append(options, oauth2.SetAuthURLParam("prompt", "select_account"))
+	}
+	http.Redirect(w, r, signIn.config(s.SignInURL()).AuthCodeURL(state, options...), http.StatusFound)
 }
 
-// signInStep is both ends of a sign-in: without a state it begins one, with a
-// state it finishes the one that this very browser began.
+// SignInLink begins the sign-in of the person who asks. Only who was given the
+// link can become that person: with a name that others can reach, anybody might.
+func (s *OAuth2CallbackServer) SignInLink() string { return s.SignInURL() + "?begin=" + s.begin }
+
+// signInStep is both ends of a sign-in: without a state it begins the one of the
+// person who asks, with a state it finishes the one that this very browser began.
 func (s *OAuth2CallbackServer) signInStep(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	if !query.Has("state") {
+		if subtle.ConstantTimeCompare([]byte(query.Get("begin")), []byte(s.begin)) != 1 {
+			s.page(w, http.StatusBadRequest, pageUnknown)
+			return
+		}
 		s.beginSignIn(w, r, "", "")
 		return
 	}
-	cookie, err := r.Cookie(cookieSignIn)
+	cookie, err := r.Cookie(cookieSignIn + s.run)
 	s.mu.Lock()
 	p, signIn := s.pending[query.Get("state")], s.signIn
 	began := p != nil && err == nil && time.Now().Before(p.until) && subtle.ConstantTimeCompare([]byte(cookie.Value), []byte(p.browser)) == 1
@@ -154,7 +167,7 @@ func (s *OAuth2CallbackServer) remember(person *signedInPerson) string {
 	return value
 }
 
-// WaitForSignIn waits for somebody to sign in at SignInURL and returns the ID token.
+// WaitForSignIn waits for the person who has SignInLink, and returns their ID token.
 func (s *OAuth2CallbackServer) WaitForSignIn(ctx context.Context) (string, error) {
 	select {
 	case person := <-s.arrived:
@@ -167,7 +180,9 @@ func (s *OAuth2CallbackServer) WaitForSignIn(ctx context.Context) (string, error
 	}
 }
 
-// cookie is one of the two. Its path is the callback server's own, also behind a proxy's prefix.
+// cookie is one of the two. Its name is this run's, because a browser sends the
+// cookies of localhost to each port; its path is the callback server's own, also
+// behind a proxy's prefix.
 func (s *OAuth2CallbackServer) cookie(name, value string) *http.Cookie {
-	return &http.Cookie{Name: name, Value: value, Path: s.base.Path + "/oauth2/", MaxAge: int(signInTime.Seconds()), HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: s.base.Scheme == "https"}
+	return &http.Cookie{Name: name + s.run, Value: value, Path: s.base.Path + "/oauth2/", MaxAge: int(signInTime.Seconds()), HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: s.base.Scheme == "https"}
 }

@@ -20,7 +20,7 @@ func TestSignInBelongsToItsBrowser(t *testing.T) {
 	g := newConsentRig(t, servertest.Start(t), CallbackOptions{})
 	// begin sends a browser to the provider and gives the URL that it comes back to.
 	begin := func(b *browser) string {
-		_, response := look(t, b.HTTP, g.callback.SignInURL())
+		_, response := look(t, b.HTTP, g.callback.SignInLink())
 		if response.StatusCode != http.StatusFound {
 			t.Fatalf("status %d", response.StatusCode)
 		}
@@ -36,7 +36,7 @@ func TestSignInBelongsToItsBrowser(t *testing.T) {
 			t.Errorf("%s: %d %s", what, response.StatusCode, page)
 		}
 		for _, c := range b.HTTP.Jar.Cookies(g.callback.base.JoinPath(pathCallback)) {
-			if c.Name == cookieBrowser {
+			if strings.HasPrefix(c.Name, cookieBrowser) {
 				t.Errorf("%s: the browser is signed in", what)
 			}
 		}
@@ -63,6 +63,8 @@ func TestSignInBelongsToItsBrowser(t *testing.T) {
 	if page, response := look(t, grace.HTTP, stolen); response.StatusCode != http.StatusBadRequest {
 		t.Errorf("twice: %d %s", response.StatusCode, page)
 	}
+	refused("without the link", ada, g.callback.SignInURL(), http.StatusBadRequest, pageUnknown.Title)
+	refused("with another link", ada, g.callback.SignInURL()+"?begin="+strings.ToLower(g.callback.begin), http.StatusBadRequest, pageUnknown.Title)
 	refused("an unknown state", ada, g.callback.SignInURL()+"?state=x&code=y", http.StatusBadRequest, "did not start here")
 	refused("another issuer", ada, with(begin(ada), "iss", "https://evil.example"), http.StatusBadRequest, "came from elsewhere")
 	refused("another code", ada, with(begin(ada), "code", "forged"), http.StatusBadGateway, "sign-in failed")
@@ -105,7 +107,7 @@ func TestSignInEnds(t *testing.T) {
 func TestSignInCookies(t *testing.T) {
 	t.Parallel()
 	g := newConsentRig(t, servertest.Start(t), CallbackOptions{})
-	_, response := look(t, newBrowser(t, g.Platform, demoidp.Ada).HTTP, g.callback.SignInURL())
+	_, response := look(t, newBrowser(t, g.Platform, demoidp.Ada).HTTP, g.callback.SignInLink())
 	if len(response.Cookies()) != 1 {
 		t.Fatalf("%d cookies", len(response.Cookies()))
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -17,16 +18,16 @@ func TestKeyboard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in, keys := io.Pipe()
 		k := &keyboard{in: in}
-		taken := 0 // lines that somebody has read
+		var taken atomic.Int32 // lines that somebody has read
 		typed := func(line string) {
 			go func() {
 				_, _ = io.WriteString(keys, line)
-				taken++
+				taken.Add(1)
 			}()
 			synctest.Wait()
 		}
 		typed("before anybody asks\n")
-		if taken != 0 {
+		if taken.Load() != 0 {
 			t.Error("somebody reads, and nobody has asked")
 		}
 		if err := <-k.listen(); err != nil {
@@ -35,8 +36,8 @@ func TestKeyboard(t *testing.T) {
 		given := k.listen() // whoever asked gave up …
 		asked := k.listen() // … and the same read serves the next one
 		typed("\n")
-		if err := <-asked; err != nil || taken != 2 {
-			t.Errorf("%v, %d lines were taken", err, taken)
+		if err := <-asked; err != nil || taken.Load() != 2 {
+			t.Errorf("%v, %d lines were taken", err, taken.Load())
 		}
 		select {
 		case <-given:
@@ -44,7 +45,7 @@ func TestKeyboard(t *testing.T) {
 		default:
 		}
 		typed("for another program\n")
-		if taken != 2 {
+		if taken.Load() != 2 {
 			t.Error("a line that nobody waits for is taken")
 		}
 		if err := <-k.listen(); err != nil {

@@ -93,7 +93,7 @@ func (s *story) source(ctx context.Context) (source *ProfileSource, err error) {
 func (s *story) signInUser(ctx context.Context) (token string, err error) {
 	waiting, cancel := context.WithTimeout(ctx, s.Timeout)
 	defer cancel()
-	link := s.callback.SignInURL()
+	link := s.callback.SignInLink()
 	switch {
 	case s.UserToken != "":
 		token = s.UserToken
