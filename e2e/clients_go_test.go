@@ -62,9 +62,11 @@ func (s *stage) playGo(t *testing.T) played {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := send(t, jsonRequest(t, http.MethodPost, p.Values["person"].(string), string(body))); got.status != http.StatusOK {
+			got := send(t, jsonRequest(t, http.MethodPost, p.Values["person"].(string), string(body)))
+			if got.status != http.StatusOK {
 				t.Fatalf("step %d: the person could not go through: %s", i, got.body)
 			}
+			p.Values["came_back"] = string(got.body)
 			p.Results = append(p.Results, result{})
 			continue
 		}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -133,12 +134,15 @@ func setStage(t *testing.T) *stage {
 		if err == nil {
 			err = idp.AddRedirectURI(client.ID, asked.Callback)
 		}
+		arrival := ""
 		if err == nil {
-			_, err = servertest.NewPerson(idp.url, demoidp.Ada).Visit(r.Context(), asked.Link, "allow")
+			arrival, err = servertest.NewPerson(idp.url, demoidp.Ada).Visit(r.Context(), asked.Link, "allow")
 		}
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
 		}
+		_, _ = io.WriteString(w, sessionOf(t, arrival)) // what the application's page is told
 	}))
 	t.Cleanup(person.Close)
 	s.values = map[string]any{

@@ -93,8 +93,9 @@ func TestSessionsThatDoNotComplete(t *testing.T) {
 	s.allow(link, demoidp.Ada)
 	refused(t, s.complete(session, grace), "AccessDeniedException")
 	s.allow(link, demoidp.Ada) // the link is good again, the code of before is not
+	told := s.back[session]
 	_, err := s.platform.client.CompleteResourceTokenAuth(t.Context(), &bedrockagentcore.CompleteResourceTokenAuthInput{
-		SessionUri: &session, UserIdentifier: &data.UserIdentifierMemberUserId{Value: demoidp.Ada},
+		SessionUri: &told, UserIdentifier: &data.UserIdentifierMemberUserId{Value: demoidp.Ada},
 	})
 	refused(t, err, "AccessDeniedException") // a user id is vouched for by the application; it is nobody's JWT
 	if got := s.idp.TokenRequests("authorization_code"); got != 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -30,13 +31,14 @@ type scene struct {
 	client   demoidp.Client // the platform's, at the demo provider
 	agent    string
 	provider string
+	back     map[string]string // the link's session -> what the application's page was told last
 }
 
 func startScene(t *testing.T) *scene {
 	t.Helper()
 	idp := startProvider(t)
 	s := &scene{
-		platform: startPlatform(t, idp.flags()...), t: t, idp: idp, agent: "greeter", provider: "people",
+		platform: startPlatform(t, idp.flags()...), t: t, idp: idp, agent: "greeter", provider: "people", back: map[string]string{},
 		client: demoidp.Client{ID: "platform", Secret: "secret-of-the-platform-at-the-demo-provider"},
 	}
 	s.createAgent(s.agent)
@@ -144,7 +146,10 @@ func (s *scene) allow(link, person string) (session string) {
 	if err != nil {
 		s.t.Fatalf("%s could not go through with the link: %v", person, err)
 	}
-	return sessionOf(s.t, arrival)
+	told := sessionOf(s.t, arrival)
+	session, _, _ = strings.Cut(told, ".")
+	s.back[session] = told
+	return session
 }
 
 // sessionOf is the session_id of the URL at which a browser arrived.
@@ -159,6 +164,9 @@ func sessionOf(t *testing.T, arrival string) string {
 
 // complete tells the platform that the user of the JWT came back.
 func (s *scene) complete(session, jwt string) error {
+	if told, ok := s.back[session]; ok {
+		session = told
+	}
 	_, err := s.platform.client.CompleteResourceTokenAuth(s.t.Context(), &bedrockagentcore.CompleteResourceTokenAuthInput{
 		SessionUri: &session, UserIdentifier: &data.UserIdentifierMemberUserToken{Value: jwt},
 	})

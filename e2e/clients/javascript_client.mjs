@@ -88,6 +88,7 @@ for (const [number, step] of steps.entries()) {
     if (step.person) {
       const answer = await fetch(values.person, { method: 'POST', body: JSON.stringify(filled(step.person, values)) });
       if (!answer.ok) throw new Error(`the person could not go through: ${answer.status}`);
+      values.came_back = await answer.text();
       results.push({});
       continue;
     }

@@ -37,7 +37,7 @@ def play(client):
             if "person" in step:
                 asked = json.dumps(filled(step["person"], values)).encode()
                 with urllib.request.urlopen(urllib.request.Request(values["person"], asked)) as answer:
-                    answer.read()
+                    values["came_back"] = answer.read().decode()
                 results.append({})
                 continue
             result = client(step["service"], step["operation"], filled(step.get("input", {}), values), step.get("pages"), step.get("as"))

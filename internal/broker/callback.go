@@ -149,7 +149,15 @@ func (b *Broker) landing(tx *store.Tx, c Callback, s *session, a *attempt, p *Pr
 	if err != nil {
 		return nil, err
 	}
-	parameters := []string{"session_id", uri.Reveal()}
+	session := uri.Reveal()
+	if c.Error == "" { // there is something to complete, by who sits at this browser
+		proof, err := b.proof(tx.Context(), s.key.Account, s.id, a.id)
+		if err != nil {
+			return nil, err
+		}
+		session += proofSeparator + proof
+	}
+	parameters := []string{"session_id", session}
 	if !state.Empty() {
 		parameters = append(parameters, "state", state.Reveal())
 	}

@@ -30,12 +30,13 @@ func (b *Broker) CompleteResourceTokenAuth(ctx context.Context, caller principal
 	if err != nil {
 		return nil, err
 	}
+	_, proof := splitSessionID(r.SessionUri)
 	if user != s.key.User {
-		return nil, b.turnAway(ctx, s, user)
+		return nil, b.turnAway(ctx, s, user, proof)
 	}
 	caller.Workload, caller.User, caller.Authorizer = workload.Workload, s.key.User, s.authorizer
 	// Calls that overlap in this process share one answer; those of other processes wait for the session's mark.
-	grantID, err := shared(ctx, &b.completing, s.id, func(ctx context.Context) (string, error) { return b.complete(ctx, caller, s) })
+	grantID, err := shared(ctx, &b.completing, s.id+proofSeparator+proof, func(ctx context.Context) (string, error) { return b.complete(ctx, caller, s, proof) })
 	if err != nil {
 		return nil, err
 	}
@@ -77,10 +78,19 @@ func (b *Broker) whoCameBack(ctx context.Context, s *session, who *api.UserIdent
 }
 
 // turnAway is for a person who is not the one who was asked. What they brought
-// back is discarded, never to be redeemed for anybody.
-func (b *Broker) turnAway(ctx context.Context, s *session, cameBack principal.User) error {
+// back is discarded, never to be redeemed for anybody; what another browser has
+// brought back since is not theirs to spoil.
+func (b *Broker) turnAway(ctx context.Context, s *session, cameBack principal.User, proof string) error {
 	discarded := false
 	err := b.db.Update(ctx, func(tx *store.Tx) error {
+		discarded = false
+		current, err := b.sessionByID(tx, s.id)
+		if err != nil {
+			return err
+		}
+		if theirs, err := b.proves(ctx, current, proof); err != nil || !theirs {
+			return err
+		}
 		changed, err := tx.Exec(`UPDATE authorization_sessions SET state = $1, attempt_id = '' WHERE id = $2 AND state = $3`, open, s.id, parked)
 		if discarded = changed == 1; err != nil || !discarded {
 			return err
@@ -104,7 +114,7 @@ func (b *Broker) turnAway(ctx context.Context, s *session, cameBack principal.Us
 }
 
 // complete brings the session to its end and answers the grant's id.
-func (b *Broker) complete(ctx context.Context, caller principal.Caller, s *session) (grantID string, err error) {
+func (b *Broker) complete(ctx context.Context, caller principal.Caller, s *session, proof string) (grantID string, err error) {
 	for {
 		now, current, err := b.reread(ctx, s.id)
 		if err != nil {
@@ -120,6 +130,13 @@ func (b *Broker) complete(ctx context.Context, caller principal.Caller, s *sessi
 		case open:
 			return "", sessionFault("the user has not come back from the provider yet. The link is still good.")
 		case parked:
+			proven, err := b.proves(ctx, current, proof)
+			if err != nil {
+				return "", err
+			}
+			if !proven {
+				return "", sessionFault("complete it with the session_id that the browser brought to the return URL, whole. The sessionUri alone does not say which browser went through.")
+			}
 			if err := b.intendToRedeem(ctx, caller, current); err != nil {
 				return "", err
 			}

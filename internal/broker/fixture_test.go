@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -50,6 +51,8 @@ type world struct {
 	log   *audit.Log
 	egr   *egress.Client
 	clock *atomic.Int64 // how far the database's clock is ahead
+
+	back *sync.Map // sessionUri -> the session_id that the last browser came back with
 }
 
 // newWorld has the workload agent (return URL on its list) and the provider google, which is the idp.
@@ -84,12 +87,14 @@ func worldOn(t testing.TB, db *store.DB, keeper *seal.Keeper, provider *idp, clo
 	t.Cleanup(func() { _ = log.Close() })
 	identities := identity.New(db, keeper, authenticator, identity.Options{Region: "us-east-1"})
 	b := New(db, keeper, identities, vault.New(db, keeper), protocol, out, authenticator, gate.New(authenticator, policy.New(db), log), Options{Region: "us-east-1", PublicURL: publicURL})
-	return &world{Broker: b, idp: provider, log: log, egr: out, clock: clock}
+	return &world{Broker: b, idp: provider, log: log, egr: out, clock: clock, back: &sync.Map{}}
 }
 
 // replica is another process on the same database.
 func (w *world) replica(t testing.TB) *world {
-	return worldOn(t, w.db, w.keeper, w.idp, w.clock)
+	r := worldOn(t, w.db, w.keeper, w.idp, w.clock)
+	r.back = w.back
+	return r
 }
 
 func (w *world) later(d time.Duration) { w.clock.Add(int64(d)) }
@@ -240,7 +245,20 @@ func (w *world) callback(t testing.TB, c Callback) *Landing {
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.arrived(t, landing)
 	return landing
+}
+
+// arrived remembers what the application's page gets to know.
+func (w *world) arrived(t testing.TB, landing *Landing) {
+	t.Helper()
+	landed, err := url.Parse(landing.ReturnURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := landed.Query().Get("session_id")
+	uri, _ := splitSessionID(id)
+	w.back.Store(uri, id)
 }
 
 // goThrough is the person's whole way, to the application's page.
@@ -249,9 +267,18 @@ func (w *world) goThrough(t testing.TB, at *browser, link *TokenResult) *Landing
 	return w.callback(t, w.allow(t, at, w.open(t, at, link)))
 }
 
-// complete is the application saying who came back.
+// completeAs is the application saying who came back, with what the last browser
+// brought; with the sessionUri alone when none has.
 func (w *world) completeAs(ctx context.Context, link *TokenResult, who *api.UserIdentifier) error {
-	_, err := w.CompleteResourceTokenAuth(ctx, root, &api.CompleteResourceTokenAuthRequest{SessionUri: link.SessionURI, UserIdentifier: who})
+	session := link.SessionURI
+	if back, came := w.back.Load(session); came {
+		session = back.(string)
+	}
+	return w.completeWith(ctx, session, who)
+}
+
+func (w *world) completeWith(ctx context.Context, session string, who *api.UserIdentifier) error {
+	_, err := w.CompleteResourceTokenAuth(ctx, root, &api.CompleteResourceTokenAuthRequest{SessionUri: session, UserIdentifier: who})
 	return err
 }
 

@@ -17,6 +17,7 @@ import (
 // that forced the question gets its answer. A session that cannot succeed any
 // more is an error, because the SDKs' pollers stop at nothing else.
 func (b *Broker) poll(ctx context.Context, caller principal.Caller, r TokenRequest, q question) (*TokenResult, error) {
+	r.SessionURI, _ = splitSessionID(r.SessionURI)
 	var s *session
 	var grant *vault.Grant
 	var now time.Time

@@ -94,11 +94,13 @@ func sessionFault(format string, args ...any) *fault.Error {
 const sessionColumns = `SELECT id, account, workload_id, provider_id, user_issuer, user_subject, user_id, authorizer, label, resources, audiences, scopes,
 	return_url, parameters, custom_state, state, failure, attempt_id, redeem_until, grant_id, expires FROM authorization_sessions `
 
-// sessionByURI finds a session by what callers and browsers know of it; errSession when there is none.
+// sessionByURI finds a session by what callers and browsers know of it, with or
+// without a proof; errSession when there is none.
 func (b *Broker) sessionByURI(tx *store.Tx, uri string) (*session, error) {
 	if !strings.HasPrefix(uri, sessionURIPrefix) {
 		return nil, errSession
 	}
+	uri, _ = splitSessionID(uri)
 	return b.sessionByID(tx, hashed(uri))
 }
 

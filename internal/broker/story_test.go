@@ -60,7 +60,8 @@ func TestFirstConsent(t *testing.T) {
 	wantFault(t, err, fault.Denied, "has not come back from the provider yet")
 
 	landing := w.callback(t, w.allow(t, person, attempt))
-	want := returnURL + "&session_id=" + url.QueryEscape(link.SessionURI) + "&state=canary-state"
+	back, _ := w.back.Load(link.SessionURI)
+	want := returnURL + "&session_id=" + url.QueryEscape(back.(string)) + "&state=canary-state"
 	if landing.ReturnURL != want || landing.Denied || landing.CookieName != attempt.CookieName || landing.CookiePath != attempt.CookiePath {
 		t.Errorf("the browser lands at %+v, want %s", landing, want)
 	}
@@ -388,7 +389,8 @@ func TestRefusalsAreRecorded(t *testing.T) {
 	ada := w.as(t, "agent", "ada")
 	link := w.link(t, ada, ask("profile"))
 	w.goThrough(t, newBrowser("bob"), link)
-	request := &api.CompleteResourceTokenAuthRequest{SessionUri: link.SessionURI, UserIdentifier: byID("bob")}
+	back, _ := w.back.Load(link.SessionURI)
+	request := &api.CompleteResourceTokenAuthRequest{SessionUri: back.(string), UserIdentifier: byID("bob")}
 	scope := func(_ ctx, caller principal.Caller, _ *api.CompleteResourceTokenAuthRequest) (principal.Caller, []gate.Check, error) {
 		return caller, []gate.Check{{Action: "bedrock-agentcore:CompleteResourceTokenAuth", Resource: ada.Workload.ARN}}, nil
 	}
