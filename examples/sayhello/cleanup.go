@@ -70,6 +70,9 @@ func (s *story) cleanUp(well bool) (left []error) {
 		u := s.cleaner.undo[i]
 		s.log.Debug("clean-up", "what", u.what)
 		if err := u.do(ctx); err != nil {
+			if ctx.Err() != nil && s.embedded() && s.Data == "" {
+				break // in a hurry, and the platform goes with all that it has
+			}
 			left = append(left, err)
 			s.more("left behind: %s (%s)", u.what, safe(err))
 		}

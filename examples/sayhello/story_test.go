@@ -129,6 +129,12 @@ func TestStops(t *testing.T) {
 	}
 	s.play(t, args[:4]...).greets("Ada Lovelace")
 	nothingLeft(t, p)
+
+	temporary := situation{}.play(t, "--auto-consent=false") // all of it goes with its folder
+	temporary.await("waiting for you")
+	temporary.again()
+	temporary.interrupt()
+	temporary.fails(exitCancelled, "stopped: cancelled", hintStopped)
 }
 
 func TestEndsBadly(t *testing.T) {
