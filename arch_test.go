@@ -81,7 +81,7 @@ var table = []row{
 	{folder: "e2e", anything: true},
 	{folder: "bench", anything: true},
 	{folder: "docs", anything: true}, // tests alone: they run the pages' commands
-	{folder: ".", anything: true}, // this test
+	{folder: ".", anything: true},    // this test
 }
 
 // testSupport is what any _test.go file may import besides its own row, what the
