@@ -39,6 +39,7 @@ type shell struct {
 	lines   chan string
 	count   int
 	opened  sync.Map // links that were opened
+	arrival string   // where the last of them ended; written by the reader, read after they are back
 	reader  sync.WaitGroup
 }
 
@@ -165,12 +166,16 @@ func (s *shell) has(tool string) bool {
 	return look.Run() == nil
 }
 
+// askForAddress is how a page asks its reader for what the browser shows.
+const askForAddress = `read -r -p "Address in the browser: " ADDRESS`
+
 // run runs a block to its end. Whoever reads the page opens the links that it
 // prints, allows as Ada Lovelace, and is back before the next block.
 func (s *shell) run(b block) {
 	s.t.Helper()
 	s.count++
 	text := s.rewrite.Replace(b.text)
+	text = strings.ReplaceAll(text, askForAddress, "ADDRESS='"+s.arrival+"'")
 	watched := true
 	switch b.language {
 	case "sh":
@@ -243,6 +248,7 @@ func (s *shell) open(link string) {
 			s.t.Errorf("the reader cannot go through with the link: %v", err)
 			return
 		}
+		s.arrival = arrival
 		if response, err := person.HTTP.Get(arrival); err == nil {
 			if response.StatusCode != http.StatusOK {
 				s.t.Errorf("the last page has status %d", response.StatusCode)
