@@ -14,7 +14,7 @@ import (
 
 // commands is the command line: one field per command family, one file each.
 type commands struct {
-	Config  string     `name:"config" env:"ONBEHALF_CONFIG" type:"path" placeholder:"FILE" help:"YAML file with the settings of serve, under the flags' own names; env reads its own from it. Flags and environment win over it."`
+	Config  string     `name:"config" env:"ONBEHALF_CONFIG" type:"path" placeholder:"FILE" help:"YAML file with the settings of serve, under the flags' own names; the other commands find data, account and region in it. Flags and environment win over it."`
 	Serve   serveCmd   `cmd:"" help:"Run the platform." group:"Platform"`
 	Env     envCmd     `cmd:"" help:"Print the variables that point AWS SDKs and the AWS CLI at the platform." group:"Platform"`
 	Version versionCmd `cmd:"" help:"Print the version." group:"Platform"`

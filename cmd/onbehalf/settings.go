@@ -26,7 +26,7 @@ func settingsFile() kong.Resolver {
 	var loaded map[string]reflect.Value
 	return kong.ResolverFunc(func(context *kong.Context, parent *kong.Path, flag *kong.Flag) (any, error) {
 		path := configFile(context)
-		if path == "" || flag.Name == "config" || parent.Node() == nil || parent.Node().Name != "serve" && parent.Node().Name != "env" {
+		if path == "" || len(flag.Envs) == 0 || flag.Name == "config" { // every setting has a variable
 			return nil, nil
 		}
 		if loaded == nil {

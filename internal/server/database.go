@@ -62,5 +62,5 @@ func (s *Server) missCredentials() {
 		s.log.Info("the root access key is with the replica that made it", "file", s.folder.credentials())
 		return
 	}
-	s.log.Warn("the file with the root access key is gone; put it back from a backup, the key is shown only once", "file", s.folder.credentials())
+	s.log.Warn("the file with the root access key is gone: put it back from a backup, or make another key with onbehalf keys reset-root", "file", s.folder.credentials())
 }
