@@ -38,8 +38,9 @@ type shell struct {
 	kill    context.CancelFunc
 	lines   chan string
 	count   int
-	opened  sync.Map // links that were opened
-	arrival string   // where the last of them ended; written by the reader, read after they are back
+	opened  sync.Map     // links that were opened
+	arrived atomic.Value // the address at which the reader's browser ended, a string
+	arrival string       // where the last of them ended; written by the reader, read after they are back
 	reader  sync.WaitGroup
 }
 
@@ -62,6 +63,7 @@ serve() {
 
 var (
 	serving = regexp.MustCompile(`(?m)^onbehalf serve\b([^&#\n]*?)[ \t]*&?[ \t]*(#.*)?$`)
+	pastes  = regexp.MustCompile(`(?m)^read -r ADDRESS$`)
 	making  = regexp.MustCompile(`(?m)^make .*$`) // make test runs this very test
 )
 
@@ -207,7 +209,11 @@ func (s *shell) write(name, text string) string {
 func (s *shell) execute(where, text string, watched bool) {
 	s.t.Helper()
 	const done = "<<the block is done>>"
-	if _, err := fmt.Fprintf(s.in, "source %s\necho\necho '%s'\n", s.write("block.sh", text), done); err != nil {
+	pasted := ""
+	if address, ok := s.arrived.Load().(string); ok && pastes.MatchString(text) {
+		pasted = address + "\n" // the shell reads it from here, as from the keyboard
+	}
+	if _, err := fmt.Fprintf(s.in, "source %s\n%secho\necho '%s'\n", s.write("block.sh", text), pasted, done); err != nil {
 		s.t.Fatal(err)
 	}
 	var printed strings.Builder
@@ -235,7 +241,8 @@ func (s *shell) execute(where, text string, watched bool) {
 	}
 }
 
-// open is the reader with a fresh browser. Where nobody listens at the page that
+// open is the reader with a fresh browser. They remember the address at which it
+// ends, for a block that asks for it (read -r ADDRESS). Where nobody listens at the page that
 // the browser comes back to, they see an error there, as the page says.
 func (s *shell) open(link string) {
 	if _, again := s.opened.LoadOrStore(link, true); again {
@@ -249,6 +256,7 @@ func (s *shell) open(link string) {
 			return
 		}
 		s.arrival = arrival
+		s.arrived.Store(arrival)
 		if response, err := person.HTTP.Get(arrival); err == nil {
 			if response.StatusCode != http.StatusOK {
 				s.t.Errorf("the last page has status %d", response.StatusCode)

@@ -62,6 +62,21 @@ func (s *OAuth2CallbackServer) Expect(sessionURI, customState string) *Consent {
 	return c
 }
 
+// registered finds the consent that a session_id belongs to. At AWS that is the
+// session's URI, which the link has in it as well; here a proof follows it, behind
+// a dot, of the browser that went through with the link. The whole of it goes
+// back to the platform. Caller holds s.mu.
+func (s *OAuth2CallbackServer) registered(sessionID string) (*Consent, bool) {
+	if c, ok := s.sessions[sessionID]; ok {
+		return c, true
+	}
+	if dot := strings.LastIndexByte(sessionID, '.'); dot > 0 {
+		c, ok := s.sessions[sessionID[:dot]]
+		return c, ok
+	}
+	return nil, false
+}
+
 // move changes a consent's state if it still is what it was. The one who moves
 // it to completed or ended sends the outcome.
 func (s *OAuth2CallbackServer) move(c *Consent, from, to consentState) bool {
@@ -93,11 +108,7 @@ func (s *OAuth2CallbackServer) callback(w http.ResponseWriter, r *http.Request) 
 	query := r.URL.Query()
 	session, customState := query.Get("session_id"), query.Get("state")
 	s.mu.Lock()
-	c, known := s.sessions[session]
-	if at := strings.LastIndexByte(session, '.'); !known && at > 0 {
-		// Onbehalf adds a proof of which browser went through; AWS sends the session of the link.
-		c, known = s.sessions[session[:at]]
-	}
+	c, known := s.registered(session)
 	stateFits := known && (c.customState == "" || subtle.ConstantTimeCompare([]byte(c.customState), []byte(customState)) == 1)
 	if stateFits {
 		c.reached = true

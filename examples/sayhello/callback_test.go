@@ -346,3 +346,20 @@ func TestCallbackOutlivesItsWindow(t *testing.T) {
 type doer func(*http.Request) (*http.Response, error)
 
 func (d doer) Do(r *http.Request) (*http.Response, error) { return d(r) }
+
+// The platform's proof of which browser went through follows the session, behind a dot.
+func TestRegistered(t *testing.T) {
+	t.Parallel()
+	s := bare(t, CallbackOptions{})
+	c, dotted := s.Expect("urn:x", ""), s.Expect("urn:y.z", "") // AWS's sessions may have dots of their own
+	for session, want := range map[string]*Consent{
+		"urn:x": c, "urn:x.proof": c, "urn:y.z": dotted, "urn:y.z.proof": dotted, "urn:y": nil, "urn:x.a.b": nil, "": nil, ".": nil, ".urn:x": nil, "urn:xx": nil,
+	} {
+		s.mu.Lock()
+		got, known := s.registered(session)
+		s.mu.Unlock()
+		if got != want || known != (want != nil) {
+			t.Errorf("%q is taken for %v", session, got)
+		}
+	}
+}
