@@ -93,7 +93,7 @@ func TestSessionsThatDoNotComplete(t *testing.T) {
 	s.allow(link, demoidp.Ada)
 	refused(t, s.complete(session, grace), "AccessDeniedException")
 	s.allow(link, demoidp.Ada) // the link is good again, the code of before is not
-	told := s.back[session]
+	told, _ := s.told(session)
 	_, err := s.platform.client.CompleteResourceTokenAuth(t.Context(), &bedrockagentcore.CompleteResourceTokenAuthInput{
 		SessionUri: &told, UserIdentifier: &data.UserIdentifierMemberUserId{Value: demoidp.Ada},
 	})

@@ -265,7 +265,7 @@ func TestChangedTokenEndpointNeverReceivesAnOldRefreshToken(t *testing.T) {
 	if !strings.HasPrefix(told, session+".") {
 		t.Error("the application is told of another session than the agent")
 	}
-	s.back[session] = told
+	s.back.Store(session, told)
 	other.SetLifetime(shortLife)
 	if err := s.complete(session, s.signIn(demoidp.Ada)); err != nil { // who signs in at the first one still
 		t.Fatal(err)

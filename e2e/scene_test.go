@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -31,14 +32,14 @@ type scene struct {
 	client   demoidp.Client // the platform's, at the demo provider
 	agent    string
 	provider string
-	back     map[string]string // the link's session -> what the application's page was told last
+	back     sync.Map // the link's session -> what the application's page was told last
 }
 
 func startScene(t *testing.T) *scene {
 	t.Helper()
 	idp := startProvider(t)
 	s := &scene{
-		platform: startPlatform(t, idp.flags()...), t: t, idp: idp, agent: "greeter", provider: "people", back: map[string]string{},
+		platform: startPlatform(t, idp.flags()...), t: t, idp: idp, agent: "greeter", provider: "people",
 		client: demoidp.Client{ID: "platform", Secret: "secret-of-the-platform-at-the-demo-provider"},
 	}
 	s.createAgent(s.agent)
@@ -148,8 +149,17 @@ func (s *scene) allow(link, person string) (session string) {
 	}
 	told := sessionOf(s.t, arrival)
 	session, _, _ = strings.Cut(told, ".")
-	s.back[session] = told
+	s.back.Store(session, told)
 	return session
+}
+
+// told is what the application's page was told last of a link's session.
+func (s *scene) told(session string) (sessionID string, ok bool) {
+	told, ok := s.back.Load(session)
+	if !ok {
+		return "", false
+	}
+	return told.(string), true
 }
 
 // sessionOf is the session_id of the URL at which a browser arrived.
@@ -164,7 +174,7 @@ func sessionOf(t *testing.T, arrival string) string {
 
 // complete tells the platform that the user of the JWT came back.
 func (s *scene) complete(session, jwt string) error {
-	if told, ok := s.back[session]; ok {
+	if told, ok := s.told(session); ok {
 		session = told
 	}
 	_, err := s.platform.client.CompleteResourceTokenAuth(s.t.Context(), &bedrockagentcore.CompleteResourceTokenAuthInput{
