@@ -158,7 +158,7 @@ func environment(t testing.TB) []string {
 
 // trials are commands that succeed where a program is there and works.
 var trials = map[string]string{
-	"aws": "aws bedrock-agentcore-control list-gateways --generate-cli-skeleton", "python": "python -c 'import boto3'", "curl": "curl --version", "openssl": "openssl version",
+	"aws": "aws bedrock-agentcore-control list-gateways --generate-cli-skeleton", "python": "python -c 'import boto3, bedrock_agentcore'", "curl": "curl --version", "openssl": "openssl version",
 }
 
 // has reports whether the shell has a program.

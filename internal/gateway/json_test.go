@@ -212,3 +212,15 @@ func TestStateLapses(t *testing.T) {
 		}
 	})
 }
+
+// A version that no revision has is refused as such, whatever it sorts before or after.
+func TestUnknownVersionsAreUnsupported(t *testing.T) {
+	t.Parallel()
+	for _, version := range []string{"garbage", "2027-01-01", "1", "2025-11-26"} {
+		r := request{message: message{id: []byte("1"), method: "tools/list"}}
+		p := r.settle(revisions, map[string][]string{headerVersion: {version}})
+		if p == nil || p.code != codeVersion {
+			t.Errorf("%s: %+v", version, p)
+		}
+	}
+}

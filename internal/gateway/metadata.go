@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"strings"
 
@@ -41,7 +42,7 @@ func (s *Service) Metadata() http.Handler {
 		id, ok := pathID(r, metadataPrefix)
 		switch {
 		case !ok:
-			http.NotFound(w, r)
+			noMetadata(w)
 			return
 		case !s.hostAllowed(r):
 			http.Error(w, "Forbidden: this server does not answer for the host of the request.", http.StatusForbidden)
@@ -58,7 +59,7 @@ func (s *Service) Metadata() http.Handler {
 				http.Error(w, "Service Unavailable", http.StatusServiceUnavailable)
 				return
 			}
-			http.NotFound(w, r)
+			noMetadata(w)
 			return
 		}
 		header := w.Header()
@@ -82,4 +83,12 @@ func (e *endpoint) challenged(header http.Header, err error, presented bool) {
 	case fault.Is(err, fault.Unauthenticated):
 		header.Set("Www-Authenticate", "Bearer "+e.challenge)
 	}
+}
+
+// noMetadata answers for gateways that are not there and for those without inbound
+// authorization alike, in the words that clients parse.
+func noMetadata(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusNotFound)
+	_, _ = io.WriteString(w, `{"error":"not_found","error_description":"There is no protected resource of this name."}`)
 }

@@ -122,6 +122,9 @@ func (r *request) settle(supported []string, header http.Header) *problem {
 			return unsupported(supported, version)
 		}
 		return nil
+	case carried == "" && version != "" && r.method != "initialize" && !slices.Contains(revisions, version):
+		// Neither an old revision nor the newest: what such a client would have to send is not known.
+		return unsupported(supported, version)
 	case carried == "" && version < revision2026July:
 		return r.settleLegacy(supported, version)
 	}
