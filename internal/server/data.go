@@ -21,10 +21,17 @@ type folder struct {
 }
 
 func (f folder) database() string     { return filepath.Join(f.path, "onbehalf.db") }
-func (f folder) keyFile() string      { return filepath.Join(f.path, "key-encryption-key") }
 func (f folder) credentials() string  { return filepath.Join(f.path, "credentials") }
 func (f folder) endpointFile() string { return filepath.Join(f.path, "endpoint.json") }
 func (f folder) demoState() string    { return filepath.Join(f.path, "demo-provider.json") }
+
+// keyFile is the key-encryption key's: named by the operator (--key-file), or the folder's own.
+func (f folder) keyFile(named string) string {
+	if named != "" {
+		return named
+	}
+	return filepath.Join(f.path, "key-encryption-key")
+}
 
 // openFolder makes the data folder where it is missing and takes its lock: two
 // servers on one SQLite file would each believe that they are alone.

@@ -35,10 +35,7 @@ func (s *Server) sameDatabase(before endpoint) error {
 
 // openKeys opens the key-encryption key, which a first start makes, and with it the data keys.
 func (s *Server) openKeys(ctx context.Context) (*seal.Keeper, error) {
-	file := s.config.KeyFile
-	if file == "" {
-		file = s.folder.keyFile()
-	}
+	file := s.folder.keyFile(s.config.KeyFile)
 	wrapper, err := seal.FileKey(ctx, s.db, file)
 	if err != nil {
 		if s.elsewhere() != "" && fault.Is(err, fault.NotFound) {

@@ -48,7 +48,8 @@ func OpenOperator(ctx context.Context, c Config) (_ *Operator, err error) {
 		return nil, fmt.Errorf("--data %q cannot be resolved: %w", c.Data, err)
 	}
 	o := &Operator{folder: folder{path: data}}
-	for _, path := range []string{o.folder.database(), o.folder.keyFile()} {
+	keyFile := o.folder.keyFile(c.KeyFile)
+	for _, path := range []string{o.folder.database(), keyFile} {
 		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 			return nil, &NoInstallationError{Data: data, Missing: filepath.Base(path)}
 		} else if err != nil {
@@ -61,7 +62,7 @@ func OpenOperator(ctx context.Context, c Config) (_ *Operator, err error) {
 			err = readable(err)
 		}
 	}()
-	wrapper, err := seal.OpenFileKey(o.folder.keyFile())
+	wrapper, err := seal.OpenFileKey(keyFile)
 	if err != nil {
 		return nil, err
 	}
