@@ -8,6 +8,7 @@
 //	browser: Authorize (an attempt) ─▶ provider ─▶ Callback (parks the code) ─▶ the application's page
 //	application: CompleteResourceTokenAuth ─▶ same person? ─▶ code redeemed ─▶ grant
 //	GetResourceOauth2Token, M2M ─▶ ClientToken ─▶ cached, or fetched, once, whoever else waits
+//	GetResourceOauth2Token, on behalf of ─▶ ExchangedToken ─▶ the same, for the user's own sign-in token
 //	GetResourceApiKey ─▶ the sealed key of an API-key credential provider
 //
 // Invariants: a code is redeemed only for the person who asked, only with the

@@ -8,6 +8,8 @@
 //	errors.go       why it does not start, in an operator's words
 //	front.go        which path is whose door
 //	routes.go       the map: one row per operation
+//	tags.go         whose row a tag's ARN names
+//	operator.go     what the operator's commands do on the data folder; accounts.go what an account starts with
 //	demo.go         the demo provider of --dev
 //	connections.go  what a stop need not wait for
 //
@@ -203,7 +205,7 @@ func (s *Server) assemble(ctx, running context.Context) (http.Handler, error) {
 	}
 	return &front{
 		ping:     http.HandlerFunc(s.ping),
-		wire:     wire.New(gated, keeper, wire.Options{Region: c.Region}, routes(resources{c.Region}, identities, brokers, gateways)),
+		wire:     wire.New(gated, keeper, wire.Options{}, routes(resources{c.Region}, identities, brokers, gateways)),
 		mcp:      gateways.MCP(),
 		metadata: gateways.Metadata(),
 		consent:  consent.New(gated, brokers, consent.Options{PublicURL: s.url, Log: s.log}),

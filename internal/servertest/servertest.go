@@ -3,7 +3,7 @@
 //
 //	p := servertest.Start(t)
 //	p.Control.CreateWorkloadIdentity(…)   // the official client, signed
-//	p.Consent(t, link, demoidp.Ada)       // a person, over HTTP
+//	NewPerson(p.DemoURL(), demoidp.Ada)   // a person with a browser, over HTTP
 //
 // Invariant: everything is real (sockets, signatures, database, provider) and
 // everything is gone when the test ends.
@@ -88,17 +88,6 @@ func (p *Platform) UserToken(t testing.TB, person string) string {
 		t.Fatal(err)
 	}
 	return tokens.ID
-}
-
-// Consent plays a demo person who opens the link and allows what it asks for. It
-// returns the URL at which the browser would arrive at the application.
-func (p *Platform) Consent(t testing.TB, link, person string) string {
-	t.Helper()
-	arrival, err := NewPerson(p.DemoURL(), person).Visit(t.Context(), link, "allow")
-	if err != nil {
-		t.Fatalf("consent of %s: %v", person, err)
-	}
-	return arrival
 }
 
 // Buffer collects log lines; safe for concurrent use.

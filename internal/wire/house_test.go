@@ -78,7 +78,7 @@ func newHouse(t testing.TB, routes ...Route) *house {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = h.log.Close() })
-	h.door = New(gate.New(authenticator, policy.New(db), h.log), keeper, Options{Region: region}, routes)
+	h.door = New(gate.New(authenticator, policy.New(db), h.log), keeper, Options{}, routes)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h.door.ServeHTTP(w, r.WithContext(principal.WithRequest(r.Context(), principal.Request{ID: requestID})))
 	}))
