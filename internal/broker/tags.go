@@ -20,38 +20,20 @@ func (b *Broker) ApiKeyProviderTags(ctx context.Context, account, name string, c
 	return b.tags(ctx, "api_key_providers", account, name, noAPIKeyProvider(name), change)
 }
 
-func (b *Broker) tags(ctx context.Context, table, account, name string, none error, change func(map[string]string) error) (tags map[string]string, err error) {
-	do := b.db.Update
-	if change == nil {
-		do = b.db.View
-	}
-	err = do(ctx, func(tx *store.Tx) error {
+func (b *Broker) tags(ctx context.Context, table, account, name string, none error, change func(map[string]string) error) (map[string]string, error) {
+	tags, err := b.db.Labels(ctx, func(tx *store.Tx) (tags map[string]string, err error) {
 		var text string
-		err := tx.QueryRow(`SELECT tags FROM `+table+` WHERE account = $1 AND name = $2`, account, name).Scan(&text)
+		err = tx.QueryRow(`SELECT tags FROM `+table+` WHERE account = $1 AND name = $2`, account, name).Scan(&text)
 		if errors.Is(err, store.ErrNoRows) {
-			return none
+			return nil, none
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
-		tags = map[string]string{}
-		if err := json.Unmarshal([]byte(text), &tags); err != nil {
-			return err
-		}
-		if tags == nil { // the row says null
-			tags = map[string]string{}
-		}
-		if change == nil {
-			return nil
-		}
-		if err := change(tags); err != nil {
-			return err
-		}
-		encoded, err := encodeTags(tags)
-		if err != nil {
-			return err
-		}
-		_, err = tx.Exec(`UPDATE `+table+` SET tags = $1 WHERE account = $2 AND name = $3`, encoded, account, name)
+		err = json.Unmarshal([]byte(text), &tags)
+		return tags, err
+	}, change, func(tx *store.Tx, encoded string) error {
+		_, err := tx.Exec(`UPDATE `+table+` SET tags = $1 WHERE account = $2 AND name = $3`, encoded, account, name)
 		return err
 	})
 	return tags, fault.Wrap(err, "tagging a credential provider")

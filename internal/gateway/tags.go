@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"encoding/json"
 
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/store"
@@ -10,30 +9,15 @@ import (
 
 // Tags answers a gateway's tags, as change left them; nil changes nothing.
 // change may run more than once.
-func (s *Service) Tags(ctx context.Context, account, id string, change func(map[string]string) error) (tags map[string]string, err error) {
-	do := s.db.Update
-	if change == nil {
-		do = s.db.View
-	}
-	err = do(ctx, func(tx *store.Tx) error {
+func (s *Service) Tags(ctx context.Context, account, id string, change func(map[string]string) error) (map[string]string, error) {
+	tags, err := s.db.Labels(ctx, func(tx *store.Tx) (map[string]string, error) {
 		found, err := findGateway(tx, account, id)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if tags = found.tags; tags == nil {
-			tags = map[string]string{}
-		}
-		if change == nil {
-			return nil
-		}
-		if err := change(tags); err != nil {
-			return err
-		}
-		encoded, err := json.Marshal(tags)
-		if err != nil {
-			return err
-		}
-		_, err = tx.Exec("UPDATE gateways SET tags = $1 WHERE id = $2 AND account = $3", string(encoded), id, account)
+		return found.tags, nil
+	}, change, func(tx *store.Tx, encoded string) error {
+		_, err := tx.Exec("UPDATE gateways SET tags = $1 WHERE id = $2 AND account = $3", encoded, id, account)
 		return err
 	})
 	return tags, fault.Wrap(err, "tagging a gateway")

@@ -2,7 +2,6 @@ package identity
 
 import (
 	"context"
-	"encoding/json"
 
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/store"
@@ -10,30 +9,12 @@ import (
 
 // Tags answers the tags of the identity with this name, as change left them; nil
 // changes nothing. change may run more than once.
-func (s *Service) Tags(ctx context.Context, account, name string, change func(map[string]string) error) (tags map[string]string, err error) {
-	do := s.db.Update
-	if change == nil {
-		do = s.db.View
-	}
-	err = do(ctx, func(tx *store.Tx) error {
+func (s *Service) Tags(ctx context.Context, account, name string, change func(map[string]string) error) (map[string]string, error) {
+	tags, err := s.db.Labels(ctx, func(tx *store.Tx) (map[string]string, error) {
 		found, err := s.named(tx, account, name)
-		if err != nil {
-			return err
-		}
-		if tags = found.Tags; tags == nil {
-			tags = map[string]string{}
-		}
-		if change == nil {
-			return nil
-		}
-		if err := change(tags); err != nil {
-			return err
-		}
-		encoded, err := json.Marshal(tags)
-		if err != nil {
-			return err
-		}
-		_, err = tx.Exec(`UPDATE workload_identities SET tags = $1 WHERE id = $2 AND account = $3`, string(encoded), found.ID, account)
+		return found.Tags, err
+	}, change, func(tx *store.Tx, encoded string) error {
+		_, err := tx.Exec(`UPDATE workload_identities SET tags = $1 WHERE account = $2 AND name = $3`, encoded, account, name)
 		return err
 	})
 	return tags, fault.Wrap(err, "tagging a workload identity")
