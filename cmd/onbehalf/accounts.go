@@ -21,14 +21,14 @@ func (accountsCmd) Help() string {
 }
 
 type accountsCreateCmd struct {
-	Data   string `name:"data" env:"ONBEHALF_DATA" type:"path" placeholder:"DIR" help:"Data folder of the platform. Default ~/.local/share/onbehalf."`
+	server.Storage
 	Output string `name:"output" enum:"table,json" default:"table" help:"table or json."`
 	ID     string `arg:"" name:"id" help:"12 digits."`
 }
 
 // Run makes the account.
 func (c accountsCreateCmd) Run(ctx context.Context, t *terminal) error {
-	i := installation{Data: c.Data, Output: c.Output}
+	i := installation{Storage: c.Storage, Output: c.Output}
 	return i.open(ctx, t, func(o *server.Operator) error {
 		key, err := o.CreateAccount(ctx, c.ID)
 		if err != nil {
@@ -39,13 +39,13 @@ func (c accountsCreateCmd) Run(ctx context.Context, t *terminal) error {
 }
 
 type accountsListCmd struct {
-	Data   string `name:"data" env:"ONBEHALF_DATA" type:"path" placeholder:"DIR" help:"Data folder of the platform. Default ~/.local/share/onbehalf."`
+	server.Storage
 	Output string `name:"output" enum:"table,json" default:"table" help:"table or json."`
 }
 
 // Run lists the accounts.
 func (c accountsListCmd) Run(ctx context.Context, t *terminal) error {
-	i := installation{Data: c.Data, Output: c.Output}
+	i := installation{Storage: c.Storage, Output: c.Output}
 	return i.open(ctx, t, func(o *server.Operator) error {
 		list, err := o.Accounts(ctx)
 		if err != nil {

@@ -16,10 +16,9 @@ import (
 )
 
 // installation is what the commands for operators have in common: they work on
-// the data folder, beside a running server or without one.
+// the data folder or database, beside a running server or without one.
 type installation struct {
-	Data    string `name:"data" env:"ONBEHALF_DATA" type:"path" placeholder:"DIR" help:"Data folder of the platform. Default ~/.local/share/onbehalf."`
-	KeyFile string `name:"key-file" env:"ONBEHALF_KEY_FILE" type:"path" placeholder:"FILE" help:"Key-encryption key. Default: key-encryption-key in the data folder."`
+	server.Storage
 	Account string `name:"account" env:"ONBEHALF_ACCOUNT" placeholder:"ID" help:"12-digit account. Default: the only one, or 000000000000."`
 	Output  string `name:"output" enum:"table,json" default:"table" help:"table or json."`
 }
@@ -27,10 +26,10 @@ type installation struct {
 // open opens the installation for fn. Log lines below warnings stay out of the terminal.
 func (i installation) open(ctx context.Context, t *terminal, fn func(*server.Operator) error) error {
 	slog.SetDefault(server.Logger(server.Config{LogLevel: "warn"}.WithDefaults(), t.err))
-	o, err := server.OpenOperator(ctx, server.Config{Data: i.Data, KeyFile: i.KeyFile})
+	o, err := server.OpenOperator(ctx, i.Storage)
 	var missing *server.NoInstallationError
 	if errors.As(err, &missing) {
-		return hinted{err, "start the platform first: onbehalf serve; or name its folder with --data"}
+		return hinted{err, "start the platform first: onbehalf serve; or name its folder with --data, or its database with --database-url"}
 	}
 	if err != nil {
 		return err

@@ -94,8 +94,8 @@ func (c Config) Check() error {
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		return fmt.Errorf("--tls-cert and --tls-key go together: one of them is missing")
 	}
-	if url := c.DatabaseURL.Reveal(); url != "" && !strings.HasPrefix(url, "postgres://") && !strings.HasPrefix(url, "postgresql://") {
-		return fmt.Errorf("--database-url does not begin with postgres://") // and is not quoted: it is a secret
+	if err := c.checkDatabaseURL(); err != nil {
+		return err
 	}
 	var level slog.Level
 	if level.UnmarshalText([]byte(c.LogLevel)) != nil {
@@ -134,6 +134,13 @@ func (c Config) Check() error {
 		}
 	}
 	return c.checkPublicURL(host)
+}
+
+func (c Config) checkDatabaseURL() error {
+	if url := c.DatabaseURL.Reveal(); url != "" && !strings.HasPrefix(url, "postgres://") && !strings.HasPrefix(url, "postgresql://") {
+		return fmt.Errorf("--database-url does not begin with postgres://") // and is not quoted: it is a secret
+	}
+	return nil
 }
 
 func (c Config) checkPublicURL(listenHost string) error {

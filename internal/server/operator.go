@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -22,8 +21,9 @@ import (
 	"github.com/onbehalf/onbehalf/internal/store"
 )
 
-// Operator is whoever has the data folder and its key file: the one who may make
-// accounts, keys and roles and say what they may do. No signed call does that.
+// Operator is whoever has the database (the data folder, or a PostgreSQL URL) and
+// its key: the one who may make accounts, keys and roles and say what they may
+// do. No signed call does that.
 //
 //	command ── Operator ── gate (as the platform itself) ──▶ auth, policy ──▶ record
 //
@@ -33,6 +33,7 @@ import (
 // of its own.
 type Operator struct {
 	folder   folder
+	shared   bool // the database is not the folder's own
 	db       *store.DB
 	keeper   *seal.Keeper
 	auth     *auth.Authenticator
@@ -41,47 +42,20 @@ type Operator struct {
 
 // OpenOperator opens an installation that exists. It makes nothing: neither a
 // data folder, nor a key, nor an account.
-func OpenOperator(ctx context.Context, c Config) (_ *Operator, err error) {
-	c = c.WithDefaults()
-	data, err := filepath.Abs(c.Data)
-	if err != nil {
-		return nil, fmt.Errorf("--data %q cannot be resolved: %w", c.Data, err)
-	}
-	o := &Operator{folder: folder{path: data}}
-	keyFile := o.folder.keyFile(c.KeyFile)
-	for _, path := range []string{o.folder.database(), keyFile} {
-		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-			return nil, &NoInstallationError{Data: data, Missing: filepath.Base(path)}
-		} else if err != nil {
-			return nil, err
-		}
-	}
+func OpenOperator(ctx context.Context, s Storage) (_ *Operator, err error) {
+	o := &Operator{shared: s.DatabaseURL.Reveal() != ""}
 	defer func() {
 		if err != nil {
 			_ = o.Close()
 			err = readable(err)
 		}
 	}()
-	wrapper, err := seal.OpenFileKey(keyFile)
-	if err != nil {
-		return nil, err
-	}
-	if o.db, err = store.Open(ctx, store.Options{Path: o.folder.database()}); err != nil {
-		return nil, err
-	}
-	if o.keeper, err = seal.NewKeeper(ctx, o.db, wrapper); err != nil {
+	if o.folder, o.db, o.keeper, err = openStorage(ctx, s); err != nil {
 		return nil, err
 	}
 	o.policies = policy.New(o.db)
-	o.auth = auth.New(o.db, o.keeper, nil, auth.Options{Region: c.Region, NewAccount: newAccount(o.policies)})
+	o.auth = auth.New(o.db, o.keeper, nil, auth.Options{Region: s.Config().Region, NewAccount: newAccount(o.policies)})
 	return o, nil
-}
-
-// NoInstallationError says that there is nothing in the folder to work on.
-type NoInstallationError struct{ Data, Missing string }
-
-func (e *NoInstallationError) Error() string {
-	return "no installation in " + e.Data + ": it has no " + e.Missing
 }
 
 // Close lets go of the database.
@@ -247,11 +221,11 @@ func (o *Operator) ResetRoot(ctx context.Context, account string) (key auth.NewK
 }
 
 // ownsCredentials reports whether the credentials file is the account's: it has
-// the id of its root key, or does not exist.
+// the id of its root key, or does not exist. Of replicas, only one may have it.
 func (o *Operator) ownsCredentials(ctx context.Context, account string) (bool, error) {
 	content, err := os.ReadFile(o.folder.credentials())
 	if errors.Is(err, fs.ErrNotExist) {
-		return true, nil
+		return !o.shared, nil
 	}
 	if err != nil {
 		return false, err
