@@ -159,9 +159,8 @@ func (b *Broker) request(ctx context.Context, caller principal.Caller, p *Provid
 	if err := b.gate.Intent(ctx, caller, gate.Check{Action: o.action, Resource: p.ARN}, map[string]string{"flow": o.kind}); err != nil {
 		return oauth.Token{}, err
 	}
-	server := b.server(p)
-	var err error
-	if server.ClientSecret, err = b.openSecret(ctx, p); err != nil {
+	server, err := b.client(ctx, p)
+	if err != nil {
 		return oauth.Token{}, err
 	}
 	sending, cancel := context.WithTimeout(ctx, providerTimeout)

@@ -58,7 +58,18 @@ func (b *Broker) callbackURL(p *Provider) string {
 	return b.options.PublicURL + CallbackPath + p.CallbackID
 }
 
-// server is the provider as the protocol sees it, without the secret.
+// client is the provider with what its client proves itself by, opened for the
+// one conversation that carries it. It may have to ask where the secret lies, so
+// never call it inside a transaction, nor between a point of no return and what it is for.
+func (b *Broker) client(ctx context.Context, p *Provider) (oauth.Server, error) {
+	server := b.server(p)
+	var err error
+	server.ClientSecret, err = b.openSecret(ctx, p)
+	return server, err
+}
+
+// server is the provider as the protocol sees it, without any proof: enough to
+// say where a browser goes, and nothing to send.
 func (b *Broker) server(p *Provider) oauth.Server {
 	return oauth.Server{Vendor: p.Vendor, Metadata: p.Metadata, ClientID: p.ClientID, AuthMethod: p.AuthMethod, RedirectURL: b.callbackURL(p)}
 }

@@ -23,6 +23,10 @@ func (b *Broker) intendToRedeem(ctx context.Context, caller principal.Caller, s 
 	if err != nil {
 		return fault.Wrap(err, "reading a credential provider")
 	}
+	// A client whose secret lies elsewhere and cannot be read now must not cost the person the code.
+	if _, err := b.client(ctx, p); err != nil {
+		return err
+	}
 	return b.gate.Intent(ctx, caller, gate.Check{Action: actionRedeem, Resource: p.ARN}, map[string]string{"session": s.tag()})
 }
 
@@ -102,16 +106,17 @@ func (b *Broker) redeem(ctx context.Context, s *session, a *attempt, provider *P
 
 // exchange opens what the token request carries, for that request alone.
 func (b *Broker) exchange(ctx context.Context, s *session, a *attempt, p *Provider) (oauth.Token, error) {
-	account, server := s.key.Account, b.server(p)
+	account := s.key.Account
+	server, err := b.client(ctx, p)
+	if err != nil {
+		return oauth.Token{}, err
+	}
 	code, err := b.keeper.OpenText(ctx, attemptContext(account, "code", a.id), a.code)
 	if err != nil {
 		return oauth.Token{}, err
 	}
 	verifier, err := b.keeper.OpenText(ctx, attemptContext(account, "verifier", a.id), a.verifier)
 	if err != nil {
-		return oauth.Token{}, err
-	}
-	if server.ClientSecret, err = b.openSecret(ctx, p); err != nil {
 		return oauth.Token{}, err
 	}
 	sending, cancel := context.WithTimeout(ctx, providerTimeout)

@@ -135,9 +135,12 @@ func (b *Broker) sendRefresh(ctx context.Context, caller principal.Caller, grant
 	if err := b.gate.Intent(ctx, caller, gate.Check{Action: actionRefresh, Resource: p.ARN}, map[string]string{"grant": grant.ID}); err != nil {
 		return oauth.Token{}, err
 	}
-	server := b.server(p)
+	server, err := b.client(ctx, p)
+	if err != nil {
+		return oauth.Token{}, err
+	}
 	var refresh secret.Text
-	err := b.db.View(ctx, func(tx *store.Tx) (err error) {
+	err = b.db.View(ctx, func(tx *store.Tx) (err error) {
 		refresh, err = b.vault.OpenRefresh(tx, grant)
 		return err
 	})
@@ -146,9 +149,6 @@ func (b *Broker) sendRefresh(ctx context.Context, caller principal.Caller, grant
 	}
 	if refresh.Empty() {
 		return oauth.Token{}, fault.New(fault.Unavailable, "The grant changed underneath. Try again.")
-	}
-	if server.ClientSecret, err = b.openSecret(ctx, p); err != nil {
-		return oauth.Token{}, err
 	}
 	sending, cancel := context.WithTimeout(ctx, providerTimeout)
 	defer cancel()
