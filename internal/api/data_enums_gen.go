@@ -11,16 +11,6 @@ const (
 	CommandExecutionStatusTimedOut  CommandExecutionStatus = "TIMED_OUT"
 )
 
-// Oauth2FlowType is one of the values below.
-type Oauth2FlowType string
-
-// The values of Oauth2FlowType.
-const (
-	Oauth2FlowTypeUserFederation          Oauth2FlowType = "USER_FEDERATION"
-	Oauth2FlowTypeM2m                     Oauth2FlowType = "M2M"
-	Oauth2FlowTypeOnBehalfOfTokenExchange Oauth2FlowType = "ON_BEHALF_OF_TOKEN_EXCHANGE"
-)
-
 // SessionStatus is one of the values below.
 type SessionStatus string
 

@@ -1,6 +1,8 @@
 package api_test
 
 import (
+	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/onbehalf/onbehalf/internal/api"
@@ -33,10 +35,34 @@ func newResponse(t testing.TB, operation string) any {
 	return made.response()
 }
 
-func TestThereAre82Operations(t *testing.T) {
+// AWS has 82 operations in the two models. Ours come on top.
+func TestThereAre82OperationsOfAWS(t *testing.T) {
 	t.Parallel()
-	if len(api.Operations) != 82 || len(every) != 82 {
-		t.Errorf("%d operations, %d of them in every_test.go", len(api.Operations), len(every))
+	theirs := 0
+	for _, op := range api.Operations {
+		if op.Service != "onbehalf" {
+			theirs++
+		}
+		if _, found := every[op.Name]; !found {
+			t.Errorf("every_test.go lacks %s", op.Name)
+		}
+	}
+	if theirs != 82 || len(every) != len(api.Operations) {
+		t.Errorf("%d operations of AWS, %d in all, %d in every_test.go", theirs, len(api.Operations), len(every))
+	}
+}
+
+// Our own operations lie under one path and one IAM prefix.
+func TestOwnOperations(t *testing.T) {
+	t.Parallel()
+	for _, op := range api.Operations {
+		own := op.Service == "onbehalf"
+		if own && (op.Method != http.MethodPost || op.Path != "/onbehalf/"+op.Name || op.Action() != "onbehalf:"+op.Name) {
+			t.Errorf("%s is %s %s, and needs %s", op.Name, op.Method, op.Path, op.Action())
+		}
+		if !own && strings.HasPrefix(op.Path, "/onbehalf/") {
+			t.Errorf("%s is AWS's and lies at %s", op.Name, op.Path)
+		}
 	}
 }
 
@@ -123,4 +149,9 @@ func init() {
 	add(api.InvokeAgentRuntime)
 	add(api.InvokeAgentRuntimeCommand)
 	add(api.StopRuntimeSession)
+	add(api.GetGrant)
+	add(api.GetResourceTokenState)
+	add(api.ListGrants)
+	add(api.RevokeGrant)
+	add(api.RevokeUserGrants)
 }

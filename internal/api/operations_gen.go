@@ -86,6 +86,11 @@ var Operations = []*Info{
 	InvokeAgentRuntime.Info,
 	InvokeAgentRuntimeCommand.Info,
 	StopRuntimeSession.Info,
+	GetGrant.Info,
+	GetResourceTokenState.Info,
+	ListGrants.Info,
+	RevokeGrant.Info,
+	RevokeUserGrants.Info,
 }
 
 // ExceptionStatus is the HTTP status of each modelled exception.
