@@ -11,7 +11,10 @@
 // differently the second time (DNS rebinding) gains nothing. Each redirect
 // passes the same way again.
 //
-// Invariant: no socket of this package is connected to an address that permit
+// The operator's own key and secret servers, whose addresses no tenant can say,
+// are reached by a client of their own (operator.go).
+//
+// Invariant: no socket of a Client is connected to an address that permit
 // (guard.go) has not let through, and no error of Do carries a URL's path, query
 // or userinfo.
 package egress
