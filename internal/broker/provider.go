@@ -187,7 +187,7 @@ func (b *Broker) insertProvider(tx *store.Tx, p *Provider) error {
 	}
 	added, err := tx.Exec(`INSERT INTO oauth2_providers (id, account, name, vendor, callback_id, secret_suffix, issuer, token_endpoint, client_id, client_secret,
 			auth_method, metadata, discovery_url, tags, version, created, updated, on_behalf_of)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $16, $17) ON CONFLICT (account, name) DO NOTHING`,
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $16, $17) ON CONFLICT DO NOTHING`,
 		p.ID, p.Account, p.Name, p.Vendor, p.CallbackID, p.secretSuffix, p.Metadata.Issuer, p.Metadata.TokenEndpoint, p.ClientID, p.sealedSecret,
 		p.AuthMethod, metadata, p.DiscoveryURL, tags, p.Version, store.Micros(tx.Now), encodeOnBehalfOf(p))
 	if err != nil {
