@@ -80,10 +80,10 @@ func (v *CreateWorkloadIdentityRequest) BindHTTP(_ func(string) string, _ url.Va
 // BindHTTP fills in the members that travel in path, query and headers.
 func (v *DeleteAgentRuntimeRequest) BindHTTP(label func(string) string, query url.Values, _ http.Header) error {
 	v.AgentRuntimeId = label("agentRuntimeId")
-	if value := query.Get("version"); value != "" {
+	if value := query.Get("version"); query.Has("version") {
 		v.AgentRuntimeVersion = &value
 	}
-	if value := query.Get("clientToken"); value != "" {
+	if value := query.Get("clientToken"); query.Has("clientToken") {
 		v.ClientToken = &value
 	}
 	return nil
@@ -92,7 +92,7 @@ func (v *DeleteAgentRuntimeRequest) BindHTTP(label func(string) string, query ur
 // BindHTTP fills in the members that travel in path, query and headers.
 func (v *DeleteAgentRuntimeEndpointRequest) BindHTTP(label func(string) string, query url.Values, _ http.Header) error {
 	v.AgentRuntimeId = label("agentRuntimeId")
-	if value := query.Get("clientToken"); value != "" {
+	if value := query.Get("clientToken"); query.Has("clientToken") {
 		v.ClientToken = &value
 	}
 	v.EndpointName = secret.New(label("endpointName"))
@@ -168,7 +168,7 @@ func (v *DeleteWorkloadIdentityRequest) BindHTTP(_ func(string) string, _ url.Va
 // BindHTTP fills in the members that travel in path, query and headers.
 func (v *GetAgentRuntimeRequest) BindHTTP(label func(string) string, query url.Values, _ http.Header) error {
 	v.AgentRuntimeId = label("agentRuntimeId")
-	if value := query.Get("version"); value != "" {
+	if value := query.Get("version"); query.Has("version") {
 		v.AgentRuntimeVersion = &value
 	}
 	return nil
@@ -255,14 +255,14 @@ func (v *GetWorkloadIdentityRequest) BindHTTP(_ func(string) string, _ url.Value
 // BindHTTP fills in the members that travel in path, query and headers.
 func (v *ListAgentRuntimeEndpointsRequest) BindHTTP(label func(string) string, query url.Values, _ http.Header) error {
 	v.AgentRuntimeId = label("agentRuntimeId")
-	if value := query.Get("maxResults"); value != "" {
+	if value := query.Get("maxResults"); query.Has("maxResults") {
 		number, err := parseInteger("maxResults", value)
 		if err != nil {
 			return err
 		}
 		v.MaxResults = &number
 	}
-	if value := query.Get("nextToken"); value != "" {
+	if value := query.Get("nextToken"); query.Has("nextToken") {
 		v.NextToken = &value
 	}
 	return nil
@@ -277,14 +277,14 @@ func (v *ListAgentRuntimeEndpointsResponse) PageToken() **string { return &v.Nex
 // BindHTTP fills in the members that travel in path, query and headers.
 func (v *ListAgentRuntimeVersionsRequest) BindHTTP(label func(string) string, query url.Values, _ http.Header) error {
 	v.AgentRuntimeId = label("agentRuntimeId")
-	if value := query.Get("maxResults"); value != "" {
+	if value := query.Get("maxResults"); query.Has("maxResults") {
 		number, err := parseInteger("maxResults", value)
 		if err != nil {
 			return err
 		}
 		v.MaxResults = &number
 	}
-	if value := query.Get("nextToken"); value != "" {
+	if value := query.Get("nextToken"); query.Has("nextToken") {
 		v.NextToken = &value
 	}
 	return nil
@@ -298,14 +298,14 @@ func (v *ListAgentRuntimeVersionsResponse) PageToken() **string { return &v.Next
 
 // BindHTTP fills in the members that travel in path, query and headers.
 func (v *ListAgentRuntimesRequest) BindHTTP(_ func(string) string, query url.Values, _ http.Header) error {
-	if value := query.Get("maxResults"); value != "" {
+	if value := query.Get("maxResults"); query.Has("maxResults") {
 		number, err := parseInteger("maxResults", value)
 		if err != nil {
 			return err
 		}
 		v.MaxResults = &number
 	}
-	if value := query.Get("nextToken"); value != "" {
+	if value := query.Get("nextToken"); query.Has("nextToken") {
 		v.NextToken = &value
 	}
 	return nil
@@ -342,14 +342,14 @@ func (v *ListConsentPortalsResponse) PageToken() **string { return &v.NextToken 
 // BindHTTP fills in the members that travel in path, query and headers.
 func (v *ListGatewayRateLimitsRequest) BindHTTP(label func(string) string, query url.Values, _ http.Header) error {
 	v.GatewayIdentifier = label("gatewayIdentifier")
-	if value := query.Get("maxResults"); value != "" {
+	if value := query.Get("maxResults"); query.Has("maxResults") {
 		number, err := parseInteger("maxResults", value)
 		if err != nil {
 			return err
 		}
 		v.MaxResults = &number
 	}
-	if value := query.Get("nextToken"); value != "" {
+	if value := query.Get("nextToken"); query.Has("nextToken") {
 		v.NextToken = &value
 	}
 	return nil
@@ -364,14 +364,14 @@ func (v *ListGatewayRateLimitsResponse) PageToken() **string { return &v.NextTok
 // BindHTTP fills in the members that travel in path, query and headers.
 func (v *ListGatewayRulesRequest) BindHTTP(label func(string) string, query url.Values, _ http.Header) error {
 	v.GatewayIdentifier = label("gatewayIdentifier")
-	if value := query.Get("maxResults"); value != "" {
+	if value := query.Get("maxResults"); query.Has("maxResults") {
 		number, err := parseInteger("maxResults", value)
 		if err != nil {
 			return err
 		}
 		v.MaxResults = &number
 	}
-	if value := query.Get("nextToken"); value != "" {
+	if value := query.Get("nextToken"); query.Has("nextToken") {
 		v.NextToken = &value
 	}
 	return nil
@@ -386,14 +386,14 @@ func (v *ListGatewayRulesResponse) PageToken() **string { return &v.NextToken }
 // BindHTTP fills in the members that travel in path, query and headers.
 func (v *ListGatewayTargetsRequest) BindHTTP(label func(string) string, query url.Values, _ http.Header) error {
 	v.GatewayIdentifier = label("gatewayIdentifier")
-	if value := query.Get("maxResults"); value != "" {
+	if value := query.Get("maxResults"); query.Has("maxResults") {
 		number, err := parseInteger("maxResults", value)
 		if err != nil {
 			return err
 		}
 		v.MaxResults = &number
 	}
-	if value := query.Get("nextToken"); value != "" {
+	if value := query.Get("nextToken"); query.Has("nextToken") {
 		v.NextToken = &value
 	}
 	return nil
@@ -407,14 +407,14 @@ func (v *ListGatewayTargetsResponse) PageToken() **string { return &v.NextToken 
 
 // BindHTTP fills in the members that travel in path, query and headers.
 func (v *ListGatewaysRequest) BindHTTP(_ func(string) string, query url.Values, _ http.Header) error {
-	if value := query.Get("maxResults"); value != "" {
+	if value := query.Get("maxResults"); query.Has("maxResults") {
 		number, err := parseInteger("maxResults", value)
 		if err != nil {
 			return err
 		}
 		v.MaxResults = &number
 	}
-	if value := query.Get("nextToken"); value != "" {
+	if value := query.Get("nextToken"); query.Has("nextToken") {
 		v.NextToken = &value
 	}
 	return nil
@@ -439,18 +439,18 @@ func (v *ListOauth2CredentialProvidersResponse) PageToken() **string { return &v
 
 // BindHTTP fills in the members that travel in path, query and headers.
 func (v *ListPoliciesRequest) BindHTTP(label func(string) string, query url.Values, _ http.Header) error {
-	if value := query.Get("maxResults"); value != "" {
+	if value := query.Get("maxResults"); query.Has("maxResults") {
 		number, err := parseInteger("maxResults", value)
 		if err != nil {
 			return err
 		}
 		v.MaxResults = &number
 	}
-	if value := query.Get("nextToken"); value != "" {
+	if value := query.Get("nextToken"); query.Has("nextToken") {
 		v.NextToken = &value
 	}
 	v.PolicyEngineId = label("policyEngineId")
-	if value := query.Get("targetResourceScope"); value != "" {
+	if value := query.Get("targetResourceScope"); query.Has("targetResourceScope") {
 		v.TargetResourceScope = &value
 	}
 	return nil
@@ -464,14 +464,14 @@ func (v *ListPoliciesResponse) PageToken() **string { return &v.NextToken }
 
 // BindHTTP fills in the members that travel in path, query and headers.
 func (v *ListPolicyEnginesRequest) BindHTTP(_ func(string) string, query url.Values, _ http.Header) error {
-	if value := query.Get("maxResults"); value != "" {
+	if value := query.Get("maxResults"); query.Has("maxResults") {
 		number, err := parseInteger("maxResults", value)
 		if err != nil {
 			return err
 		}
 		v.MaxResults = &number
 	}
-	if value := query.Get("nextToken"); value != "" {
+	if value := query.Get("nextToken"); query.Has("nextToken") {
 		v.NextToken = &value
 	}
 	return nil

@@ -185,7 +185,7 @@ func (v *ApiGatewayToolFilter) readJSON(d *reader) {
 				list0 := []RestApiMethod{}
 				for i0 := 0; d.element(); i0++ {
 					d.item("methods", i0)
-					item0 := RestApiMethod(d.text(""))
+					item0 := RestApiMethod(d.word("", &controlRuleRestApiMethod))
 					list0 = append(list0, item0)
 					d.leave()
 				}
@@ -211,7 +211,7 @@ func (v *ApiGatewayToolOverride) readJSON(d *reader) {
 			value := d.text("description")
 			v.Description = &value
 		case "method":
-			v.Method = RestApiMethod(d.text("method"))
+			v.Method = RestApiMethod(d.word("method", &controlRuleRestApiMethod))
 			given[0] = true
 		case "name":
 			v.Name = d.text("name")
@@ -242,7 +242,7 @@ func (v *ApiKeyCredentialProvider) readJSON(d *reader) {
 	for d.member() {
 		switch string(d.key) {
 		case "credentialLocation":
-			v.CredentialLocation = ApiKeyCredentialLocation(d.text("credentialLocation"))
+			v.CredentialLocation = ApiKeyCredentialLocation(d.word("credentialLocation", &controlRuleApiKeyCredentialLocation))
 		case "credentialParameterName":
 			value := d.text("credentialParameterName")
 			v.CredentialParameterName = &value
@@ -300,7 +300,7 @@ func (v *AtlassianOauth2ProviderConfigInput) readJSON(d *reader) {
 			v.ClientSecretConfig.readJSON(d)
 			d.leave()
 		case "clientSecretSource":
-			v.ClientSecretSource = SecretSourceType(d.text("clientSecretSource"))
+			v.ClientSecretSource = SecretSourceType(d.word("clientSecretSource", &controlRuleSecretSourceType))
 		default:
 			d.skip()
 		}
@@ -335,7 +335,7 @@ func (v *AuthorizingClaimMatchValueType) readJSON(d *reader) {
 	for d.member() {
 		switch string(d.key) {
 		case "claimMatchOperator":
-			v.ClaimMatchOperator = ClaimMatchOperatorType(d.text("claimMatchOperator"))
+			v.ClaimMatchOperator = ClaimMatchOperatorType(d.word("claimMatchOperator", &controlRuleClaimMatchOperatorType))
 			given[0] = true
 		case "claimMatchValue":
 			d.enter("claimMatchValue")
@@ -515,7 +515,7 @@ func (v *CircuitBreakerConfiguration) readJSON(d *reader) {
 	for d.member() {
 		switch string(d.key) {
 		case "mode":
-			v.Mode = CircuitBreakerMode(d.text("mode"))
+			v.Mode = CircuitBreakerMode(d.word("mode", &controlRuleCircuitBreakerMode))
 		default:
 			d.skip()
 		}
@@ -589,7 +589,7 @@ func (v *CodeConfiguration) readJSON(d *reader) {
 				v.EntryPoint = list0
 			}
 		case "runtime":
-			v.Runtime = AgentManagedRuntimeType(d.text("runtime"))
+			v.Runtime = AgentManagedRuntimeType(d.word("runtime", &controlRuleAgentManagedRuntimeType))
 			given[0] = true
 		default:
 			d.skip()
@@ -841,7 +841,7 @@ func (v *ConsentPortalSource) readJSON(d *reader) {
 			v.Identifier = d.text("identifier")
 			given[0] = true
 		case "type":
-			v.Type = ConsentPortalSourceType(d.text("type"))
+			v.Type = ConsentPortalSourceType(d.word("type", &controlRuleConsentPortalSourceType))
 			given[1] = true
 		default:
 			d.skip()
@@ -1063,7 +1063,7 @@ func (v *CreateApiKeyCredentialProviderRequest) readJSON(d *reader) {
 			v.ApiKeySecretConfig.readJSON(d)
 			d.leave()
 		case "apiKeySecretSource":
-			v.ApiKeySecretSource = SecretSourceType(d.text("apiKeySecretSource"))
+			v.ApiKeySecretSource = SecretSourceType(d.word("apiKeySecretSource", &controlRuleSecretSourceType))
 		case "name":
 			v.Name = d.text("name")
 			given[0] = true
@@ -1226,7 +1226,7 @@ func (v *CreateGatewayRequest) readJSON(d *reader) {
 			v.AuthorizerConfiguration.readJSON(d)
 			d.leave()
 		case "authorizerType":
-			v.AuthorizerType = AuthorizerType(d.text("authorizerType"))
+			v.AuthorizerType = AuthorizerType(d.word("authorizerType", &controlRuleAuthorizerType))
 			given[0] = true
 		case "clientToken":
 			value := d.text("clientToken")
@@ -1235,7 +1235,7 @@ func (v *CreateGatewayRequest) readJSON(d *reader) {
 			value := secret.New(d.text("description"))
 			v.Description = &value
 		case "exceptionLevel":
-			v.ExceptionLevel = ExceptionLevel(d.text("exceptionLevel"))
+			v.ExceptionLevel = ExceptionLevel(d.word("exceptionLevel", &controlRuleExceptionLevel))
 		case "interceptorConfigurations":
 			if d.array("interceptorConfigurations") {
 				list0 := []GatewayInterceptorConfiguration{}
@@ -1265,7 +1265,7 @@ func (v *CreateGatewayRequest) readJSON(d *reader) {
 			v.ProtocolConfiguration.readJSON(d)
 			d.leave()
 		case "protocolType":
-			v.ProtocolType = GatewayProtocolType(d.text("protocolType"))
+			v.ProtocolType = GatewayProtocolType(d.word("protocolType", &controlRuleGatewayProtocolType))
 		case "roleArn":
 			v.RoleArn = d.text("roleArn")
 			given[2] = true
@@ -1437,7 +1437,7 @@ func (v *CreateOauth2CredentialProviderRequest) readJSON(d *reader) {
 	for d.member() {
 		switch string(d.key) {
 		case "credentialProviderVendor":
-			v.CredentialProviderVendor = CredentialProviderVendorType(d.text("credentialProviderVendor"))
+			v.CredentialProviderVendor = CredentialProviderVendorType(d.word("credentialProviderVendor", &controlRuleCredentialProviderVendorType))
 			given[0] = true
 		case "name":
 			v.Name = d.text("name")
@@ -1546,12 +1546,12 @@ func (v *CreatePolicyRequest) readJSON(d *reader) {
 			value := secret.New(d.text("description"))
 			v.Description = &value
 		case "enforcementMode":
-			v.EnforcementMode = EnforcementMode(d.text("enforcementMode"))
+			v.EnforcementMode = EnforcementMode(d.word("enforcementMode", &controlRuleEnforcementMode))
 		case "name":
 			v.Name = d.text("name")
 			given[0] = true
 		case "validationMode":
-			v.ValidationMode = PolicyValidationMode(d.text("validationMode"))
+			v.ValidationMode = PolicyValidationMode(d.word("validationMode", &controlRulePolicyValidationMode))
 		default:
 			d.skip()
 		}
@@ -1659,7 +1659,7 @@ func (v *CredentialProviderConfiguration) readJSON(d *reader) {
 			v.CredentialProvider.readJSON(d)
 			d.leave()
 		case "credentialProviderType":
-			v.CredentialProviderType = CredentialProviderType(d.text("credentialProviderType"))
+			v.CredentialProviderType = CredentialProviderType(d.word("credentialProviderType", &controlRuleCredentialProviderType))
 			given[0] = true
 		default:
 			d.skip()
@@ -1686,7 +1686,7 @@ func (v *CustomClaimValidationType) readJSON(d *reader) {
 			v.InboundTokenClaimName = d.text("inboundTokenClaimName")
 			given[0] = true
 		case "inboundTokenClaimValueType":
-			v.InboundTokenClaimValueType = InboundTokenClaimValueType(d.text("inboundTokenClaimValueType"))
+			v.InboundTokenClaimValueType = InboundTokenClaimValueType(d.word("inboundTokenClaimValueType", &controlRuleInboundTokenClaimValueType))
 			given[1] = true
 		default:
 			d.skip()
@@ -1805,7 +1805,7 @@ func (v *CustomOauth2ProviderConfigInput) readJSON(d *reader) {
 	for d.member() {
 		switch string(d.key) {
 		case "clientAuthenticationMethod":
-			v.ClientAuthenticationMethod = ClientAuthenticationMethodType(d.text("clientAuthenticationMethod"))
+			v.ClientAuthenticationMethod = ClientAuthenticationMethodType(d.word("clientAuthenticationMethod", &controlRuleClientAuthenticationMethodType))
 		case "clientId":
 			value := d.text("clientId")
 			v.ClientId = &value
@@ -1818,7 +1818,7 @@ func (v *CustomOauth2ProviderConfigInput) readJSON(d *reader) {
 			v.ClientSecretConfig.readJSON(d)
 			d.leave()
 		case "clientSecretSource":
-			v.ClientSecretSource = SecretSourceType(d.text("clientSecretSource"))
+			v.ClientSecretSource = SecretSourceType(d.word("clientSecretSource", &controlRuleSecretSourceType))
 		case "oauthDiscovery":
 			d.enter("oauthDiscovery")
 			v.OauthDiscovery = new(Oauth2Discovery)
@@ -2238,7 +2238,7 @@ func (v *FallbackTriggers) readJSON(d *reader) {
 				list0 := []FallbackError{}
 				for i0 := 0; d.element(); i0++ {
 					d.item("errors", i0)
-					item0 := FallbackError(d.text(""))
+					item0 := FallbackError(d.word("", &controlRuleFallbackError))
 					list0 = append(list0, item0)
 					d.leave()
 				}
@@ -2309,7 +2309,7 @@ func (v *GatewayInterceptorConfiguration) readJSON(d *reader) {
 				list0 := []GatewayInterceptionPoint{}
 				for i0 := 0; d.element(); i0++ {
 					d.item("interceptionPoints", i0)
-					item0 := GatewayInterceptionPoint(d.text(""))
+					item0 := GatewayInterceptionPoint(d.word("", &controlRuleGatewayInterceptionPoint))
 					list0 = append(list0, item0)
 					d.leave()
 				}
@@ -2337,7 +2337,7 @@ func (v *GatewayPolicyEngineConfiguration) readJSON(d *reader) {
 			v.Arn = d.text("arn")
 			given[0] = true
 		case "mode":
-			v.Mode = GatewayPolicyEngineMode(d.text("mode"))
+			v.Mode = GatewayPolicyEngineMode(d.word("mode", &controlRuleGatewayPolicyEngineMode))
 			given[1] = true
 		default:
 			d.skip()
@@ -2671,7 +2671,7 @@ func (v *GithubOauth2ProviderConfigInput) readJSON(d *reader) {
 			v.ClientSecretConfig.readJSON(d)
 			d.leave()
 		case "clientSecretSource":
-			v.ClientSecretSource = SecretSourceType(d.text("clientSecretSource"))
+			v.ClientSecretSource = SecretSourceType(d.word("clientSecretSource", &controlRuleSecretSourceType))
 		default:
 			d.skip()
 		}
@@ -2700,7 +2700,7 @@ func (v *GoogleOauth2ProviderConfigInput) readJSON(d *reader) {
 			v.ClientSecretConfig.readJSON(d)
 			d.leave()
 		case "clientSecretSource":
-			v.ClientSecretSource = SecretSourceType(d.text("clientSecretSource"))
+			v.ClientSecretSource = SecretSourceType(d.word("clientSecretSource", &controlRuleSecretSourceType))
 		default:
 			d.skip()
 		}
@@ -2854,7 +2854,7 @@ func (v *IamPrincipal) readJSON(d *reader) {
 			v.Arn = d.text("arn")
 			given[0] = true
 		case "operator":
-			v.Operator = PrincipalMatchOperator(d.text("operator"))
+			v.Operator = PrincipalMatchOperator(d.word("operator", &controlRulePrincipalMatchOperator))
 		default:
 			d.skip()
 		}
@@ -2886,7 +2886,7 @@ func (v *IncludedOauth2ProviderConfigInput) readJSON(d *reader) {
 			v.ClientSecretConfig.readJSON(d)
 			d.leave()
 		case "clientSecretSource":
-			v.ClientSecretSource = SecretSourceType(d.text("clientSecretSource"))
+			v.ClientSecretSource = SecretSourceType(d.word("clientSecretSource", &controlRuleSecretSourceType))
 		case "issuer":
 			value := d.text("issuer")
 			v.Issuer = &value
@@ -3078,7 +3078,7 @@ func (v *InterceptorPayloadExclusionSelector) readJSON(d *reader) {
 	for d.member() {
 		switch string(d.key) {
 		case "field":
-			v.Field = InterceptorPayloadExclusion(d.text("field"))
+			v.Field = InterceptorPayloadExclusion(d.word("field", &controlRuleInterceptorPayloadExclusion))
 		default:
 			d.skip()
 		}
@@ -3117,7 +3117,7 @@ func (v *KmsConfiguration) readJSON(d *reader) {
 	for d.member() {
 		switch string(d.key) {
 		case "keyType":
-			v.KeyType = KeyType(d.text("keyType"))
+			v.KeyType = KeyType(d.word("keyType", &controlRuleKeyType))
 			given[0] = true
 		case "kmsKeyArn":
 			value := d.text("kmsKeyArn")
@@ -3281,7 +3281,7 @@ func (v *LinkedinOauth2ProviderConfigInput) readJSON(d *reader) {
 			v.ClientSecretConfig.readJSON(d)
 			d.leave()
 		case "clientSecretSource":
-			v.ClientSecretSource = SecretSourceType(d.text("clientSecretSource"))
+			v.ClientSecretSource = SecretSourceType(d.word("clientSecretSource", &controlRuleSecretSourceType))
 		default:
 			d.skip()
 		}
@@ -3578,7 +3578,7 @@ func (v *MCPGatewayConfiguration) readJSON(d *reader) {
 			value := secret.New(d.text("instructions"))
 			v.Instructions = &value
 		case "searchType":
-			v.SearchType = SearchType(d.text("searchType"))
+			v.SearchType = SearchType(d.word("searchType", &controlRuleSearchType))
 		case "sessionConfiguration":
 			d.enter("sessionConfiguration")
 			v.SessionConfiguration = new(SessionConfiguration)
@@ -3614,7 +3614,7 @@ func (v *ManagedVpcResource) readJSON(d *reader) {
 	for d.member() {
 		switch string(d.key) {
 		case "endpointIpAddressType":
-			v.EndpointIpAddressType = EndpointIpAddressType(d.text("endpointIpAddressType"))
+			v.EndpointIpAddressType = EndpointIpAddressType(d.word("endpointIpAddressType", &controlRuleEndpointIpAddressType))
 			given[0] = true
 		case "routingDomain":
 			value := d.text("routingDomain")
@@ -3676,7 +3676,7 @@ func (v *MatchModelEntry) readJSON(d *reader) {
 	for d.member() {
 		switch string(d.key) {
 		case "operator":
-			v.Operator = MatchOperator(d.text("operator"))
+			v.Operator = MatchOperator(d.word("operator", &controlRuleMatchOperator))
 		case "value":
 			v.Value = d.text("value")
 			given[0] = true
@@ -3812,7 +3812,7 @@ func (v *McpServerTargetConfiguration) readJSON(d *reader) {
 			v.Endpoint = d.text("endpoint")
 			given[0] = true
 		case "listingMode":
-			v.ListingMode = ListingMode(d.text("listingMode"))
+			v.ListingMode = ListingMode(d.word("listingMode", &controlRuleListingMode))
 		case "mcpToolSchema":
 			d.enter("mcpToolSchema")
 			v.McpToolSchema = new(McpToolSchemaConfiguration)
@@ -3956,7 +3956,7 @@ func (v *MicrosoftOauth2ProviderConfigInput) readJSON(d *reader) {
 			v.ClientSecretConfig.readJSON(d)
 			d.leave()
 		case "clientSecretSource":
-			v.ClientSecretSource = SecretSourceType(d.text("clientSecretSource"))
+			v.ClientSecretSource = SecretSourceType(d.word("clientSecretSource", &controlRuleSecretSourceType))
 		case "tenantId":
 			value := d.text("tenantId")
 			v.TenantId = &value
@@ -4013,7 +4013,7 @@ func (v *NetworkConfiguration) readJSON(d *reader) {
 	for d.member() {
 		switch string(d.key) {
 		case "networkMode":
-			v.NetworkMode = NetworkMode(d.text("networkMode"))
+			v.NetworkMode = NetworkMode(d.word("networkMode", &controlRuleNetworkMode))
 			given[0] = true
 		case "networkModeConfig":
 			d.enter("networkModeConfig")
@@ -4052,7 +4052,7 @@ func (v *OAuthCredentialProvider) readJSON(d *reader) {
 			value := d.text("defaultReturnUrl")
 			v.DefaultReturnUrl = &value
 		case "grantType":
-			v.GrantType = OAuthGrantType(d.text("grantType"))
+			v.GrantType = OAuthGrantType(d.word("grantType", &controlRuleOAuthGrantType))
 		case "providerArn":
 			v.ProviderArn = d.text("providerArn")
 			given[0] = true
@@ -4214,7 +4214,7 @@ func (v *OnBehalfOfAuthenticationConfig) readJSON(d *reader) {
 	for d.member() {
 		switch string(d.key) {
 		case "clientAuthenticationMethod":
-			v.ClientAuthenticationMethod = OnBehalfOfClientAuthenticationMethod(d.text("clientAuthenticationMethod"))
+			v.ClientAuthenticationMethod = OnBehalfOfClientAuthenticationMethod(d.word("clientAuthenticationMethod", &controlRuleOnBehalfOfClientAuthenticationMethod))
 			given[0] = true
 		default:
 			d.skip()
@@ -4233,7 +4233,7 @@ func (v *OnBehalfOfTokenExchangeConfigType) readJSON(d *reader) {
 	for d.member() {
 		switch string(d.key) {
 		case "grantType":
-			v.GrantType = OnBehalfOfTokenExchangeGrantTypeType(d.text("grantType"))
+			v.GrantType = OnBehalfOfTokenExchangeGrantTypeType(d.word("grantType", &controlRuleOnBehalfOfTokenExchangeGrantTypeType))
 			given[0] = true
 		case "onBehalfOfAuthenticationConfig":
 			d.enter("onBehalfOfAuthenticationConfig")
@@ -4265,7 +4265,7 @@ func (v *PassthroughTargetConfiguration) readJSON(d *reader) {
 			v.Endpoint = d.text("endpoint")
 			given[0] = true
 		case "protocolType":
-			v.ProtocolType = PassthroughProtocolType(d.text("protocolType"))
+			v.ProtocolType = PassthroughProtocolType(d.word("protocolType", &controlRulePassthroughProtocolType))
 			given[1] = true
 		case "schema":
 			d.enter("schema")
@@ -4273,7 +4273,7 @@ func (v *PassthroughTargetConfiguration) readJSON(d *reader) {
 			v.Schema.readJSON(d)
 			d.leave()
 		case "staticQueryParameterConflictResolution":
-			v.StaticQueryParameterConflictResolution = StaticQueryParameterConflictResolution(d.text("staticQueryParameterConflictResolution"))
+			v.StaticQueryParameterConflictResolution = StaticQueryParameterConflictResolution(d.word("staticQueryParameterConflictResolution", &controlRuleStaticQueryParameterConflictResolution))
 		case "staticQueryParameters":
 			if d.object("staticQueryParameters") {
 				map0 := map[string]secret.Text{}
@@ -4481,7 +4481,7 @@ func (v *PrivateKeyJwtConfig) readJSON(d *reader) {
 			v.PrivateKeySource.readJSON(d)
 			d.leave()
 		case "signingAlgorithm":
-			v.SigningAlgorithm = SigningAlgorithm(d.text("signingAlgorithm"))
+			v.SigningAlgorithm = SigningAlgorithm(d.word("signingAlgorithm", &controlRuleSigningAlgorithm))
 		default:
 			d.skip()
 		}
@@ -4519,7 +4519,7 @@ func (v *ProtocolConfiguration) readJSON(d *reader) {
 			value := d.integer("port")
 			v.Port = &value
 		case "serverProtocol":
-			v.ServerProtocol = ServerProtocol(d.text("serverProtocol"))
+			v.ServerProtocol = ServerProtocol(d.word("serverProtocol", &controlRuleServerProtocol))
 			given[0] = true
 		default:
 			d.skip()
@@ -4583,7 +4583,7 @@ func (v *RateConfig) readJSON(d *reader) {
 	for d.member() {
 		switch string(d.key) {
 		case "period":
-			v.Period = Period(d.text("period"))
+			v.Period = Period(d.word("period", &controlRulePeriod))
 			given[0] = true
 		case "rate":
 			v.Rate = d.double("rate")
@@ -4830,7 +4830,7 @@ func (v *SalesforceOauth2ProviderConfigInput) readJSON(d *reader) {
 			v.ClientSecretConfig.readJSON(d)
 			d.leave()
 		case "clientSecretSource":
-			v.ClientSecretSource = SecretSourceType(d.text("clientSecretSource"))
+			v.ClientSecretSource = SecretSourceType(d.word("clientSecretSource", &controlRuleSecretSourceType))
 		default:
 			d.skip()
 		}
@@ -4880,7 +4880,7 @@ func (v *SchemaDefinition) readJSON(d *reader) {
 				v.Required = list0
 			}
 		case "type":
-			v.Type = SchemaType(d.text("type"))
+			v.Type = SchemaType(d.word("type", &controlRuleSchemaType))
 			given[0] = true
 		default:
 			d.skip()
@@ -5031,7 +5031,7 @@ func (v *SlackOauth2ProviderConfigInput) readJSON(d *reader) {
 			v.ClientSecretConfig.readJSON(d)
 			d.leave()
 		case "clientSecretSource":
-			v.ClientSecretSource = SecretSourceType(d.text("clientSecretSource"))
+			v.ClientSecretSource = SecretSourceType(d.word("clientSecretSource", &controlRuleSecretSourceType))
 		default:
 			d.skip()
 		}
@@ -5293,7 +5293,7 @@ func (v *TokenExchangeGrantTypeConfigType) readJSON(d *reader) {
 	for d.member() {
 		switch string(d.key) {
 		case "actorTokenContent":
-			v.ActorTokenContent = ActorTokenContentType(d.text("actorTokenContent"))
+			v.ActorTokenContent = ActorTokenContentType(d.word("actorTokenContent", &controlRuleActorTokenContentType))
 			given[0] = true
 		case "actorTokenScopes":
 			if d.array("actorTokenScopes") {
@@ -5598,7 +5598,7 @@ func (v *UpdateApiKeyCredentialProviderRequest) readJSON(d *reader) {
 			v.ApiKeySecretConfig.readJSON(d)
 			d.leave()
 		case "apiKeySecretSource":
-			v.ApiKeySecretSource = SecretSourceType(d.text("apiKeySecretSource"))
+			v.ApiKeySecretSource = SecretSourceType(d.word("apiKeySecretSource", &controlRuleSecretSourceType))
 		case "name":
 			v.Name = d.text("name")
 			given[0] = true
@@ -5705,7 +5705,7 @@ func (v *UpdateGatewayRequest) readJSON(d *reader) {
 			v.AuthorizerConfiguration.readJSON(d)
 			d.leave()
 		case "authorizerType":
-			v.AuthorizerType = AuthorizerType(d.text("authorizerType"))
+			v.AuthorizerType = AuthorizerType(d.word("authorizerType", &controlRuleAuthorizerType))
 			given[0] = true
 		case "customTransformConfiguration":
 			d.enter("customTransformConfiguration")
@@ -5716,7 +5716,7 @@ func (v *UpdateGatewayRequest) readJSON(d *reader) {
 			value := secret.New(d.text("description"))
 			v.Description = &value
 		case "exceptionLevel":
-			v.ExceptionLevel = ExceptionLevel(d.text("exceptionLevel"))
+			v.ExceptionLevel = ExceptionLevel(d.word("exceptionLevel", &controlRuleExceptionLevel))
 		case "interceptorConfigurations":
 			if d.array("interceptorConfigurations") {
 				list0 := []GatewayInterceptorConfiguration{}
@@ -5746,7 +5746,7 @@ func (v *UpdateGatewayRequest) readJSON(d *reader) {
 			v.ProtocolConfiguration.readJSON(d)
 			d.leave()
 		case "protocolType":
-			v.ProtocolType = GatewayProtocolType(d.text("protocolType"))
+			v.ProtocolType = GatewayProtocolType(d.word("protocolType", &controlRuleGatewayProtocolType))
 		case "roleArn":
 			v.RoleArn = d.text("roleArn")
 			given[2] = true
@@ -5901,7 +5901,7 @@ func (v *UpdateOauth2CredentialProviderRequest) readJSON(d *reader) {
 	for d.member() {
 		switch string(d.key) {
 		case "credentialProviderVendor":
-			v.CredentialProviderVendor = CredentialProviderVendorType(d.text("credentialProviderVendor"))
+			v.CredentialProviderVendor = CredentialProviderVendorType(d.word("credentialProviderVendor", &controlRuleCredentialProviderVendorType))
 			given[0] = true
 		case "name":
 			v.Name = d.text("name")
@@ -5973,9 +5973,9 @@ func (v *UpdatePolicyRequest) readJSON(d *reader) {
 			v.Description.readJSON(d)
 			d.leave()
 		case "enforcementMode":
-			v.EnforcementMode = EnforcementMode(d.text("enforcementMode"))
+			v.EnforcementMode = EnforcementMode(d.word("enforcementMode", &controlRuleEnforcementMode))
 		case "validationMode":
-			v.ValidationMode = PolicyValidationMode(d.text("validationMode"))
+			v.ValidationMode = PolicyValidationMode(d.word("validationMode", &controlRulePolicyValidationMode))
 		default:
 			d.skip()
 		}
@@ -6087,7 +6087,7 @@ func (v *WafConfiguration) readJSON(d *reader) {
 	for d.member() {
 		switch string(d.key) {
 		case "failureMode":
-			v.FailureMode = WafFailureMode(d.text("failureMode"))
+			v.FailureMode = WafFailureMode(d.word("failureMode", &controlRuleWafFailureMode))
 		default:
 			d.skip()
 		}

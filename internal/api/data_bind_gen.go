@@ -14,7 +14,7 @@ func (v *CompleteResourceTokenAuthRequest) BindHTTP(_ func(string) string, _ url
 // BindHTTP fills in the members that travel in path, query and headers.
 func (v *GetAgentCardRequest) BindHTTP(label func(string) string, query url.Values, header http.Header) error {
 	v.AgentRuntimeArn = label("agentRuntimeArn")
-	if value := query.Get("qualifier"); value != "" {
+	if value := query.Get("qualifier"); query.Has("qualifier") {
 		v.Qualifier = &value
 	}
 	if value := header.Get("X-Amzn-Bedrock-AgentCore-Runtime-Session-Id"); value != "" {
@@ -68,7 +68,7 @@ func (v *InvokeAgentRuntimeRequest) BindHTTP(label func(string) string, query ur
 	if value := header.Get("Accept"); value != "" {
 		v.Accept = &value
 	}
-	if value := query.Get("accountId"); value != "" {
+	if value := query.Get("accountId"); query.Has("accountId") {
 		v.AccountId = &value
 	}
 	v.AgentRuntimeArn = label("agentRuntimeArn")
@@ -90,7 +90,7 @@ func (v *InvokeAgentRuntimeRequest) BindHTTP(label func(string) string, query ur
 	if value := header.Get("Mcp-Session-Id"); value != "" {
 		v.McpSessionId = &value
 	}
-	if value := query.Get("qualifier"); value != "" {
+	if value := query.Get("qualifier"); query.Has("qualifier") {
 		v.Qualifier = &value
 	}
 	if value := header.Get("X-Amzn-Bedrock-AgentCore-Runtime-Session-Id"); value != "" {
@@ -156,7 +156,7 @@ func (v *InvokeAgentRuntimeCommandRequest) BindHTTP(label func(string) string, q
 	if value := header.Get("Accept"); value != "" {
 		v.Accept = &value
 	}
-	if value := query.Get("accountId"); value != "" {
+	if value := query.Get("accountId"); query.Has("accountId") {
 		v.AccountId = &value
 	}
 	v.AgentRuntimeArn = label("agentRuntimeArn")
@@ -166,7 +166,7 @@ func (v *InvokeAgentRuntimeCommandRequest) BindHTTP(label func(string) string, q
 	if value := header.Get("Content-Type"); value != "" {
 		v.ContentType = &value
 	}
-	if value := query.Get("qualifier"); value != "" {
+	if value := query.Get("qualifier"); query.Has("qualifier") {
 		v.Qualifier = &value
 	}
 	if value := header.Get("X-Amzn-Bedrock-AgentCore-Runtime-Session-Id"); value != "" {
@@ -215,7 +215,7 @@ func (v *InvokeAgentRuntimeCommandResponse) SetHeaders(header http.Header) {
 // BindHTTP fills in the members that travel in path, query and headers.
 func (v *StopRuntimeSessionRequest) BindHTTP(label func(string) string, query url.Values, header http.Header) error {
 	v.AgentRuntimeArn = label("agentRuntimeArn")
-	if value := query.Get("qualifier"); value != "" {
+	if value := query.Get("qualifier"); query.Has("qualifier") {
 		v.Qualifier = &value
 	}
 	v.RuntimeSessionId = header.Get("X-Amzn-Bedrock-AgentCore-Runtime-Session-Id")

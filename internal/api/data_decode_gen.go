@@ -123,7 +123,7 @@ func (v *GetResourceOauth2TokenRequest) readJSON(d *reader) {
 			value := d.boolean("forceAuthentication")
 			v.ForceAuthentication = &value
 		case "oauth2Flow":
-			v.Oauth2Flow = Oauth2FlowType(d.text("oauth2Flow"))
+			v.Oauth2Flow = Oauth2FlowType(d.word("oauth2Flow", &dataRuleOauth2FlowType))
 			given[0] = true
 		case "resourceCredentialProviderName":
 			v.ResourceCredentialProviderName = d.text("resourceCredentialProviderName")

@@ -16,7 +16,8 @@ type Request interface {
 
 // Decode reads a body into a request. Unknown members are ignored and null is
 // the same as absent. It returns a complaint for each required scalar that is
-// absent, which the struct cannot show; Validate finds everything else. A body
+// absent and each enum that is empty, which the struct cannot show; Validate
+// finds everything else. A body
 // that is not JSON, or has a member of the wrong type, is fault.Invalid.
 //
 // It does not use encoding/json, which matches names in any case, does not say
@@ -41,4 +42,16 @@ func (d *reader) missing(name string) {
 	}
 	path := d.path(name)
 	d.absent = append(d.absent, fault.Field{Name: path, Message: "Value null at '" + path + "' failed to satisfy constraint: Member must not be null"})
+}
+
+// word reads a value of an enum. The empty one, which no enum has, would look
+// like absence in the struct: it is complained of here.
+func (d *reader) word(name string, r *rule) string {
+	value := d.text(name)
+	if value == "" && d.err == nil && len(d.absent) < complaintLimit {
+		c := checker{trail: d.trail}
+		c.enum(name, value, r)
+		d.absent = append(d.absent, c.fields...)
+	}
+	return value
 }

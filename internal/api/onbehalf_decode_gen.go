@@ -74,7 +74,7 @@ func (v *GetResourceTokenStateRequest) readJSON(d *reader) {
 				v.Audiences = list0
 			}
 		case "oauth2Flow":
-			v.Oauth2Flow = Oauth2FlowType(d.text("oauth2Flow"))
+			v.Oauth2Flow = Oauth2FlowType(d.word("oauth2Flow", &onbehalfRuleOauth2FlowType))
 			given[0] = true
 		case "providerName":
 			v.ProviderName = d.text("providerName")
@@ -143,7 +143,7 @@ func (v *ListGrantsRequest) readJSON(d *reader) {
 			value := d.text("providerName")
 			v.ProviderName = &value
 		case "state":
-			v.State = GrantState(d.text("state"))
+			v.State = GrantState(d.word("state", &onbehalfRuleGrantState))
 		case "user":
 			d.enter("user")
 			v.User = new(EndUser)

@@ -46,8 +46,12 @@ func (w *writer) bindRequest(s *service, name string) {
 		}
 		source := map[string]string{"uri": "label(%q)", "querystring": "query.Get(%q)", "header": "header.Get(%q)"}[r.Location]
 		source = strings.Replace(source, "%q", quote(r.LocationName), 1)
+		given := `value := ` + source + `; value != ""`
+		if r.Location == "querystring" { // where it can be told apart, empty is not absent
+			given = "value := " + source + "; query.Has(" + quote(r.LocationName) + ")"
+		}
 		if target.Type == "integer" {
-			w.line("if value := %s; value != \"\" {", source)
+			w.line("if %s {", given)
 			w.line("number, err := parseInteger(%q, value)\nif err != nil { return err }", member)
 			if optional {
 				w.line("%s = &number\n}", field)
@@ -77,9 +81,9 @@ func (w *writer) bindRequest(s *service, name string) {
 			star = ""
 		}
 		if convert("value") == "value" || star == "" {
-			w.line("if value := %s; value != \"\" { %s = %s }", source, field, star+convert("value"))
+			w.line("if %s { %s = %s }", given, field, star+convert("value"))
 		} else {
-			w.line("if value := %s; value != \"\" { text := %s; %s = &text }", source, convert("value"), field)
+			w.line("if %s { text := %s; %s = &text }", given, convert("value"), field)
 		}
 	}
 	w.line("return nil\n}\n")

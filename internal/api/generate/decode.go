@@ -147,7 +147,7 @@ func (w *writer) scalar(s *service, r *reference, name string, sensitive bool) s
 	found := s.of(r)
 	switch {
 	case len(found.Enum) > 0:
-		return w.world.names[s][r.Shape] + "(d.text(" + name + "))"
+		return w.world.names[s][r.Shape] + "(d.word(" + name + ", &" + ruleName(s, r.Shape) + "))"
 	case found.Type == "string" && (sensitive || found.Sensitive):
 		return "secret.New(d.text(" + name + "))"
 	case found.Type == "string":
