@@ -17,6 +17,7 @@ type commands struct {
 	Config  string     `name:"config" env:"ONBEHALF_CONFIG" type:"path" placeholder:"FILE" help:"YAML file with the settings of serve, under the flags' own names; the other commands find data, account and region in it. Flags and environment win over it."`
 	Serve   serveCmd   `cmd:"" help:"Run the platform." group:"Platform"`
 	Env     envCmd     `cmd:"" help:"Print the variables that point AWS SDKs and the AWS CLI at the platform." group:"Platform"`
+	Model   modelCmd   `cmd:"" help:"Print the service model of our own operations, for the AWS CLI and boto3." group:"Platform"`
 	Version versionCmd `cmd:"" help:"Print the version." group:"Platform"`
 
 	Accounts accountsCmd `cmd:"" help:"Tenants." group:"Who may do what"`

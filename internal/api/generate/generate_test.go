@@ -15,16 +15,18 @@ func TestGeneratedFilesAreCurrent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	present, err := filepath.Glob("../*_gen.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(present) != len(files) {
-		t.Errorf("%d generated files in the tree, the generator makes %d", len(present), len(files))
-	}
-	for name, want := range files {
-		if got, err := os.ReadFile(filepath.Join("..", name)); err != nil || !bytes.Equal(got, want) {
-			t.Errorf("%s is not current (%v): run go generate ./internal/api", name, err)
+	for folder, files := range map[string]map[string][]byte{"..": files.api, "../../../client": files.client} {
+		present, err := filepath.Glob(filepath.Join(folder, "*_gen.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(present) != len(files) {
+			t.Errorf("%s: %d generated files in the tree, the generator makes %d", folder, len(present), len(files))
+		}
+		for name, want := range files {
+			if got, err := os.ReadFile(filepath.Join(folder, name)); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("%s of %s is not current (%v): run go generate ./internal/api", name, folder, err)
+			}
 		}
 	}
 }

@@ -1,5 +1,5 @@
-// Command generate writes the *_gen.go files of package api from the service
-// models in ../model.
+// Command generate writes the *_gen.go files of package api, and of package
+// client, from the service models in ../model.
 //
 //	model/*.json ─ load ─▶ shapes, operations ─ name ─▶ Go names ─┬─▶ types     structs and enums
 //	                                                            ├─▶ encode    AppendJSON
@@ -7,12 +7,14 @@
 //	                                                            ├─▶ validate  constraints
 //	                                                            ├─▶ bind      path, query, headers, payloads
 //	                                                            └─▶ operations
+//	model/onbehalf.json ────────────────────────────────────────▶ package client: operations, types, errors
 //
 // Invariant: the output depends on the models alone. Running it twice gives the
 // same bytes, and a test fails when the files in the tree are not that output.
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -21,11 +23,12 @@ import (
 
 func main() {
 	models := flag.String("model", "model", "folder with the service models")
-	out := flag.String("out", ".", "folder that gets the generated files")
+	out := flag.String("out", ".", "folder that gets the generated files of package api")
+	client := flag.String("client", "../../client", "folder that gets those of package client")
 	flag.Parse()
 	files, err := generate(*models)
 	if err == nil {
-		err = write(*out, files)
+		err = errors.Join(write(*out, files.api), write(*client, files.client))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "generate:", err)
@@ -33,17 +36,28 @@ func main() {
 	}
 }
 
-// generate turns the models of a folder into files by name.
-func generate(folder string) (map[string][]byte, error) {
+// output is files by name, of each package.
+type output struct{ api, client map[string][]byte }
+
+// generate turns the models of a folder into files.
+func generate(folder string) (o output, err error) {
 	services, err := load(folder)
 	if err != nil {
-		return nil, err
+		return o, err
 	}
 	world, err := settle(services)
 	if err != nil {
-		return nil, err
+		return o, err
 	}
-	files := map[string][]byte{}
+	if o.client, err = clientFiles(services); err != nil {
+		return o, err
+	}
+	o.api, err = apiFiles(world)
+	return o, err
+}
+
+func apiFiles(world *world) (files map[string][]byte, err error) {
+	files = map[string][]byte{}
 	for _, u := range world.units() {
 		for _, part := range []struct {
 			name  string

@@ -25,6 +25,7 @@ type operation struct {
 	ErrorsUnverified bool
 	Idempotent       bool
 	ReadOnly         bool
+	Documentation    prose
 }
 
 type reference struct {
@@ -32,7 +33,14 @@ type reference struct {
 	Location         string // uri, querystring, header, statusCode; empty is the body
 	LocationName     string
 	IdempotencyToken bool
+	Documentation    prose
 }
+
+// prose is for people; only our own model has some. It is left out when a shape
+// is written, because it is no part of what the shape means.
+type prose string
+
+func (prose) MarshalJSON() ([]byte, error) { return []byte(`""`), nil }
 
 type shape struct {
 	Type            string
@@ -53,6 +61,7 @@ type shape struct {
 	Event           bool
 	Streaming       bool
 	TimestampFormat string
+	Documentation   prose
 }
 
 // load reads the models in the order in which their names win: control, data, ours.

@@ -1,0 +1,9 @@
+package api
+
+import _ "embed"
+
+// ServiceModel is the model of our own operations, in the format that botocore
+// and the AWS CLI load (service-2.json).
+//
+//go:embed model/onbehalf.json
+var ServiceModel []byte
