@@ -22,9 +22,9 @@ type Client struct {
 	control *bedrockagentcorecontrol.Client
 }
 
-// New makes a Client of an AWS configuration. Bodies are never logged, whatever
+// NewClient makes a Client of an AWS configuration. Bodies are never logged, whatever
 // the configuration's ClientLogMode says, because they are made of secrets.
-func New(c aws.Config) *Client {
+func NewClient(c aws.Config) *Client {
 	c = c.Copy()
 	c.ClientLogMode.ClearRequestWithBody()
 	c.ClientLogMode.ClearResponseWithBody()
@@ -52,7 +52,7 @@ func Default(ctx context.Context) (*Client, error) {
 	if c.Region == "" {
 		return nil, &Error{Op: "configuration", Kind: ErrInvalid, Detail: "no region is set", Hint: hintRegion}
 	}
-	standard.client = New(c)
+	standard.client = NewClient(c)
 	return standard.client, nil
 }
 

@@ -155,7 +155,7 @@ func ExampleWithWorkloadToken() {
 
 // A client of one's own, for a second account or region in one program.
 func ExampleNew() {
-	client := agent.New(aws.Config{Region: "eu-central-1"}) // usually from config.LoadDefaultConfig
+	client := agent.NewClient(aws.Config{Region: "eu-central-1"}) // usually from config.LoadDefaultConfig
 	options := agent.APIKeyOptions{Provider: "weather", Client: client}
 	fmt.Println(options.Provider)
 	// Output: weather

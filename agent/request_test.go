@@ -133,7 +133,7 @@ func TestErrors(t *testing.T) {
 
 func TestNobodyAnswers(t *testing.T) {
 	t.Parallel()
-	client := agent.New(aws.Config{Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, BaseEndpoint: aws.String("http://127.0.0.1:1"), RetryMaxAttempts: 1})
+	client := agent.NewClient(aws.Config{Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, BaseEndpoint: aws.String("http://127.0.0.1:1"), RetryMaxAttempts: 1})
 	_, err := agent.APIKey(hosted(t), agent.APIKeyOptions{Provider: "weather", Client: client})
 	if !errors.Is(err, agent.ErrUnavailable) {
 		t.Error(err)

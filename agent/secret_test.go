@@ -70,7 +70,7 @@ func TestASecretIsNotReadFromJSON(t *testing.T) {
 func TestBodiesAreNotLogged(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
-	client := agent.New(aws.Config{
+	client := agent.NewClient(aws.Config{
 		Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "a secret key", ""), BaseEndpoint: aws.String("http://platform.test"),
 		Logger:        logging.NewStandardLogger(&log),
 		ClientLogMode: aws.LogRequest | aws.LogRequestWithBody | aws.LogResponse | aws.LogResponseWithBody,

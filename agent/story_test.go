@@ -36,7 +36,7 @@ type studio struct {
 func openStudio(t *testing.T) *studio {
 	t.Helper()
 	s := &studio{Platform: servertest.Start(t)}
-	s.client = agent.New(s.AWS)
+	s.client = agent.NewClient(s.AWS)
 	s.client.LocalFile = filepath.Join(t.TempDir(), ".agentcore.json")
 	_, err := s.Control.CreateWorkloadIdentity(t.Context(), &bedrockagentcorecontrol.CreateWorkloadIdentityInput{
 		Name: aws.String("greeter"), AllowedResourceOauth2ReturnUrls: []string{callbackURL},
@@ -246,7 +246,7 @@ func TestAUsersTokenThatThereIsNot(t *testing.T) {
 		"the provider is unknown":        {agent.ErrNotFound, ada, func(o *agent.AccessTokenOptions) { o.Provider = "nobody" }},
 		"the callback is not registered": {agent.ErrInvalid, ada, func(o *agent.AccessTokenOptions) { o.CallbackURL = "http://localhost:9091/" }},
 		"the workload token is made up":  {agent.ErrAccessDenied, agent.WithWorkloadToken(t.Context(), "made-up-workload-token"), func(*agent.AccessTokenOptions) {}},
-		"the credentials are not for it": {agent.ErrCredentials, ada, func(o *agent.AccessTokenOptions) { o.Client = agent.New(stranger(s.AWS)) }},
+		"the credentials are not for it": {agent.ErrCredentials, ada, func(o *agent.AccessTokenOptions) { o.Client = agent.NewClient(stranger(s.AWS)) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := s.options(t, "allow", nil)

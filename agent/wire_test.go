@@ -67,7 +67,7 @@ func (w *wire) seen() []call {
 // over is a client whose calls are answered by a function.
 func over(answer func(n int, c call) (status int, body any)) (*agent.Client, *wire) {
 	w := &wire{answer: answer}
-	return agent.New(aws.Config{
+	return agent.NewClient(aws.Config{
 		Region: "us-east-1", HTTPClient: w, RetryMaxAttempts: 1, BaseEndpoint: aws.String("http://platform.test"),
 		Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "a secret key", ""),
 	}), w
