@@ -15,16 +15,8 @@ import (
 	"github.com/onbehalf/onbehalf/internal/vault"
 )
 
-const (
-	// openLimit bounds the sessions that wait for one person at one workload, so
-	// that nobody takes the places of a gateway's other users.
-	openLimit = 50
-	// workloadLimit bounds those of all its people together. That many may begin
-	// to use an agent within ten minutes.
-	workloadLimit = 2000
-	// reuseMargin is the life that a link must have left to be handed out again.
-	reuseMargin = time.Minute
-)
+// reuseMargin is the life that a link must have left to be handed out again.
+const reuseMargin = time.Minute
 
 // ask opens an authorization session, or finds the open one of an equal
 // question: a poller without sessionUri, or a tool that is tried again, gets the link that it has shown already.
@@ -126,17 +118,8 @@ func (b *Broker) reusable(tx *store.Tx, account, fingerprint string) (string, er
 }
 
 func (b *Broker) openSession(tx *store.Tx, uri, fingerprint string, q question) error {
-	var all, own int
-	if err := tx.QueryRow(`SELECT COUNT(*), COALESCE(SUM(CASE WHEN user_issuer = $5 AND user_subject = $6 AND user_id = $7 THEN 1 ELSE 0 END), 0)
-		FROM authorization_sessions WHERE workload_id = $1 AND state IN ($2, $3) AND expires > $4`,
-		q.key.WorkloadID, open, parked, store.Micros(tx.Now), q.key.User.Issuer, q.key.User.Subject, q.key.User.ID).Scan(&all, &own); err != nil {
+	if err := b.makeRoom(tx, q.key.WorkloadID, q.key.User); err != nil {
 		return err
-	}
-	switch {
-	case own >= openLimit:
-		return fault.New(fault.Throttled, "The user has reached the limit of %d authorization sessions that wait at one workload identity. They end after 10 minutes.", openLimit)
-	case all >= workloadLimit:
-		return fault.New(fault.Throttled, "The workload identity has reached its limit of %d authorization sessions that wait for a user. They end after 10 minutes.", workloadLimit)
 	}
 	ctx, account, id := tx.Context(), q.key.Account, hashed(uri)
 	sealedURI, err := b.keeper.Seal(ctx, sessionContext(account, "uri", id), []byte(uri))

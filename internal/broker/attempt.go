@@ -15,9 +15,15 @@ import (
 	"github.com/onbehalf/onbehalf/internal/store"
 )
 
-// attemptLimit bounds the attempts of one session: beyond it the oldest makes
-// room, so that a chat that previews its links cannot fill the table, nor lock the person out.
-const attemptLimit = 20
+const (
+	// attemptLimit bounds the attempts of one session that have not come back:
+	// beyond it the oldest makes room, so that a chat that previews its links
+	// cannot fill the table, nor lock the person out.
+	attemptLimit = 20
+	// parkedLimit bounds those that have. A person's own code waits for seconds,
+	// and whoever else has the link would have to come back this often in that time.
+	parkedLimit = 50
+)
 
 // Attempt is one opening of a link: what the page shows, and how the browser goes on.
 type Attempt struct {
@@ -99,14 +105,17 @@ func (b *Broker) Authorize(ctx context.Context, caller principal.Caller, request
 	return attempt, nil
 }
 
-var errLinkUsed = fault.New(fault.Conflict, "This link has been used. Go back to the application to finish there, or ask it again.").Because(ErrLinkUsed)
+var (
+	errLinkUsed = fault.New(fault.Conflict, "This link has been used. Go back to the application to finish there, or ask it again.").Because(ErrLinkUsed)
+	errCameBack = fault.New(fault.Conflict, "This sign-in has come back already. Go back to the application to finish there, or ask it again.").Because(ErrLinkUsed)
+)
 
 // linkUsable says to people why their link leads nowhere.
 func linkUsable(s *session, now time.Time) error {
 	switch s.status(now) {
 	case open:
 		return nil
-	case parked, redeeming:
+	case redeeming:
 		return errLinkUsed
 	case done:
 		return fault.New(fault.Conflict, "This link has been used, and access was given. You can close this page.").Because(ErrLinkUsed)
@@ -123,7 +132,7 @@ func (b *Broker) addAttempt(tx *store.Tx, s *session, id string, verifier secret
 		return err
 	}
 	if _, err := tx.Exec(`DELETE FROM authorization_attempts WHERE id IN (
-			SELECT id FROM authorization_attempts WHERE session_id = $1 AND code IS NULL ORDER BY created DESC, id LIMIT 1000 OFFSET $2)`,
+			SELECT id FROM authorization_attempts WHERE session_id = $1 AND parked = 0 ORDER BY created DESC, id LIMIT 1000 OFFSET $2)`,
 		s.id, attemptLimit-1); err != nil {
 		return err
 	}
@@ -136,16 +145,19 @@ func (b *Broker) addAttempt(tx *store.Tx, s *session, id string, verifier secret
 type attempt struct {
 	id, sessionID, cookie string
 	verifier, code        []byte // sealed
+	parked                bool   // it has been back
 }
 
 var errAttempt = fault.New(fault.Denied, "This sign-in is unknown here or has been overtaken by another. Go back to the application and open its link again, in the browser that you sign in with.").Because(ErrAttempt)
 
 func (b *Broker) attemptByID(tx *store.Tx, id string) (*attempt, error) {
 	a := attempt{id: id}
-	err := tx.QueryRow(`SELECT session_id, cookie, verifier, code FROM authorization_attempts WHERE id = $1`, id).Scan(&a.sessionID, &a.cookie, &a.verifier, &a.code)
+	var parked int64
+	err := tx.QueryRow(`SELECT session_id, cookie, verifier, code, parked FROM authorization_attempts WHERE id = $1`, id).Scan(&a.sessionID, &a.cookie, &a.verifier, &a.code, &parked)
 	if errors.Is(err, store.ErrNoRows) {
 		return nil, errAttempt
 	}
+	a.parked = parked != 0
 	return &a, fault.Wrap(err, "reading an attempt")
 }
 

@@ -20,9 +20,8 @@ type Callback struct {
 	ProviderCallbackID string // of the path
 	State              string
 	Code               secret.Text
-	Issuer             string // iss of RFC 9207
-	Error              string
-	ErrorDescription   string                   // not used: the provider's words are not ours to repeat
+	Issuer             string                   // iss of RFC 9207
+	Error              string                   // its description is not asked for: the provider's words are not ours to repeat
 	Cookie             func(name string) string // value of the request's cookie; "" when there is none
 }
 
@@ -36,13 +35,13 @@ type Landing struct {
 	CookiePath   string
 }
 
-// Callback takes a browser back from the provider. The first attempt of a
-// session that passes all checks parks its code; nothing is redeemed before the
+// Callback takes a browser back from the provider. An attempt that passes all
+// checks parks its code, and spoils no other's; nothing is redeemed before the
 // application has said who is sitting there. A callback that fails a check
 // changes nothing, whoever sent it.
 //
 // Errors are for people: fault.Denied for what does not belong together,
-// fault.Conflict when another attempt was first.
+// fault.Conflict when this attempt has been back, or the session is over.
 func (b *Broker) Callback(ctx context.Context, caller principal.Caller, c Callback) (*Landing, error) {
 	var landing *Landing
 	var s *session
@@ -78,8 +77,7 @@ func (b *Broker) Callback(ctx context.Context, caller principal.Caller, c Callba
 		}
 		landing.WorkloadName = workload.Name
 		if landing.Denied {
-			outcome = "denied at the provider"
-			_, err = b.fail(tx, s, open, denial(c.Error))
+			outcome, err = b.denied(tx, s, a, c.Error)
 			return err
 		}
 		outcome = "code parked"
@@ -101,6 +99,9 @@ func checkCallback(caller principal.Caller, c Callback, a *attempt, s *session, 
 	if caller.Account != s.key.Account || c.ProviderCallbackID != p.CallbackID {
 		return errAttempt
 	}
+	if a.parked { // the browser's Back button, or its reload
+		return errCameBack
+	}
 	if subtle.ConstantTimeCompare([]byte(hashed(c.Cookie(cookieName(a.id)))), []byte(a.cookie)) != 1 {
 		return fault.New(fault.Denied, "This browser did not begin the sign-in that it comes back from. Open the application's link again and stay in one browser.").Because(ErrOtherBrowser)
 	}
@@ -111,6 +112,22 @@ func checkCallback(caller principal.Caller, c Callback, a *attempt, s *session, 
 		return fault.New(fault.Invalid, "The provider sent neither a code nor an error.")
 	}
 	return nil
+}
+
+// denied ends the session, so that pollers stop. Where another browser has come
+// back with a code, it ends this attempt alone: somebody who was sent the link,
+// too, and declines, does not undo what the person has allowed.
+func (b *Broker) denied(tx *store.Tx, s *session, a *attempt, code string) (outcome string, err error) {
+	var others int
+	if err := tx.QueryRow(`SELECT COUNT(*) FROM authorization_attempts WHERE session_id = $1 AND code IS NOT NULL`, s.id).Scan(&others); err != nil {
+		return "", err
+	}
+	if others > 0 {
+		_, err = tx.Exec(`DELETE FROM authorization_attempts WHERE id = $1`, a.id)
+		return "denied at the provider by one of several browsers", err
+	}
+	_, err = b.fail(tx, s, open, denial(code))
+	return "denied at the provider", err
 }
 
 // denial is the reason that a failed session shows.
@@ -189,13 +206,12 @@ func (b *Broker) park(tx *store.Tx, s *session, a *attempt, code secret.Text) er
 	if err != nil {
 		return err
 	}
-	if _, err := tx.Exec(`UPDATE authorization_attempts SET code = $1 WHERE id = $2`, sealed, a.id); err != nil {
+	if _, err := tx.Exec(`DELETE FROM authorization_attempts WHERE id IN (
+			SELECT id FROM authorization_attempts WHERE session_id = $1 AND parked <> 0 ORDER BY parked DESC, id LIMIT 1000 OFFSET $2)`,
+		s.id, parkedLimit-1); err != nil {
 		return err
 	}
-	changed, err := tx.Exec(`UPDATE authorization_sessions SET state = $1, attempt_id = $2 WHERE id = $3 AND state = $4`, parked, a.id, s.id, open)
-	if err == nil && changed == 0 {
-		return errLinkUsed
-	}
+	_, err = tx.Exec(`UPDATE authorization_attempts SET code = $1, parked = $2 WHERE id = $3`, sealed, store.Micros(tx.Now), a.id)
 	return err
 }
 

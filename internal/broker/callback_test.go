@@ -66,20 +66,89 @@ func TestCallbacksThatDoNotPass(t *testing.T) {
 	w.token(t, ada, ask("profile"))
 }
 
-func TestFirstAttemptToComeBackWins(t *testing.T) {
+// Whoever else has the link, and comes back with a code of his own, made up or
+// not, blocks nobody: which code is redeemed is decided by the proof.
+func TestEachAttemptParksItsOwnCode(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	link := w.link(t, w.as(t, "agent", "ada"), ask("profile"))
-	first, second := newBrowser("ada"), newBrowser("bob")
-	early, late := w.open(t, first, link), w.open(t, second, link)
-	w.callback(t, w.allow(t, second, late))
-	_, err := w.Callback(t.Context(), frontChannel(), w.allow(t, first, early))
-	wantFault(t, err, fault.Conflict, "has been used")
-	_, err = w.tryOpen(t.Context(), first, link)
-	wantFault(t, err, fault.Conflict, "has been used")
-	if n := w.count(t, `SELECT COUNT(*) FROM authorization_attempts WHERE code IS NOT NULL`); n != 1 {
+	ada := w.as(t, "agent", "ada")
+	link := w.link(t, ada, ask("profile"))
+	adas, bobs, junk := newBrowser("ada"), newBrowser("bob"), newBrowser("nobody")
+	early := w.open(t, adas, link)
+	made := w.allow(t, junk, w.open(t, junk, link))
+	made.Code = secret.New("made up")
+	w.callback(t, made)
+	bob := w.callback(t, w.allow(t, bobs, w.open(t, bobs, link)))
+	again := w.allow(t, adas, early)
+	mine := w.callback(t, again)
+	if n := w.count(t, `SELECT COUNT(*) FROM authorization_attempts WHERE code IS NOT NULL`); n != 3 {
 		t.Errorf("%d codes are parked", n)
 	}
+	// An attempt comes back once, and the link is still good.
+	_, err := w.Callback(t.Context(), frontChannel(), again)
+	wantFault(t, err, fault.Conflict, "come back already")
+	w.open(t, newBrowser("ada"), link)
+
+	// The sessionUri alone says nothing about whose code is meant.
+	wantFault(t, w.completeWith(t.Context(), link.SessionURI, byID("ada")), fault.Denied, "session_id")
+	// Bob at the application as Bob spoils his own code alone.
+	wantFault(t, w.completeWith(t.Context(), sessionID(t, bob), byID("bob")), fault.Denied, "another user")
+	if n := w.count(t, `SELECT COUNT(*) FROM authorization_attempts WHERE code IS NOT NULL`); n != 2 {
+		t.Errorf("%d codes are parked", n)
+	}
+	if err := w.completeWith(t.Context(), sessionID(t, mine), byID("ada")); err != nil {
+		t.Fatal(err)
+	}
+	if token := w.token(t, ada, ask("profile")); !strings.HasPrefix(token, "canary-access-ada-") {
+		t.Errorf("the token is %s", token)
+	}
+	if _, all := w.idp.counts(); all != 1 {
+		t.Errorf("%d codes were sent", all)
+	}
+	if n := w.count(t, `SELECT COUNT(*) FROM authorization_attempts WHERE code IS NOT NULL`); n != 0 {
+		t.Errorf("%d codes are left", n)
+	}
+}
+
+// Codes of strangers make room for newer ones, not newer ones for theirs.
+func TestParkedCodesAreBounded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ada := w.as(t, "agent", "ada")
+	link := w.link(t, ada, ask("profile"))
+	for range parkedLimit + 5 {
+		stranger := newBrowser("nobody")
+		back := w.allow(t, stranger, w.open(t, stranger, link))
+		back.Code = secret.New("made up")
+		w.callback(t, back)
+	}
+	if n := w.count(t, `SELECT COUNT(*) FROM authorization_attempts WHERE code IS NOT NULL`); n != parkedLimit {
+		t.Errorf("%d codes are kept, want %d", n, parkedLimit)
+	}
+	w.goThrough(t, newBrowser("ada"), link)
+	if err := w.completeAs(t.Context(), link, byID("ada")); err != nil {
+		t.Fatal(err)
+	}
+	w.token(t, ada, ask("profile"))
+}
+
+// A stranger's no does not undo what the person has allowed.
+func TestDenialByAnotherBrowser(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ada := w.as(t, "agent", "ada")
+	link := w.link(t, ada, ask("profile"))
+	bobs := newBrowser("bob")
+	attempt := w.open(t, bobs, link)
+	adas := w.goThrough(t, newBrowser("ada"), link)
+	w.idp.with(func(p *idp) { p.denyWith = "access_denied" })
+	if landing := w.callback(t, w.allow(t, bobs, attempt)); !landing.Denied {
+		t.Error("Bob's no was not heard")
+	}
+	if err := w.completeWith(t.Context(), sessionID(t, adas), byID("ada")); err != nil {
+		t.Fatal(err)
+	}
+	w.token(t, ada, ask("profile"))
 }
 
 // A code that comes back under another attempt's state is sent with that

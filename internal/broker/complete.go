@@ -88,14 +88,15 @@ func (b *Broker) turnAway(ctx context.Context, s *session, cameBack principal.Us
 		if err != nil {
 			return err
 		}
-		if theirs, err := b.proves(ctx, current, proof); err != nil || !theirs {
+		if current.stored != open {
+			return nil
+		}
+		theirs, err := b.provenAttempt(tx, current, proof)
+		if err != nil || theirs == "" {
 			return err
 		}
-		changed, err := tx.Exec(`UPDATE authorization_sessions SET state = $1, attempt_id = '' WHERE id = $2 AND state = $3`, open, s.id, parked)
-		if discarded = changed == 1; err != nil || !discarded {
-			return err
-		}
-		_, err = tx.Exec(`DELETE FROM authorization_attempts WHERE session_id = $1 AND code IS NOT NULL`, s.id)
+		discarded = true
+		_, err = tx.Exec(`DELETE FROM authorization_attempts WHERE id = $1`, theirs)
 		return err
 	})
 	if err != nil {
@@ -113,7 +114,8 @@ func (b *Broker) turnAway(ctx context.Context, s *session, cameBack principal.Us
 	return sessionFault("it was opened for another user than the one who came back.")
 }
 
-// complete brings the session to its end and answers the grant's id.
+// complete brings the session to its end and answers the grant's id. Of the
+// codes that wait, the proof's own is redeemed.
 func (b *Broker) complete(ctx context.Context, caller principal.Caller, s *session, proof string) (grantID string, err error) {
 	for {
 		now, current, err := b.reread(ctx, s.id)
@@ -128,18 +130,20 @@ func (b *Broker) complete(ctx context.Context, caller principal.Caller, s *sessi
 		case failed:
 			return "", sessionFault("%s Call GetResourceOauth2Token to ask the user again.", current.reason())
 		case open:
-			return "", sessionFault("the user has not come back from the provider yet. The link is still good.")
-		case parked:
-			proven, err := b.proves(ctx, current, proof)
+			attemptID, waiting, err := b.cameBack(ctx, current, proof)
 			if err != nil {
 				return "", err
 			}
-			if !proven {
+			if attemptID == "" && !waiting {
+				return "", sessionFault("the user has not come back from the provider yet. The link is still good.")
+			}
+			if attemptID == "" {
 				return "", sessionFault("complete it with the session_id that the browser brought to the return URL, whole. The sessionUri alone does not say which browser went through.")
 			}
 			if err := b.intendToRedeem(ctx, caller, current); err != nil {
 				return "", err
 			}
+			current.attemptID = attemptID
 			a, provider, err := b.markRedeeming(ctx, current)
 			if err != nil {
 				return "", err
@@ -164,4 +168,17 @@ func (b *Broker) reread(ctx context.Context, id string) (now time.Time, s *sessi
 		return err
 	})
 	return now, s, fault.Wrap(err, "reading an authorization session")
+}
+
+// cameBack says which attempt's code the proof is for, and whether codes wait at all.
+func (b *Broker) cameBack(ctx context.Context, s *session, proof string) (attemptID string, waiting bool, err error) {
+	err = b.db.View(ctx, func(tx *store.Tx) (err error) {
+		if attemptID, err = b.provenAttempt(tx, s, proof); err != nil {
+			return err
+		}
+		parked, err := parkedAttempts(tx, s.id)
+		waiting = len(parked) > 0
+		return err
+	})
+	return attemptID, waiting, fault.Wrap(err, "reading attempts")
 }

@@ -267,6 +267,16 @@ func (w *world) goThrough(t testing.TB, at *browser, link *TokenResult) *Landing
 	return w.callback(t, w.allow(t, at, w.open(t, at, link)))
 }
 
+// sessionID is what a browser brings to the application's page.
+func sessionID(t testing.TB, landing *Landing) string {
+	t.Helper()
+	landed, err := url.Parse(landing.ReturnURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return landed.Query().Get("session_id")
+}
+
 // completeAs is the application saying who came back, with what the last browser
 // brought; with the sessionUri alone when none has.
 func (w *world) completeAs(ctx context.Context, link *TokenResult, who *api.UserIdentifier) error {

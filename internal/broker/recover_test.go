@@ -16,7 +16,7 @@ func TestRecover(t *testing.T) {
 	asker := w.as(t, "second", "ada")
 	link := w.link(t, asker, ask("profile"))
 	w.goThrough(t, newBrowser("ada"), link)
-	w.exec(t, `UPDATE authorization_sessions SET state = $1, redeem_until = $2 WHERE state = $3`, redeeming, store.Micros(store.Time(1<<52)), parked)
+	w.exec(t, `UPDATE authorization_sessions SET state = $1, redeem_until = $2 WHERE state = $3`, redeeming, store.Micros(store.Time(1<<52)), open)
 
 	restarted := w.replica(t)
 	if err := restarted.Recover(t.Context()); err != nil {

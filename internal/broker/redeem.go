@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/gate"
@@ -38,15 +39,21 @@ func (b *Broker) intendToRedeem(ctx context.Context, caller principal.Caller, s 
 func (b *Broker) markRedeeming(ctx context.Context, s *session) (a *attempt, p *Provider, err error) {
 	err = b.db.Update(ctx, func(tx *store.Tx) error {
 		a = nil
-		changed, err := tx.Exec(`UPDATE authorization_sessions SET state = $1, redeem_until = $2 WHERE id = $3 AND state = $4 AND attempt_id = $5`,
-			redeeming, store.Micros(tx.Now.Add(leaseLifetime)), s.id, parked, s.attemptID)
+		found, err := b.attemptByID(tx, s.attemptID)
+		if errors.Is(err, ErrAttempt) { // it was discarded meanwhile
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		changed, err := tx.Exec(`UPDATE authorization_sessions SET state = $1, redeem_until = $2, attempt_id = $3 WHERE id = $4 AND state = $5`,
+			redeeming, store.Micros(tx.Now.Add(leaseLifetime)), found.id, s.id, open)
 		if err != nil || changed == 0 {
 			return err
 		}
-		if p, err = b.providerByID(tx, s.key.Account, s.key.ProviderID); err != nil {
-			return err
+		if p, err = b.providerByID(tx, s.key.Account, s.key.ProviderID); err == nil {
+			a = found
 		}
-		a, err = b.attemptByID(tx, s.attemptID)
 		return err
 	})
 	return a, p, fault.Wrap(err, "marking a session")
@@ -84,13 +91,13 @@ func (b *Broker) redeem(ctx context.Context, s *session, a *attempt, provider *P
 		if grantID, err = b.vault.Put(tx, s.key, tokens); err != nil {
 			return err
 		}
-		ours, err := tx.Exec(`UPDATE authorization_sessions SET state = $1, grant_id = $2, attempt_id = '' WHERE id = $3 AND state = $4 AND attempt_id = $5`,
+		ours, err := tx.Exec(`UPDATE authorization_sessions SET state = $1, grant_id = $2 WHERE id = $3 AND state = $4 AND attempt_id = $5`,
 			done, grantID, s.id, redeeming, s.attemptID)
 		if err == nil && ours == 0 {
 			return sessionFault("it ended while the code was redeemed. Call GetResourceOauth2Token to ask the user again.")
 		}
 		if err == nil {
-			_, err = tx.Exec(`DELETE FROM authorization_attempts WHERE session_id = $1`, s.id)
+			err = finished(tx, s.id, s.attemptID)
 		}
 		return err
 	})
@@ -102,6 +109,16 @@ func (b *Broker) redeem(ctx context.Context, s *session, a *attempt, provider *P
 		return "", sessionFault("%s Call GetResourceOauth2Token to ask the user again.", why)
 	}
 	return grantID, fault.Wrap(err, "storing a grant")
+}
+
+// finished keeps of all attempts the one that went through, without what it
+// carried: its browser may be shown how the session ended.
+func finished(tx *store.Tx, sessionID, attemptID string) error {
+	if _, err := tx.Exec(`DELETE FROM authorization_attempts WHERE session_id = $1 AND id <> $2`, sessionID, attemptID); err != nil {
+		return err
+	}
+	_, err := tx.Exec(`UPDATE authorization_attempts SET code = NULL, verifier = $1 WHERE id = $2`, []byte{}, attemptID)
+	return err
 }
 
 // exchange opens what the token request carries, for that request alone.

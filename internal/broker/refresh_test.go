@@ -299,6 +299,11 @@ func TestCrashWhileRedeeming(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	stored, _ := w.back.Load(link.SessionURI)
+	_, proof := splitSessionID(stored.(string))
+	if s.attemptID, _, err = w.cameBack(t.Context(), s, proof); err != nil || s.attemptID == "" {
+		t.Fatalf("nobody has come back: %v", err)
+	}
 	if attempt, _, err := w.markRedeeming(t.Context(), s); err != nil || attempt == nil {
 		t.Fatalf("not marked: %v", err)
 	}

@@ -22,12 +22,11 @@ import (
 type status string
 
 const (
-	open      status = "open"      // the link works; attempts come and go
-	parked    status = "parked"    // an attempt came back with a code, which waits for the application
-	redeeming status = "redeeming" // the code is being, or has been, sent
+	open      status = "open"      // the link works; attempts come and go, and those that came back wait with their codes
+	redeeming status = "redeeming" // the code of one of them is being, or has been, sent
 	done      status = "done"      // there is a grant
 	failed    status = "failed"    // said no, or broke; never comes back
-	expired   status = "expired"   // open or parked beyond its time
+	expired   status = "expired"   // open beyond its time
 )
 
 // session is one question to one user.
@@ -52,7 +51,7 @@ func (s *session) status(now time.Time) status {
 	switch {
 	case s.stored == redeeming && !now.Before(s.redeemUntil):
 		return failed
-	case (s.stored == open || s.stored == parked) && !now.Before(s.expires):
+	case s.stored == open && !now.Before(s.expires):
 		return expired
 	}
 	return s.stored
@@ -77,7 +76,7 @@ var (
 	ErrSession      = errors.New("no such session")
 	ErrLinkExpired  = errors.New("the link's time is over")
 	ErrLinkFailed   = fmt.Errorf("%w: the session failed", ErrLinkExpired)
-	ErrLinkUsed     = errors.New("somebody has been through with the link")
+	ErrLinkUsed     = errors.New("the link has done its work")
 	ErrAttempt      = errors.New("no such attempt")
 	ErrOtherBrowser = errors.New("the cookie is not the attempt's")
 	ErrIssuer       = errors.New("the answer is another provider's")
@@ -168,13 +167,9 @@ func (b *Broker) fail(tx *store.Tx, s *session, was status, why string) (bool, e
 // dropAttempts forgets what is under way at a provider that has become another
 // one: codes of the old are never sent to the new. The links stay good.
 func (b *Broker) dropAttempts(tx *store.Tx, account, providerID string) error {
-	_, err := tx.Exec(`DELETE FROM authorization_attempts WHERE session_id IN (SELECT id FROM authorization_sessions WHERE provider_id = $1 AND account = $2 AND state IN ($3, $4))`,
-		providerID, account, open, parked)
-	if err != nil {
-		return fault.Wrap(err, "dropping attempts")
-	}
-	_, err = tx.Exec(`UPDATE authorization_sessions SET state = $1, attempt_id = '' WHERE provider_id = $2 AND account = $3 AND state = $4`, open, providerID, account, parked)
-	return fault.Wrap(err, "reopening authorization sessions")
+	_, err := tx.Exec(`DELETE FROM authorization_attempts WHERE session_id IN (SELECT id FROM authorization_sessions WHERE provider_id = $1 AND account = $2 AND state = $3)`,
+		providerID, account, open)
+	return fault.Wrap(err, "dropping attempts")
 }
 
 // Subject is whom a link, a session or a callback concerns: what a guard has to

@@ -25,7 +25,7 @@ func (p *pages) callback(w http.ResponseWriter, r *http.Request) {
 	}
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	answer := map[string]string{}
-	for _, name := range []string{"state", "code", "iss", "error", "error_description"} {
+	for _, name := range []string{"state", "code", "iss", "error"} {
 		value, ok := single(query, name)
 		if !ok {
 			p.show(w, r, damagedAnswer)
@@ -56,7 +56,7 @@ func (p *pages) callback(w http.ResponseWriter, r *http.Request) {
 		var err error
 		landing, err = p.broker.Callback(ctx, caller, broker.Callback{
 			ProviderCallbackID: id, State: answer["state"], Code: secret.New(answer["code"]), Issuer: answer["iss"],
-			Error: answer["error"], ErrorDescription: answer["error_description"],
+			Error: answer["error"],
 			Cookie: func(name string) string {
 				cookie, err := r.Cookie(p.cookieName(name))
 				if err != nil {

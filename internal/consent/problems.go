@@ -37,12 +37,12 @@ var (
 	}
 	failedLink = problem{
 		Status: http.StatusGone, Title: "This link no longer works",
-		What: "The sign-in that began with it was declined, or broke off on the way.",
+		What: "The sign-in that began with it was declined or broke off, or newer links took its place.",
 		Next: "If you still want this, go back to the agent and ask again. It will give you a new link.",
 	}
 	usedLink = problem{
 		Status: http.StatusConflict, Title: "This link was already used",
-		What: "A sign-in that began with it has come back, and one is all it allows.",
+		What: "The sign-in that began with it has come back already, and nothing more is needed here.",
 		Next: "If that was you, go back to your application: it carries on there. If it was not, ask the agent for a new link and share it with nobody.",
 	}
 	otherBrowser = problem{
