@@ -20,6 +20,8 @@ type commands struct {
 	Model   modelCmd   `cmd:"" help:"Print the service model of our own operations, for the AWS CLI and boto3." group:"Platform"`
 	Version versionCmd `cmd:"" help:"Print the version." group:"Platform"`
 
+	Workloads workloadsCmd `cmd:"" help:"Workload identities: the names under which agents ask for tokens." group:"Daily work"`
+
 	Accounts accountsCmd `cmd:"" help:"Tenants." group:"Who may do what"`
 	Keys     keysCmd     `cmd:"" help:"Access keys." group:"Who may do what"`
 	Roles    rolesCmd    `cmd:"" help:"Roles, and temporary credentials for them." group:"Who may do what"`
@@ -81,10 +83,13 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 		return 2
 	}
 	if err := parsed.Run(); err != nil {
-		fmt.Fprintln(errOut, "onbehalf:", err)
+		fmt.Fprintln(errOut, "onbehalf:", told(err.Error()))
 		var advice hinted
 		if errors.As(err, &advice) && advice.hint != "" {
 			fmt.Fprintln(errOut, "hint:", advice.hint)
+		}
+		if usage := (usageError{}); errors.As(err, &usage) {
+			return 2
 		}
 		return 1
 	}

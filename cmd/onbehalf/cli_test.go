@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,7 +22,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"wait_ready": waitReady, "mode": mode},
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"wait_ready": waitReady, "mode": mode, "many": many, "endpoint": endpoint, "section": section},
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("HOME", env.WorkDir)
 			env.Setenv("XDG_DATA_HOME", "")
@@ -58,4 +60,29 @@ func waitReady(ts *testscript.TestScript, _ bool, args []string) {
 		}
 	}
 	ts.Fatalf("no server is ready on %s", args[0])
+}
+
+// many runs a command several times: many N exec ARG…, with %d for the number of the run.
+func many(ts *testscript.TestScript, _ bool, args []string) {
+	runs, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	for i := range runs {
+		command := slices.Clone(args[2:])
+		for j := range command {
+			command[j] = strings.ReplaceAll(command[j], "%d", strconv.Itoa(i))
+		}
+		ts.Check(ts.Exec(command[0], command[1:]...))
+	}
+}
+
+// endpoint puts the URL of the server on the data folder into a variable: endpoint DIR NAME.
+func endpoint(ts *testscript.TestScript, _ bool, args []string) {
+	var known struct{ URL string }
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0]+"/endpoint.json")), &known))
+	ts.Setenv(args[1], known.URL)
+}
+
+// section makes a credentials file of what `keys create` printed: section PROFILE FILE NEW.
+func section(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), []byte("["+args[0]+"]\n"+ts.ReadFile(args[1])), 0o600))
 }

@@ -1,0 +1,232 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	control "github.com/aws/aws-sdk-go-v2/service/bedrockagentcorecontrol"
+)
+
+type workloadsCmd struct {
+	List   workloadsListCmd   `cmd:"" help:"List workload identities."`
+	Show   workloadsShowCmd   `cmd:"" help:"Show one."`
+	Create workloadsCreateCmd `cmd:"" help:"Make one: the name under which an agent asks for tokens."`
+	Update workloadsUpdateCmd `cmd:"" help:"Change at which pages its consents may end."`
+	Delete workloadsDeleteCmd `cmd:"" help:"Delete one, with everything users granted to it."`
+}
+
+// Help is shown below the commands of workloads.
+func (workloadsCmd) Help() string {
+	return `Examples:
+  onbehalf workloads create my-agent --return-url https://app.example.com/oauth2/callback
+  onbehalf workloads list`
+}
+
+// listing is what all lists have.
+type listing struct {
+	Limit uint `name:"limit" placeholder:"N" help:"Stop after so many. Default: all of them."`
+}
+
+// first ends a list at the limit.
+func first[T any](l listing, items iter.Seq2[T, error]) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		left := l.Limit
+		for item, err := range items {
+			if !yield(item, err) || err != nil {
+				return
+			}
+			if left--; left == 0 {
+				return
+			}
+		}
+	}
+}
+
+// pages yields the items of all pages, one page ahead of nobody: what is not asked for is not fetched.
+func pages[T any](next func() (items []T, more bool, err error)) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		for {
+			items, more, err := next()
+			if err != nil {
+				var none T
+				yield(none, err)
+				return
+			}
+			for _, item := range items {
+				if !yield(item, nil) {
+					return
+				}
+			}
+			if !more {
+				return
+			}
+		}
+	}
+}
+
+// workload is a workload identity in JSON.
+type workload struct {
+	Name       string     `json:"name"`
+	ARN        string     `json:"arn"`
+	ReturnURLs []string   `json:"returnUrls,omitempty"`
+	Created    *time.Time `json:"created,omitempty"`
+	Updated    *time.Time `json:"updated,omitempty"`
+}
+
+const workloadsList = "onbehalf workloads list"
+
+type workloadsListCmd struct {
+	platform
+	listing
+}
+
+// Run lists them.
+func (c workloadsListCmd) Run(ctx context.Context, t *terminal) error {
+	p, err := c.connect(ctx, t)
+	if err != nil {
+		return err
+	}
+	return p.advised(list(t, c.Output, columns("NAME", "ARN~"), func(w workload) []string { return []string{w.Name, w.ARN} },
+		"There are no workload identities. Make one: onbehalf workloads create NAME", first(c.listing, p.workloads(ctx))), workloadsList)
+}
+
+func (c *connection) workloads(ctx context.Context) iter.Seq2[workload, error] {
+	pager := control.NewListWorkloadIdentitiesPaginator(c.control, &control.ListWorkloadIdentitiesInput{})
+	return pages(func() (items []workload, more bool, err error) {
+		page, err := pager.NextPage(ctx)
+		if err != nil {
+			return nil, false, err
+		}
+		for _, w := range page.WorkloadIdentities {
+			items = append(items, workload{Name: aws.ToString(w.Name), ARN: aws.ToString(w.WorkloadIdentityArn)})
+		}
+		return items, pager.HasMorePages(), nil
+	})
+}
+
+type workloadsShowCmd struct {
+	platform
+	Name string `arg:"" name:"name" help:"Name of the workload identity." complete:"workloads"`
+}
+
+// Run shows it.
+func (c workloadsShowCmd) Run(ctx context.Context, t *terminal) error {
+	p, err := c.connect(ctx, t)
+	if err != nil {
+		return err
+	}
+	w, err := p.workload(ctx, c.Name)
+	if err != nil {
+		return p.advised(err, workloadsList)
+	}
+	return showWorkload(t, c.Output, w)
+}
+
+func (c *connection) workload(ctx context.Context, name string) (workload, error) {
+	found, err := c.control.GetWorkloadIdentity(ctx, &control.GetWorkloadIdentityInput{Name: &name})
+	if err != nil {
+		return workload{}, err
+	}
+	return workload{
+		Name: aws.ToString(found.Name), ARN: aws.ToString(found.WorkloadIdentityArn), ReturnURLs: found.AllowedResourceOauth2ReturnUrls,
+		Created: moment(found.CreatedTime), Updated: moment(found.LastUpdatedTime),
+	}, nil
+}
+
+func showWorkload(t *terminal, output string, w workload) error {
+	now := time.Now()
+	urls := lines(w.ReturnURLs)
+	if urls == "" {
+		urls = "none: no user can be asked for consent"
+	}
+	return show(t, output, w, field{"Name", w.Name}, field{"ARN", w.ARN}, field{"Return URLs", urls},
+		field{"Created", exactly(w.Created, now)}, field{"Updated", exactly(w.Updated, now)})
+}
+
+type workloadsCreateCmd struct {
+	platform
+	Name       string            `arg:"" name:"name" help:"Its name: letters, digits, _ . and -."`
+	ReturnURLs []string          `name:"return-url" placeholder:"URL" sep:"none" help:"A page of yours at which consents may end. Repeatable."`
+	Tags       map[string]string `name:"tag" placeholder:"KEY=VALUE" help:"A tag. Repeatable."`
+}
+
+// Run makes it.
+func (c workloadsCreateCmd) Run(ctx context.Context, t *terminal) error {
+	p, err := c.connect(ctx, t)
+	if err != nil {
+		return err
+	}
+	_, err = p.control.CreateWorkloadIdentity(ctx, &control.CreateWorkloadIdentityInput{Name: &c.Name, AllowedResourceOauth2ReturnUrls: c.ReturnURLs, Tags: c.Tags})
+	if err != nil {
+		return p.exists(err, "onbehalf workloads update "+c.Name+" changes it", workloadsList)
+	}
+	w, err := p.workload(ctx, c.Name)
+	if err != nil {
+		return p.advised(err, workloadsList)
+	}
+	return showWorkload(t, c.Output, w)
+}
+
+type workloadsUpdateCmd struct {
+	platform
+	Name         string   `arg:"" name:"name" help:"Name of the workload identity." complete:"workloads"`
+	ReturnURLs   []string `name:"return-url" placeholder:"URL" sep:"none" xor:"urls" help:"The pages at which consents may end from now on, instead of those it had. Repeatable."`
+	NoReturnURLs bool     `name:"no-return-urls" xor:"urls" help:"Let consents end nowhere: nobody is asked any more."`
+}
+
+// Run changes it.
+func (c workloadsUpdateCmd) Run(ctx context.Context, t *terminal) error {
+	if len(c.ReturnURLs) == 0 && !c.NoReturnURLs {
+		return usageError{hinted{fmt.Errorf("nothing to change"), "give --return-url, or --no-return-urls"}}
+	}
+	p, err := c.connect(ctx, t)
+	if err != nil {
+		return err
+	}
+	urls := append([]string{}, c.ReturnURLs...)
+	if _, err := p.control.UpdateWorkloadIdentity(ctx, &control.UpdateWorkloadIdentityInput{Name: &c.Name, AllowedResourceOauth2ReturnUrls: urls}); err != nil {
+		return p.advised(err, workloadsList)
+	}
+	w, err := p.workload(ctx, c.Name)
+	if err != nil {
+		return p.advised(err, workloadsList)
+	}
+	return showWorkload(t, c.Output, w)
+}
+
+type workloadsDeleteCmd struct {
+	platform
+	Name string `arg:"" name:"name" help:"Name of the workload identity." complete:"workloads"`
+	Yes  bool   `name:"yes" help:"Do not ask."`
+}
+
+// Run deletes it.
+func (c workloadsDeleteCmd) Run(ctx context.Context, t *terminal) error {
+	p, err := c.connect(ctx, t)
+	if err != nil {
+		return err
+	}
+	if _, err := p.workload(ctx, c.Name); err != nil { // also so that a misspelt name asks nothing; AWS's Delete is silent about it
+		return p.advised(err, workloadsList)
+	}
+	if err := t.sure(ctx, c.Yes, "Delete workload identity "+c.Name+" and all that users granted to it?"); err != nil {
+		return err
+	}
+	if _, err := p.control.DeleteWorkloadIdentity(ctx, &control.DeleteWorkloadIdentityInput{Name: &c.Name}); err != nil {
+		return p.advised(err, workloadsList)
+	}
+	return c.done(t, "deleted")
+}
+
+// done says in a word what happened.
+func (p platform) done(t *terminal, format string, args ...any) error {
+	text := fmt.Sprintf(format, args...)
+	if p.Output == "json" {
+		return writeJSON(t.out, map[string]string{"status": text})
+	}
+	_, err := fmt.Fprintln(t.out, plain(text))
+	return err
+}
