@@ -140,12 +140,18 @@ func (e *Engine) attached(ctx context.Context, account, principal string) ([]Att
 // compile parses a document once for as long as it is in use, whoever has it:
 // on PostgreSQL, where nothing read is remembered, only the text is read again.
 func (e *Engine) compile(document string) (*Document, error) {
-	if d, ok := e.documents.GetIfPresent(document); ok {
+	return e.compileAs(document, func() (*Document, error) { return Parse(document) })
+}
+
+// compileAs is compile for documents that are read in another way. Their key has
+// a resource's ARN in front, which no identity-based document begins with.
+func (e *Engine) compileAs(key string, parse func() (*Document, error)) (*Document, error) {
+	if d, ok := e.documents.GetIfPresent(key); ok {
 		return d, nil
 	}
-	d, err := Parse(document)
+	d, err := parse()
 	if err == nil {
-		e.documents.Set(document, d)
+		e.documents.Set(key, d)
 	}
 	return d, err
 }

@@ -42,7 +42,7 @@ func deny(action, resource string) string {
 
 // through is what a data-plane call touches.
 func through(action, provider string) []Check {
-	return []Check{{action, directory}, {action, agent}, {action, vault}, {action, provider}}
+	return []Check{{Action: action, Resource: directory}, {Action: action, Resource: agent}, {Action: action, Resource: vault}, {Action: action, Resource: provider}}
 }
 
 // TestOneAction: the policy with a single action allows that and nothing else.
@@ -56,13 +56,13 @@ func TestOneAction(t *testing.T) {
 		}
 		for _, checks := range [][]Check{
 			through(getOauth2Token, github),
-			{{create, gateway}},
-			{{"bedrock-agentcore:ListWorkloadIdentities", directory}},
-			{{"bedrock-agentcore:GetApiKeyCredentialProvider", openai}},
-			{{getSecretValue, Any}},
-			{{"onbehalf:ListGrants", vault}},
-			{{getAPIKey, openai}, {create, gateway}}, // all of a call's checks
-			{{getAPIKey, strings.Replace(openai, own, foreign, 1)}},
+			{{Action: create, Resource: gateway}},
+			{{Action: "bedrock-agentcore:ListWorkloadIdentities", Resource: directory}},
+			{{Action: "bedrock-agentcore:GetApiKeyCredentialProvider", Resource: openai}},
+			{{Action: getSecretValue, Resource: Any}},
+			{{Action: "onbehalf:ListGrants", Resource: vault}},
+			{{Action: getAPIKey, Resource: openai}, {Action: create, Resource: gateway}}, // all of a call's checks
+			{{Action: getAPIKey, Resource: strings.Replace(openai, own, foreign, 1)}},
 		} {
 			if err := e.Decide(t.Context(), plain, checks); !fault.Is(err, fault.Denied) {
 				t.Errorf("%v: %v", checks, err)
@@ -94,7 +94,7 @@ func TestSecretBehind(t *testing.T) {
 		{"one of the same beginning", secret + "apikey/openai-eu-*", through(getAPIKey, openai), true},
 		{"a token's", secret + "oauth2/github-*", through(getOauth2Token, github), false},
 		{"a key's, asking for a token", secret + "apikey/*", through(getOauth2Token, github), true},
-		{"not what is done", "*", []Check{{"bedrock-agentcore:GetApiKeyCredentialProvider", openai}}, true},
+		{"not what is done", "*", []Check{{Action: "bedrock-agentcore:GetApiKeyCredentialProvider", Resource: openai}}, true},
 	} {
 		db := storetest.Open(t)
 		e := New(db)
@@ -145,7 +145,7 @@ func TestKeptToItsProviders(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "on resource: "+github+" because no identity-based policy allows") {
 		t.Errorf("another provider: %v", err)
 	}
-	if err := e.Decide(t.Context(), plain, []Check{{getAPIKey, directory + "/workload-identity/other"}, {getAPIKey, vault}, {getAPIKey, openai}}); err == nil {
+	if err := e.Decide(t.Context(), plain, []Check{{Action: getAPIKey, Resource: directory + "/workload-identity/other"}, {Action: getAPIKey, Resource: vault}, {Action: getAPIKey, Resource: openai}}); err == nil {
 		t.Error("another workload")
 	}
 }
@@ -296,7 +296,7 @@ func TestContextKeys(t *testing.T) {
 	} {
 		document := `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"*","Resource":"*","Condition":` + c.condition + `}}`
 		put(t, db, e, identityARN(c.caller), "p", document)
-		if err := e.Decide(t.Context(), c.caller, []Check{{create, gateway}}); c.want != (err == nil) {
+		if err := e.Decide(t.Context(), c.caller, []Check{{Action: create, Resource: gateway}}); c.want != (err == nil) {
 			t.Errorf("%d %s: %v", n, c.condition, err)
 		}
 	}

@@ -34,6 +34,7 @@ type statement struct {
 	number     int    // from 1, for people
 	id         string // Sid, or empty
 	deny       bool
+	principals *principals // of a resource's or a role's trust policy; nil where the principal is who it is attached to
 	actions    patterns
 	resources  patterns
 	conditions []*condition
@@ -45,12 +46,21 @@ type patterns struct {
 	not  bool
 }
 
+// style is where a document stands: what its statements must have and may not have.
+type style struct {
+	limit    int    // characters, white space not counted
+	names    bool   // statements have a Principal or NotPrincipal
+	resource string // the one ARN that Resource may be; with names and without a resource, statements have none
+}
+
 // Parse reads an identity-based policy document. Whatever it does not know
 // (an element, an operator, a condition key, a version) it refuses by name:
 // nothing of a policy is ever passed over. Errors are fault.Invalid.
-func Parse(source string) (*Document, error) {
-	if len(source) > maxSource || characters(source) > MaxDocument {
-		return nil, fault.New(fault.Invalid, "The policy document is longer than %d characters, white space not counted.", MaxDocument)
+func Parse(source string) (*Document, error) { return parse(source, style{limit: MaxDocument}) }
+
+func parse(source string, at style) (*Document, error) {
+	if len(source) > maxSource || characters(source) > at.limit {
+		return nil, fault.New(fault.Invalid, "The policy document is longer than %d characters, white space not counted.", at.limit)
 	}
 	if !utf8.ValidString(source) {
 		return nil, fault.New(fault.Invalid, "The policy document is not valid UTF-8.")
@@ -87,10 +97,10 @@ func Parse(source string) (*Document, error) {
 	if statements == nil {
 		return nil, fault.New(fault.Invalid, "The policy document has no Statement.")
 	}
-	return parseStatements(statements, version == version2012)
+	return parseStatements(statements, version == version2012, at)
 }
 
-func parseStatements(raw json.RawMessage, variables bool) (*Document, error) {
+func parseStatements(raw json.RawMessage, variables bool, at style) (*Document, error) {
 	list, err := objects(raw, "Statement")
 	if err != nil {
 		return nil, err
@@ -98,7 +108,7 @@ func parseStatements(raw json.RawMessage, variables bool) (*Document, error) {
 	d := &Document{}
 	ids := map[string]bool{}
 	for i, raw := range list {
-		s, err := parseStatement(raw, variables)
+		s, err := parseStatement(raw, variables, at)
 		if err != nil {
 			f := *fault.Of(err)
 			f.Message = "Statement " + counted(i+1) + ": " + f.Message
@@ -114,7 +124,7 @@ func parseStatements(raw json.RawMessage, variables bool) (*Document, error) {
 	return d, nil
 }
 
-func parseStatement(raw json.RawMessage, variables bool) (*statement, error) {
+func parseStatement(raw json.RawMessage, variables bool, at style) (*statement, error) {
 	list, err := members(raw, "The statement")
 	if err != nil {
 		return nil, err
@@ -132,11 +142,21 @@ func parseStatement(raw json.RawMessage, variables bool) (*statement, error) {
 		case "Action", "NotAction":
 			err = s.actions.parse(m, compileAction)
 		case "Resource", "NotResource":
+			if err = at.checkResource(m); err != nil {
+				break
+			}
 			err = s.resources.parse(m, func(value string) (*pattern, error) { return compileResource(value, variables) })
 		case "Condition":
 			s.conditions, err = parseConditions(m.value, variables)
 		case "Principal", "NotPrincipal":
-			err = fault.New(fault.Invalid, "The element %s belongs into a resource's policy: here the principal is who the policy is attached to.", m.name)
+			switch {
+			case !at.names:
+				err = fault.New(fault.Invalid, "The element %s belongs into a resource's policy: here the principal is who the policy is attached to.", m.name)
+			case s.principals != nil:
+				err = fault.New(fault.Invalid, "%s stands beside its opposite: a statement has one of the two.", m.name)
+			default:
+				s.principals, err = parsePrincipals(m)
+			}
 		default:
 			err = fault.New(fault.Invalid, "The element %q is not known.", m.name)
 		}
@@ -149,13 +169,41 @@ func parseStatement(raw json.RawMessage, variables bool) (*statement, error) {
 		return nil, fault.New(fault.Invalid, "Effect must be Allow or Deny.")
 	case s.actions.list == nil:
 		return nil, fault.New(fault.Invalid, "Action or NotAction is missing.")
-	case s.resources.list == nil:
+	case s.resources.list == nil && !at.trust():
 		return nil, fault.New(fault.Invalid, "Resource or NotResource is missing.")
+	case s.principals == nil && at.names:
+		return nil, fault.New(fault.Invalid, "Principal is missing: a resource's policy says who.")
+	case s.principals != nil && s.principals.not && effect == "Allow":
+		return nil, fault.New(fault.Invalid, "NotPrincipal stands with Deny only: with Allow it would open the resource to everybody but those it names.")
 	case !variables && strings.Contains(string(raw), "${"):
 		return nil, fault.New(fault.Invalid, "Policy variables need \"Version\": %q; in the older version they would be plain text.", version2012)
 	}
 	s.deny = effect == "Deny"
 	return s, nil
+}
+
+func (at style) trust() bool { return at.names && at.resource == "" }
+
+// checkResource keeps the policy of a resource about that resource, as AWS does.
+func (at style) checkResource(m member) error {
+	switch {
+	case !at.names:
+		return nil
+	case at.trust():
+		return fault.New(fault.Invalid, "Has prohibited field %s: a trust policy is about its own role.", m.name)
+	case m.name == "NotResource":
+		return fault.New(fault.Invalid, "NotResource has no place in a resource's policy: Resource is %s.", at.resource)
+	}
+	values, err := texts(m.value, m.name, false)
+	if err != nil {
+		return err
+	}
+	for _, value := range values {
+		if value != at.resource {
+			return fault.New(fault.Invalid, "Resource must be the ARN of the resource that the policy is attached to, %s.", at.resource)
+		}
+	}
+	return nil
 }
 
 // parse reads X or NotX; a statement has one of the two.

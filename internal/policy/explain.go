@@ -36,41 +36,74 @@ func (e *Engine) Explain(ctx context.Context, caller principal.Caller, check Che
 		}
 		overrides[key] = values
 	}
-	switch {
-	case check.Action == "" || check.Resource == "":
+	if check.Action == "" || check.Resource == "" {
 		return Explanation{}, fault.New(fault.Invalid, "An action and a resource are needed.")
-	case !ownAccount(caller, check.Resource):
-		return Explanation{Reason: "The resource is not an ARN of account " + caller.Account + ": nothing reaches beyond an account."}, nil
-	case caller.Root:
+	}
+	foreign := !ownAccount(caller, check.Resource)
+	ofResource, err := e.onResource(ctx, check.Resource)
+	switch {
+	case err != nil:
+		return Explanation{}, err
+	case foreign && len(ofResource) == 0:
+		return Explanation{Reason: "The resource is not of account " + caller.Account + ", and has no policy that would let another account in."}, nil
+	case caller.Root && !foreign:
 		return Explanation{Allowed: true, Reason: "The root key may do everything in its account."}, nil
-	case !documented(caller):
+	case !caller.Root && !documented(caller):
 		return Explanation{Reason: "The caller is neither a user nor a role."}, nil
 	}
-	set, err := e.attached(ctx, caller.Account, identityARN(caller))
-	if err != nil {
-		return Explanation{}, err
-	}
-	if len(set) == 0 {
-		return Explanation{Reason: identityARN(caller) + " has no policies, and what nothing allows is denied."}, nil
-	}
-	r := &request{caller: caller, resource: check.Resource, now: e.db.Now(), overrides: overrides}
-	explained := Explanation{Steps: steps(set, check, r.value)}
-	v := evaluate(set, check.Action, check.Resource, r.value)
-	switch {
-	case v.denied:
-		explained.Reason = "Explicitly denied by " + v.where() + "."
-	case !v.allowed:
-		explained.Reason = "No statement allows it, and what nothing allows is denied."
-	default:
-		explained.Allowed, explained.Reason = true, "Allowed by "+v.where()+"."
-		if behind, ok := secretBehind(check); ok {
-			r.resource = behind.Resource
-			if v := evaluate(set, behind.Action, behind.Resource, r.value); v.denied {
-				explained.Allowed, explained.Reason = false, "Allowed as such, but "+getSecretValue+" on the secret behind it is explicitly denied by "+v.where()+"."
-			}
+	var identity []Attached
+	if documented(caller) {
+		if identity, err = e.attached(ctx, caller.Account, identityARN(caller)); err != nil {
+			return Explanation{}, err
 		}
 	}
+	r := e.asked(ctx, caller, check)
+	r.overrides = overrides
+	explained := Explanation{Steps: steps(identity, nil, check, r.value)}
+	own := e.own(caller, identity, check, r)
+	var theirs verdict
+	var how weight
+	if len(ofResource) > 0 {
+		who := asker{caller: caller, foreign: foreign}
+		theirs, how = granted(ofResource[0], who, check.Action, check.Resource, r.value)
+		explained.Steps = append(explained.Steps, steps(ofResource, &who, check, r.value)...)
+	}
+	if own.allowed && !theirs.denied || theirs.allowed {
+		own = e.behind(identity, check, r, own)
+	}
+	if r.problem != nil {
+		return Explanation{}, r.problem
+	}
+	explained.Allowed, explained.Reason = conclude(caller, own, theirs, how, foreign, len(identity))
+	if why := misplaced(check); why != "" && !explained.Allowed {
+		explained.Reason += " " + why
+	}
 	return explained, nil
+}
+
+// conclude words the rule of decide.
+func conclude(caller principal.Caller, own, theirs verdict, how weight, foreign bool, policies int) (bool, string) {
+	switch {
+	case own.denied && own.instead != nil:
+		return false, "Allowed as such, but " + getSecretValue + " on the secret behind it is explicitly denied by " + own.where() + "."
+	case own.denied:
+		return false, "Explicitly denied by " + own.where() + "."
+	case theirs.denied:
+		return false, "Explicitly denied by " + theirs.where() + "."
+	case foreign && !theirs.allowed:
+		return false, "The resource is not of account " + caller.Account + ", and its policy does not let the caller in; \"*\" does not reach into other accounts."
+	case foreign && !own.allowed:
+		return false, "Allowed by " + theirs.where() + ", but in another account the caller's own policies must allow it as well, and they do not."
+	case !foreign && theirs.allowed && how > toAccount:
+		return true, "Allowed by " + theirs.where() + "."
+	case own.allowed && own.by != nil:
+		return true, "Allowed by " + own.where() + "."
+	case own.allowed:
+		return true, "Allowed by " + theirs.where() + ", and the root key may do everything."
+	case policies == 0:
+		return false, identityARN(caller) + " has no policies, and what nothing allows is denied."
+	}
+	return false, "No statement allows it, and what nothing allows is denied."
 }
 
 func (v verdict) where() string {
@@ -81,13 +114,22 @@ func (v verdict) where() string {
 	return text + " of policy " + v.policy
 }
 
-func steps(set []Attached, check Check, values lookup) []Step {
+// steps of the policies of a principal, or of a resource about who.
+func steps(set []Attached, who *asker, check Check, values lookup) []Step {
 	var out []Step
 	for _, attached := range set {
 		for _, s := range attached.Document.statements {
 			step := Step{Policy: attached.Name, Statement: s.number, Sid: s.id, Effect: "Allow", Result: s.silence(check, values)}
 			if s.deny {
 				step.Effect = "Deny"
+			}
+			if who != nil {
+				switch said := s.principals.weigh(who.caller, who.service); {
+				case said == silent:
+					step.Result = "is not about this principal"
+				case said == toAll && who.foreign && !s.deny:
+					step.Result = "is about everybody, which does not reach into other accounts"
+				}
 			}
 			if step.Result == "" {
 				step.Result, step.Applies = "applies", true

@@ -28,16 +28,16 @@ func TestExplain(t *testing.T) {
 		reason  string
 		steps   string
 	}{
-		"allowed":         {plain, Check{getAPIKey, openai}, inside, true, "Allowed by statement 1 (Keys) of policy access.", "applies|is not about this resource|is not about this action"},
-		"no address":      {plain, Check{getAPIKey, openai}, nil, false, "No statement allows it, and what nothing allows is denied.", `condition IpAddress aws:sourceip ["10.0.0.0/8"] does not hold: the request has no aws:sourceip|is not about this resource|is not about this action`},
-		"another address": {plain, Check{getAPIKey, openai}, map[string][]string{"AWS:SOURCEIP": {"11.1.1.1"}}, false, "No statement allows it", `condition IpAddress aws:sourceip ["10.0.0.0/8"] does not hold|is not about this resource|is not about this action`},
-		"denied":          {plain, Check{getOauth2Token, github}, inside, false, "Explicitly denied by statement 2 of policy access.", "applies|applies|is not about this action"},
-		"by the secret":   {plain, Check{getAPIKey, vault + "/apikeycredentialprovider/prod-x"}, inside, false, "secretsmanager:GetSecretValue on the secret behind it is explicitly denied by statement 3", "applies|is not about this resource|is not about this action"},
-		"another action":  {plain, Check{create, gateway}, inside, false, "No statement allows it", "is not about this action|is not about this resource|is not about this action"},
-		"no policies":     {nobody, Check{create, gateway}, nil, false, "user/nobody has no policies", ""},
-		"root":            {root, Check{create, gateway}, nil, true, "root key", ""},
-		"beyond":          {root, Check{create, beyond}, nil, false, "nothing reaches beyond an account", ""},
-		"a browser":       {browser, Check{create, gateway}, nil, false, "neither a user nor a role", ""},
+		"allowed":         {plain, Check{Action: getAPIKey, Resource: openai}, inside, true, "Allowed by statement 1 (Keys) of policy access.", "applies|is not about this resource|is not about this action"},
+		"no address":      {plain, Check{Action: getAPIKey, Resource: openai}, nil, false, "No statement allows it, and what nothing allows is denied.", `condition IpAddress aws:sourceip ["10.0.0.0/8"] does not hold: the request has no aws:sourceip|is not about this resource|is not about this action`},
+		"another address": {plain, Check{Action: getAPIKey, Resource: openai}, map[string][]string{"AWS:SOURCEIP": {"11.1.1.1"}}, false, "No statement allows it", `condition IpAddress aws:sourceip ["10.0.0.0/8"] does not hold|is not about this resource|is not about this action`},
+		"denied":          {plain, Check{Action: getOauth2Token, Resource: github}, inside, false, "Explicitly denied by statement 2 of policy access.", "applies|applies|is not about this action"},
+		"by the secret":   {plain, Check{Action: getAPIKey, Resource: vault + "/apikeycredentialprovider/prod-x"}, inside, false, "secretsmanager:GetSecretValue on the secret behind it is explicitly denied by statement 3", "applies|is not about this resource|is not about this action"},
+		"another action":  {plain, Check{Action: create, Resource: gateway}, inside, false, "No statement allows it", "is not about this action|is not about this resource|is not about this action"},
+		"no policies":     {nobody, Check{Action: create, Resource: gateway}, nil, false, "user/nobody has no policies", ""},
+		"root":            {root, Check{Action: create, Resource: gateway}, nil, true, "root key", ""},
+		"beyond":          {root, Check{Action: create, Resource: beyond}, nil, false, "has no policy that would let another account in", ""},
+		"a browser":       {browser, Check{Action: create, Resource: gateway}, nil, false, "neither a user nor a role", ""},
 	} {
 		got, err := e.Explain(t.Context(), c.caller, c.check, c.given)
 		if err != nil {
@@ -56,7 +56,7 @@ func TestExplain(t *testing.T) {
 			}
 		}
 	}
-	if _, err := e.Explain(t.Context(), plain, Check{getAPIKey, openai}, map[string][]string{"aws:Nothing": {"x"}}); !fault.Is(err, fault.Invalid) {
+	if _, err := e.Explain(t.Context(), plain, Check{Action: getAPIKey, Resource: openai}, map[string][]string{"aws:Nothing": {"x"}}); !fault.Is(err, fault.Invalid) {
 		t.Errorf("an unknown key: %v", err)
 	}
 }

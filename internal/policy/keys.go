@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"context"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -19,7 +20,7 @@ import (
 // an Allow that never allows, or a Deny that never denies.
 var contextKeys = map[string]func(*request) string{
 	"aws:principalarn":           func(r *request) string { return identityARN(r.caller) },
-	"aws:principalaccount":       func(r *request) string { return r.caller.Account },
+	"aws:principalaccount":       func(r *request) string { return principalAccount(r.caller) },
 	"aws:principaltype":          func(r *request) string { return principalType(r.caller) },
 	"aws:username":               func(r *request) string { return userName(r.caller) },
 	"aws:sourceip":               func(r *request) string { return address(r.caller.Request.Address) },
@@ -27,20 +28,63 @@ var contextKeys = map[string]func(*request) string{
 	"aws:epochtime":              func(r *request) string { return strconv.FormatInt(r.now.Unix(), 10) },
 	"aws:securetransport":        func(r *request) string { return strconv.FormatBool(r.caller.Request.Secure) },
 	"aws:requestedregion":        func(r *request) string { return region(r) },
-	"aws:resourceaccount":        func(r *request) string { return r.caller.Account }, // a foreign resource is refused before any policy is read
+	"aws:resourceaccount":        func(r *request) string { return resourceAccount(r) },
 	"aws:multifactorauthpresent": func(*request) string { return "false" },
 	"aws:multifactorauthage":     func(*request) string { return "" }, // without MFA, AWS leaves it out as well
 	"aws:viaawsservice":          func(*request) string { return "false" },
 	"aws:principalisawsservice":  func(*request) string { return "false" },
+
+	// Keys of one request, which come with its checks; absent from all others.
+	"aws:tagkeys":               nil,
+	"aws:sourceaccount":         nil, // of a service that takes a role on
+	"aws:sourcearn":             nil,
+	"iam:passedtoservice":       nil,
+	"iam:associatedresourcearn": nil,
+	KeyUserID:                   nil,
+	KeyJWTClaim + "iss":         nil,
+	KeyJWTClaim + "sub":         nil,
+	KeyJWTClaim + "aud":         nil,
+	KeyJWTClaim + "client_id":   nil,
+	KeyJWTClaim + "scope":       nil,
+	KeyAuthorizerType:           nil,
+	KeyDiscoveryURL:             nil,
+	KeyProtocolType:             nil,
+	KeyCredentialType:           nil,
+	KeyCredentialScope:          nil,
 }
+
+// The service's own condition keys, in lower case, as far as AWS's reference has
+// them for what this server does.
+const (
+	KeyUserID          = "bedrock-agentcore:userid"
+	KeyJWTClaim        = "bedrock-agentcore:inboundjwtclaim/" // and the claim
+	KeyAuthorizerType  = "bedrock-agentcore:gatewayauthorizertype"
+	KeyDiscoveryURL    = "bedrock-agentcore:discoveryurl"
+	KeyProtocolType    = "bedrock-agentcore:protocoltype"
+	KeyCredentialType  = "bedrock-agentcore:credentialprovidertype"
+	KeyCredentialScope = "bedrock-agentcore:credentialproviderscope"
+	KeyRequestTag      = "aws:requesttag/" // and the tag, in lower case
+	KeyTagKeys         = "aws:tagkeys"
+	keyResourceTag     = "aws:resourcetag/"
+	KeyPassedToService = "iam:passedtoservice"
+)
 
 // knownKey is the key as requests are asked for it.
 func knownKey(name string) (string, error) {
 	key := strings.ToLower(name)
-	if _, known := contextKeys[key]; !known {
+	if _, known := contextKeys[key]; !known && !tagKey(key) {
 		return "", fault.New(fault.Invalid, "The condition key %q is not one that this server knows, so it would be absent from every request.", name)
 	}
 	return key, nil
+}
+
+func tagKey(key string) bool {
+	for _, prefix := range []string{KeyRequestTag, keyResourceTag} {
+		if tag, is := strings.CutPrefix(key, prefix); is && tag != "" {
+			return true
+		}
+	}
+	return false
 }
 
 // request is what conditions can ask about.
@@ -48,13 +92,31 @@ type request struct {
 	caller    principal.Caller
 	resource  string
 	now       time.Time
-	overrides map[string][]string // of an explanation: keys in lower case
+	values    map[string][]string                         // that came with the check
+	tags      func(arn string) (map[string]string, error) // nil: no tags
+	problem   error                                       // tags could not be read: the answer does not count
+	overrides map[string][]string                         // of an explanation: keys in lower case
+}
+
+// asked is the request of a check.
+func (e *Engine) asked(ctx context.Context, caller principal.Caller, check Check) *request {
+	r := &request{caller: caller, resource: check.Resource, now: e.db.Now(), values: check.Values}
+	if e.tags != nil {
+		r.tags = func(arn string) (map[string]string, error) { return e.tags(ctx, arn) }
+	}
+	return r
 }
 
 // value is the request's lookup. A key without a value is absent.
 func (r *request) value(key string) []string {
 	if values, set := r.overrides[key]; set {
 		return values
+	}
+	if values, set := r.values[key]; set {
+		return values
+	}
+	if tag, is := strings.CutPrefix(key, keyResourceTag); is {
+		return r.tagged(tag)
 	}
 	find := contextKeys[key]
 	if find == nil {
@@ -64,6 +126,40 @@ func (r *request) value(key string) []string {
 		return []string{value}
 	}
 	return nil
+}
+
+// tagged is the resource's tag, whose name is in lower case, as AWS compares it.
+func (r *request) tagged(name string) (values []string) {
+	if r.tags == nil {
+		return nil
+	}
+	tags, err := r.tags(r.resource)
+	if err != nil {
+		r.problem = err
+		return nil
+	}
+	for key, value := range tags {
+		if strings.ToLower(key) == name {
+			values = append(values, value)
+		}
+	}
+	return values
+}
+
+// principalAccount is a user's or role's; a gateway's callers have none.
+func principalAccount(c principal.Caller) string {
+	if principalType(c) == "" {
+		return ""
+	}
+	return c.Account
+}
+
+func resourceAccount(r *request) string {
+	arn, err := api.ParseARN(r.resource)
+	if err != nil {
+		return principalAccount(r.caller) // an action that names no resource stays within the account
+	}
+	return arn.Account
 }
 
 // identityARN is the principal that policies are attached to: the user, or the

@@ -5,16 +5,21 @@
 //	                                                        │ users and roles
 //	                                                        ▼
 //	          their IAM documents (025_policy.sql) ── Parse, once per text ──▶ explicit deny ▸ allow ▸ no
+//	          the resource's own (026_resource_policies.sql) ── ParseResource ──┘
 //
 //	document.go, json.go   text to statements; nothing unknown is passed over
 //	pattern.go             * and ? and ${variables}, in texts and in ARNs
 //	condition.go, keys.go  operators, and what of a request they can ask about
 //	evaluate.go            AWS's rule
-//	attached.go            where documents are kept
+//	attached.go            where documents of users and roles are kept
+//	resource.go            those of resources, and the trust policies of roles
+//	principals.go          whom a statement of these is about
+//	actions.go             which action is asked for on which types of resource
 //	explain.go             the same, in words
 //
-// Invariant: what no rule allows is denied, no rule reaches beyond the caller's
-// own account, and a document that cannot be read or parsed allows nothing.
+// Invariant: what no rule allows is denied, nobody reaches beyond his own account
+// but where a policy of the other's resource names him or his account, and a
+// document that cannot be read or parsed allows nothing.
 package policy
 
 import (
@@ -37,6 +42,10 @@ import (
 type Check struct {
 	Action   string // "bedrock-agentcore:CreateGateway"
 	Resource string // an ARN, or Any for an action that names no resource
+
+	// Values are condition keys of the request itself, in lower case, such as
+	// "aws:requesttag/team"; those that follow from the caller are known already.
+	Values map[string][]string
 }
 
 // Any is the resource of an action that names none. It never reaches beyond the caller's account.
@@ -55,9 +64,17 @@ var frontChannel = []string{ActionAuthorize, ActionCallback, ActionConnect}
 // Engine answers Checks. It is safe for concurrent use.
 type Engine struct {
 	db        *store.DB
+	tags      Tags
 	sets      *store.Cache[string, []Attached]
 	documents *otter.Cache[string, *Document]
 }
+
+// Tags finds the tags of a resource by its ARN; none where there is no such
+// resource. It is asked only when a policy has a condition on them.
+type Tags func(ctx context.Context, arn string) (map[string]string, error)
+
+// UseTags names the finder of tags, before the first question.
+func (e *Engine) UseTags(find Tags) { e.tags = find }
 
 // Bounds of what is remembered: principals, and texts of documents.
 const (
@@ -92,15 +109,8 @@ func (e *Engine) Decide(ctx context.Context, caller principal.Caller, checks []C
 		if check.Action == "" || check.Resource == "" {
 			return fault.Wrap(errors.New("a check without an action or a resource"), "deciding")
 		}
-		if !ownAccount(caller, check.Resource) {
-			return denied(caller, check, "resource-based")
-		}
-		if documented(caller) {
-			if err := e.permitted(caller, documents, check); err != nil {
-				return err
-			}
-		} else if !allowed(caller, check) {
-			return denied(caller, check, "identity-based")
+		if err := e.decide(ctx, caller, documents, check); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -111,27 +121,83 @@ func documented(caller principal.Caller) bool {
 	return caller.Account != "" && caller.ARN != "" && !caller.Root && (caller.Kind == principal.Key || caller.Kind == principal.Role)
 }
 
-// permitted holds one check against the documents.
-func (e *Engine) permitted(caller principal.Caller, documents []Attached, check Check) error {
-	if len(documents) == 0 {
-		return denied(caller, check, "identity-based")
+// decide answers one check: what the caller's own policies say, and what the
+// resource's policy says, where it has one. An explicit deny of either wins.
+//
+//	same account     either may allow; a user of a gateway must be allowed by its policy, if it has one
+//	another account  both must allow
+func (e *Engine) decide(ctx context.Context, caller principal.Caller, identity []Attached, check Check) error {
+	foreign := !ownAccount(caller, check.Resource)
+	if caller.Account == "" && (foreign || caller.Kind != principal.System) {
+		return denied(caller, check, "resource-based")
 	}
-	r := &request{caller: caller, resource: check.Resource, now: e.db.Now()}
-	v := evaluate(documents, check.Action, check.Resource, r.value)
+	if !foreign && (caller.Kind == principal.Key && caller.Root || caller.Kind == principal.System) {
+		return nil // who may do everything in the account cannot be locked out of it
+	}
+	ofResource, err := e.onResource(ctx, check.Resource)
 	switch {
-	case v.denied:
-		return deniedExplicitly(caller, check)
-	case !v.allowed:
-		return denied(caller, check, "identity-based")
+	case err != nil:
+		return err
+	case foreign && len(ofResource) == 0:
+		return denied(caller, check, "resource-based")
 	}
-	if behind, ok := secretBehind(check); ok {
-		r.resource = behind.Resource
-		if evaluate(documents, behind.Action, behind.Resource, r.value).denied {
-			behind.Resource = strings.ReplaceAll(behind.Resource, unknownSuffix, "*")
-			return deniedExplicitly(caller, behind)
-		}
+	r := e.asked(ctx, caller, check)
+	own := e.own(caller, identity, check, r)
+	var theirs verdict
+	var how weight
+	if len(ofResource) > 0 {
+		theirs, how = granted(ofResource[0], asker{caller: caller, foreign: foreign}, check.Action, check.Resource, r.value)
+	}
+	if own.allowed && !theirs.denied || theirs.allowed {
+		own = e.behind(identity, check, r, own)
+	}
+	switch {
+	case r.problem != nil:
+		return r.problem
+	case own.denied:
+		return deniedExplicitly(caller, own.about(check), "identity")
+	case theirs.denied:
+		return deniedExplicitly(caller, check, "resource")
+	case foreign && !theirs.allowed:
+		return denied(caller, check, "resource-based")
+	case foreign && !own.allowed:
+		return denied(caller, check, "identity-based")
+	case foreign, own.allowed && (documented(caller) || len(ofResource) == 0):
+		return nil
+	case documented(caller) && theirs.allowed && how > toAccount:
+		return nil
+	case !own.allowed:
+		return denied(caller, check, "identity-based")
+	case !theirs.allowed:
+		return denied(caller, check, "resource-based") // nothing but the gateway's policy can let its users in
 	}
 	return nil
+}
+
+// own is what the caller's kind and its own policies say.
+func (e *Engine) own(caller principal.Caller, identity []Attached, check Check, r *request) verdict {
+	if documented(caller) {
+		return evaluate(identity, check.Action, check.Resource, r.value)
+	}
+	return verdict{allowed: allowed(caller, check)}
+}
+
+// behind turns an allowance into the denial of the secret behind it, where the
+// caller's policies have one.
+func (e *Engine) behind(identity []Attached, check Check, r *request, so verdict) verdict {
+	behind, ok := secretBehind(check)
+	if !ok {
+		return so
+	}
+	resource := r.resource
+	r.resource = behind.Resource
+	defer func() { r.resource = resource }()
+	if v := evaluate(identity, behind.Action, behind.Resource, r.value); v.denied {
+		behind.Resource = strings.ReplaceAll(behind.Resource, unknownSuffix, "*")
+		v.instead = &behind
+		return v
+	}
+	return so
 }
 
 // The actions that hand out what AWS keeps in Secrets Manager.
@@ -167,7 +233,8 @@ func secretBehind(check Check) (Check, bool) {
 	default:
 		return Check{}, false
 	}
-	return Check{getSecretValue, api.SecretARN(arn.Region, arn.Account, "bedrock-agentcore-identity!"+api.TokenVaultID+"/"+kind+"/"+arn.Name()+"-"+unknownSuffix)}, true
+	secret := api.SecretARN(arn.Region, arn.Account, "bedrock-agentcore-identity!"+api.TokenVaultID+"/"+kind+"/"+arn.Name()+"-"+unknownSuffix)
+	return Check{Action: getSecretValue, Resource: secret}, true
 }
 
 // ownAccount keeps tenants apart. An ARN without an account, or that is none,
@@ -186,7 +253,7 @@ func allowed(caller principal.Caller, check Check) bool {
 	case principal.System:
 		return true
 	case principal.Key:
-		return caller.Root && caller.Account != ""
+		return caller.Root && caller.Account != "" // in another account, that one's resource allows as well or not at all
 	case principal.Bearer, principal.Anonymous:
 		return check.Action == InvokeGateway && check.Resource != Any && check.Resource == caller.Authorizer
 	case principal.Browser:
@@ -202,9 +269,10 @@ func denied(caller principal.Caller, check Check, missing string) error {
 		name(caller), check.Action, check.Resource, missing, check.Action)
 }
 
-func deniedExplicitly(caller principal.Caller, check Check) error {
-	return fault.New(fault.Denied, "User: %s is not authorized to perform: %s on resource: %s with an explicit deny in an identity-based policy",
-		name(caller), check.Action, check.Resource)
+func deniedExplicitly(caller principal.Caller, check Check, base string) error {
+	article := map[string]string{"identity": "an", "resource": "a"}[base]
+	return fault.New(fault.Denied, "User: %s is not authorized to perform: %s on resource: %s with an explicit deny in %s %s-based policy",
+		name(caller), check.Action, check.Resource, article, base)
 }
 
 // name is what the refusal calls the caller: it goes back to the caller alone.

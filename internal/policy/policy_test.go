@@ -39,45 +39,45 @@ func TestDecide(t *testing.T) {
 		checks  []Check
 		allowed bool
 	}{
-		{"root in its account", root, []Check{{create, gateway}}, true},
-		{"root on several", root, []Check{{create, gateway}, {create, other}}, true},
-		{"root on no resource in particular", root, []Check{{"bedrock-agentcore:ListGateways", Any}}, true},
-		{"root on a pattern of its account", root, []Check{{create, strings.Replace(gateway, "demo-0123456789", "*", 1)}}, true},
-		{"root in another account", root, []Check{{create, beyond}}, false},
-		{"root with one foreign resource among its own", root, []Check{{create, gateway}, {create, beyond}}, false},
-		{"root on a resource of no account", root, []Check{{create, "arn:aws:s3:::bucket"}}, false},
-		{"root on a pattern of accounts", root, []Check{{create, "arn:aws:bedrock-agentcore:us-east-1:*:gateway/x"}}, false},
-		{"root on what is no ARN", root, []Check{{create, "demo-0123456789"}}, false},
-		{"root of no account", principal.Caller{Kind: principal.Key, Root: true}, []Check{{create, Any}}, false},
-		{"root of no account on a resource of none", principal.Caller{Kind: principal.Key, Root: true}, []Check{{create, "arn:aws:s3:::bucket"}}, false},
-		{"a key without documents", plain, []Check{{create, gateway}}, false},
-		{"a role without documents", role, []Check{{create, gateway}}, false},
-		{"a role that claims to be root", principal.Caller{Kind: principal.Role, Account: own, Root: true}, []Check{{create, gateway}}, false},
-		{"nobody", principal.Caller{}, []Check{{create, Any}}, false},
-		{"nobody who claims to be root", principal.Caller{Account: own, Root: true}, []Check{{create, gateway}}, false},
-		{"a kind nobody knows", principal.Caller{Kind: "novelty", Account: own, Root: true}, []Check{{create, gateway}}, false},
+		{"root in its account", root, []Check{{Action: create, Resource: gateway}}, true},
+		{"root on several", root, []Check{{Action: create, Resource: gateway}, {Action: create, Resource: other}}, true},
+		{"root on no resource in particular", root, []Check{{Action: "bedrock-agentcore:ListGateways", Resource: Any}}, true},
+		{"root on a pattern of its account", root, []Check{{Action: create, Resource: strings.Replace(gateway, "demo-0123456789", "*", 1)}}, true},
+		{"root in another account", root, []Check{{Action: create, Resource: beyond}}, false},
+		{"root with one foreign resource among its own", root, []Check{{Action: create, Resource: gateway}, {Action: create, Resource: beyond}}, false},
+		{"root on a resource of no account", root, []Check{{Action: create, Resource: "arn:aws:s3:::bucket"}}, false},
+		{"root on a pattern of accounts", root, []Check{{Action: create, Resource: "arn:aws:bedrock-agentcore:us-east-1:*:gateway/x"}}, false},
+		{"root on what is no ARN", root, []Check{{Action: create, Resource: "demo-0123456789"}}, false},
+		{"root of no account", principal.Caller{Kind: principal.Key, Root: true}, []Check{{Action: create, Resource: Any}}, false},
+		{"root of no account on a resource of none", principal.Caller{Kind: principal.Key, Root: true}, []Check{{Action: create, Resource: "arn:aws:s3:::bucket"}}, false},
+		{"a key without documents", plain, []Check{{Action: create, Resource: gateway}}, false},
+		{"a role without documents", role, []Check{{Action: create, Resource: gateway}}, false},
+		{"a role that claims to be root", principal.Caller{Kind: principal.Role, Account: own, Root: true}, []Check{{Action: create, Resource: gateway}}, false},
+		{"nobody", principal.Caller{}, []Check{{Action: create, Resource: Any}}, false},
+		{"nobody who claims to be root", principal.Caller{Account: own, Root: true}, []Check{{Action: create, Resource: gateway}}, false},
+		{"a kind nobody knows", principal.Caller{Kind: "novelty", Account: own, Root: true}, []Check{{Action: create, Resource: gateway}}, false},
 
-		{"a bearer on its gateway", bearer, []Check{{InvokeGateway, gateway}}, true},
-		{"a bearer on another gateway", bearer, []Check{{InvokeGateway, other}}, false},
-		{"a bearer on every gateway", bearer, []Check{{InvokeGateway, Any}}, false},
-		{"a bearer with another action", bearer, []Check{{iamOnly, gateway}}, false},
-		{"a bearer of no gateway", principal.Caller{Kind: principal.Bearer, Account: own}, []Check{{InvokeGateway, gateway}}, false},
-		{"a bearer whose gateway is in another account", principal.Caller{Kind: principal.Bearer, Account: own, Authorizer: beyond}, []Check{{InvokeGateway, beyond}}, false},
-		{"anybody on an open gateway", anyone, []Check{{InvokeGateway, gateway}}, true},
-		{"anybody on another gateway", anyone, []Check{{InvokeGateway, other}}, false},
-		{"anybody with another action", anyone, []Check{{create, gateway}}, false},
+		{"a bearer on its gateway", bearer, []Check{{Action: InvokeGateway, Resource: gateway}}, true},
+		{"a bearer on another gateway", bearer, []Check{{Action: InvokeGateway, Resource: other}}, false},
+		{"a bearer on every gateway", bearer, []Check{{Action: InvokeGateway, Resource: Any}}, false},
+		{"a bearer with another action", bearer, []Check{{Action: iamOnly, Resource: gateway}}, false},
+		{"a bearer of no gateway", principal.Caller{Kind: principal.Bearer, Account: own}, []Check{{Action: InvokeGateway, Resource: gateway}}, false},
+		{"a bearer whose gateway is in another account", principal.Caller{Kind: principal.Bearer, Account: own, Authorizer: beyond}, []Check{{Action: InvokeGateway, Resource: beyond}}, false},
+		{"anybody on an open gateway", anyone, []Check{{Action: InvokeGateway, Resource: gateway}}, true},
+		{"anybody on another gateway", anyone, []Check{{Action: InvokeGateway, Resource: other}}, false},
+		{"anybody with another action", anyone, []Check{{Action: create, Resource: gateway}}, false},
 
-		{"a browser opens a link", browser, []Check{{ActionAuthorize, gateway}}, true},
-		{"a browser with a link nobody knows", browser, []Check{{ActionAuthorize, Any}}, true},
-		{"a browser comes back", browser, []Check{{ActionCallback, gateway}}, true},
-		{"a browser ends with us", browser, []Check{{ActionConnect, gateway}}, true},
-		{"a browser on another account's link", browser, []Check{{ActionAuthorize, beyond}}, false},
-		{"a browser with an API action", browser, []Check{{iamOnly, gateway}}, false},
-		{"a browser with another action of ours", browser, []Check{{"onbehalf:ListGrants", gateway}}, false},
+		{"a browser opens a link", browser, []Check{{Action: ActionAuthorize, Resource: gateway}}, true},
+		{"a browser with a link nobody knows", browser, []Check{{Action: ActionAuthorize, Resource: Any}}, true},
+		{"a browser comes back", browser, []Check{{Action: ActionCallback, Resource: gateway}}, true},
+		{"a browser ends with us", browser, []Check{{Action: ActionConnect, Resource: gateway}}, true},
+		{"a browser on another account's link", browser, []Check{{Action: ActionAuthorize, Resource: beyond}}, false},
+		{"a browser with an API action", browser, []Check{{Action: iamOnly, Resource: gateway}}, false},
+		{"a browser with another action of ours", browser, []Check{{Action: "onbehalf:ListGrants", Resource: gateway}}, false},
 
-		{"the platform itself", system, []Check{{"onbehalf:Sweep", gateway}}, true},
-		{"the platform for no account in particular", principal.Caller{Kind: principal.System}, []Check{{"onbehalf:Sweep", Any}}, true},
-		{"the platform, for one account in another", system, []Check{{"onbehalf:Sweep", beyond}}, false},
+		{"the platform itself", system, []Check{{Action: "onbehalf:Sweep", Resource: gateway}}, true},
+		{"the platform for no account in particular", principal.Caller{Kind: principal.System}, []Check{{Action: "onbehalf:Sweep", Resource: Any}}, true},
+		{"the platform, for one account in another", system, []Check{{Action: "onbehalf:Sweep", Resource: beyond}}, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -95,7 +95,7 @@ func TestDecide(t *testing.T) {
 func TestDecideNothing(t *testing.T) {
 	t.Parallel()
 	for name, checks := range map[string][]Check{
-		"no check": nil, "no action": {{"", gateway}}, "no resource": {{create, ""}},
+		"no check": nil, "no action": {{Action: "", Resource: gateway}}, "no resource": {{Action: create, Resource: ""}},
 	} {
 		if err := New(nil).Decide(t.Context(), root, checks); !fault.Is(err, fault.Internal) {
 			t.Errorf("%s: got %v, want an internal fault", name, err)
@@ -111,11 +111,11 @@ func TestDenialReadsLikeAWS(t *testing.T) {
 		check  Check
 		want   string
 	}{
-		{plain, Check{create, gateway}, "User: arn:aws:iam::000000000000:user/ada is not authorized to perform: bedrock-agentcore:CreateGateway on resource: " + gateway + " because no identity-based policy allows the bedrock-agentcore:CreateGateway action"},
-		{root, Check{create, beyond}, "User: " + rootARN + " is not authorized to perform: " + create + " on resource: " + beyond + " because no resource-based policy allows the " + create + " action"},
-		{bearer, Check{create, gateway}, "User: jwt:https://idp.example#ada is not authorized to perform: " + create + " on resource: " + gateway + " because no identity-based policy allows the " + create + " action"},
-		{anyone, Check{create, gateway}, "User: anonymous is not authorized to perform: " + create + " on resource: " + gateway + " because no identity-based policy allows the " + create + " action"},
-		{browser, Check{create, gateway}, "User: browser is not authorized to perform: " + create + " on resource: " + gateway + " because no identity-based policy allows the " + create + " action"},
+		{plain, Check{Action: create, Resource: gateway}, "User: arn:aws:iam::000000000000:user/ada is not authorized to perform: bedrock-agentcore:CreateGateway on resource: " + gateway + " because no identity-based policy allows the bedrock-agentcore:CreateGateway action"},
+		{root, Check{Action: create, Resource: beyond}, "User: " + rootARN + " is not authorized to perform: " + create + " on resource: " + beyond + " because no resource-based policy allows the " + create + " action"},
+		{bearer, Check{Action: create, Resource: gateway}, "User: jwt:https://idp.example#ada is not authorized to perform: " + create + " on resource: " + gateway + " because no identity-based policy allows the " + create + " action"},
+		{anyone, Check{Action: create, Resource: gateway}, "User: anonymous is not authorized to perform: " + create + " on resource: " + gateway + " because no identity-based policy allows the " + create + " action"},
+		{browser, Check{Action: create, Resource: gateway}, "User: browser is not authorized to perform: " + create + " on resource: " + gateway + " because no identity-based policy allows the " + create + " action"},
 	} {
 		if got := fault.Of(engine.Decide(t.Context(), test.caller, []Check{test.check})).Message; got != test.want {
 			t.Errorf("got  %s\nwant %s", got, test.want)
@@ -125,7 +125,7 @@ func TestDenialReadsLikeAWS(t *testing.T) {
 
 func BenchmarkDecide(b *testing.B) {
 	engine := New(nil)
-	checks := []Check{{create, gateway}, {create, other}}
+	checks := []Check{{Action: create, Resource: gateway}, {Action: create, Resource: other}}
 	b.ReportAllocs()
 	for b.Loop() {
 		if err := engine.Decide(b.Context(), root, checks); err != nil {
