@@ -293,7 +293,7 @@ func TestClientHangsUp(t *testing.T) {
 	if record := f.only(t); record.Outcome != audit.OK {
 		t.Errorf("record %+v", record)
 	}
-	if err := f.Do(ctx, root, checks(beyond), nil); !fault.Is(err, fault.Denied) { // refused after it hung up
+	if err := f.Do(ctx, root, checks("arn:aws:bedrock-agentcore:us-east-1:111111111111:token-vault/default"), nil); !fault.Is(err, fault.Denied) { // refused after it hung up
 		t.Error(err)
 	}
 	if records := f.records(t, account); len(records) != 2 {
