@@ -34,6 +34,18 @@
 // the agent is given an identity that is remembered in .agentcore.json, the file
 // that the Python package uses.
 //
+// # To be hosted
+//
+// [App] serves the contract that a runtime expects of an agent (/invocations,
+// /ping, /ws), and hands each call's function a context in which all of the above works:
+//
+//	func main() {
+//		app := agent.New().Entrypoint(func(ctx context.Context, in Prompt) (string, error) { … })
+//		if err := app.Run(); err != nil {
+//			log.Fatal(err)
+//		}
+//	}
+//
 // # Invariant
 //
 // A token, a key or a consent link leaves this package through a function

@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path"
+	"strings"
 	"testing"
 	"time"
 
@@ -159,4 +161,32 @@ func ExampleNew() {
 	options := agent.APIKeyOptions{Provider: "weather", Client: client}
 	fmt.Println(options.Provider)
 	// Output: weather
+}
+
+// An agent that a runtime can host: typed in, a stream out, the key from the vault.
+func ExampleApp() {
+	type prompt struct {
+		Text string `json:"prompt"`
+	}
+	app := agent.New().Entrypoint(func(ctx context.Context, in prompt) (iter.Seq[string], error) {
+		key, err := agent.APIKey(ctx, agent.APIKeyOptions{Provider: "weather"})
+		if err != nil {
+			return nil, err
+		}
+		_ = key.Reveal() // goes into the request to the model
+		return func(yield func(string) bool) {
+			_ = yield("You asked: "+in.Text) && yield("It is sunny.")
+		}, nil
+	})
+	// main would say: log.Fatal(app.Run())
+
+	call := httptest.NewRequest("POST", "/invocations", strings.NewReader(`{"prompt": "What is the weather now?"}`))
+	call.Header.Set("X-Amz-Bedrock-AgentCore-Identity-WAT", "the runtime's word for who asks")
+	answer := httptest.NewRecorder()
+	app.ServeHTTP(answer, call)
+	fmt.Print(answer.Body)
+	// Output:
+	// data: "You asked: What is the weather now?"
+	//
+	// data: "It is sunny."
 }
