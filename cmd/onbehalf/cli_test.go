@@ -2,8 +2,10 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"os"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,7 +24,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"wait_ready": waitReady, "mode": mode, "many": many, "endpoint": endpoint, "section": section},
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"wait_ready": waitReady, "mode": mode, "many": many, "endpoint": endpoint, "section": section, "code": code},
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("HOME", env.WorkDir)
 			env.Setenv("XDG_DATA_HOME", "")
@@ -85,4 +87,12 @@ func endpoint(ts *testscript.TestScript, _ bool, args []string) {
 // section makes a credentials file of what `keys create` printed: section PROFILE FILE NEW.
 func section(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[2]), []byte("["+args[0]+"]\n"+ts.ReadFile(args[1])), 0o600))
+}
+
+// code runs a command that fails in a certain way: code N ARG….
+func code(ts *testscript.TestScript, _ bool, args []string) {
+	var ended *exec.ExitError
+	if err := ts.Exec(args[1], args[2:]...); !errors.As(err, &ended) || strconv.Itoa(ended.ExitCode()) != args[0] {
+		ts.Fatalf("%s ends with %v, want exit code %s", strings.Join(args[1:], " "), err, args[0])
+	}
 }
