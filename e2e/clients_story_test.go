@@ -118,7 +118,8 @@ type stage struct {
 func setStage(t *testing.T) *stage {
 	t.Helper()
 	idp := startProvider(t)
-	s := &stage{platform: startPlatform(t, idp.flags()...)}
+	vaultKey, declared := declareVaultKey(t)
+	s := &stage{platform: startPlatform(t, append(idp.flags(), declared...)...)}
 	client := demoidp.Client{ID: "platform", Secret: "secret-of-the-platform"}
 	if err := idp.Register(client); err != nil {
 		t.Fatal(err)
@@ -148,6 +149,7 @@ func setStage(t *testing.T) *stage {
 	s.values = map[string]any{
 		"return_url": returnURL, "discovery_url": idp.DiscoveryURL(), "issuer": idp.url, "audience": demoidp.SignInClientID,
 		"client_id": client.ID, "client_secret": client.Secret, "user_token": signedIn.ID, "person": person.URL, "openapi": peopleAPI(idp.url),
+		"vault_key": vaultKey,
 	}
 	s.file = filepath.Join(t.TempDir(), "values.json")
 	settings := filepath.Join(t.TempDir(), "config")

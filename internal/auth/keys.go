@@ -99,7 +99,7 @@ func newKey(prefix string) NewKey {
 
 // sealContext binds a sealed secret to its row. Keys never change their secret, so the version is always 1.
 func sealContext(account, keyID string) seal.Context {
-	return seal.Context{Account: account, Purpose: seal.Vault, Kind: "access-key-secret", Row: keyID, Version: 1}
+	return seal.Context{Account: account, Purpose: seal.Secrets, Kind: "access-key-secret", Row: keyID, Version: 1}
 }
 
 // keyRow is an access key as the database has it, its secret sealed.

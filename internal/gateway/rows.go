@@ -148,5 +148,5 @@ func (s *Service) openTarget(tx *store.Tx, t *targetRow) (*api.UpdateGatewayTarg
 }
 
 func (t *targetRow) sealContext() seal.Context {
-	return seal.Context{Account: t.account, Kind: "gateway-target", Row: t.gatewayID + "/" + t.id, Version: t.version}
+	return seal.Context{Account: t.account, Purpose: seal.Secrets, Kind: "gateway-target", Row: t.gatewayID + "/" + t.id, Version: t.version}
 }

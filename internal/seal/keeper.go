@@ -5,6 +5,7 @@ import (
 	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -16,11 +17,21 @@ import (
 // Keeper seals and opens with the data keys of one database. It is safe for
 // concurrent use, and several Keepers (replicas) may share a database.
 type Keeper struct {
-	db      *store.DB
-	wrapper KeyWrapper
+	db       *store.DB
+	platform KeyWrapper
+	declared []Declared
 
-	mu    sync.RWMutex
-	rings map[slot]loadedRing
+	mu        sync.RWMutex
+	rings     map[slot]loadedRing
+	refusals  map[slot]refusal
+	unwrapper sync.Mutex // one call to a key's server at a time: a thousand callers need the same answer
+}
+
+// Declared is a key that the operator lets one account put around its vault.
+type Declared struct {
+	ARN     string // what SetTokenVaultCMK calls it
+	Account string // who may choose it
+	Wrapper KeyWrapper
 }
 
 type slot struct {
@@ -33,25 +44,42 @@ type loadedRing struct {
 	at   time.Time
 }
 
-// fresh is how long a replica may go on sealing with a key that another replica
-// has rotated away.
-const fresh = time.Minute
+// refusal is the last answer of a key that would not unwrap.
+type refusal struct {
+	err error
+	at  time.Time
+}
+
+const (
+	// fresh is how long a replica may go on sealing with a key that another replica
+	// has rotated away.
+	fresh = time.Minute
+
+	// stale is for how long it may while the database does not answer. A value that
+	// is sealed is stored within minutes, so nothing is sealed with an old key
+	// afterwards: it can be destroyed (destroyAfter).
+	stale = 5 * time.Minute
+
+	// patience is how long a key that would not unwrap is not asked again.
+	patience = 3 * time.Second
+)
 
 // Platform is the account of what belongs to no tenant. NewKeeper makes its data
 // keys; it is not 12 digits, so no caller is ever in it.
 const Platform = "platform"
 
 // NewKeeper proves that w is the key that the database's data keys were wrapped
-// with, and refuses to start where it is not.
-func NewKeeper(ctx context.Context, db *store.DB, w KeyWrapper) (*Keeper, error) {
-	k := &Keeper{db: db, wrapper: w, rings: make(map[slot]loadedRing)}
+// with, and that those which accounts chose are declared; it refuses to start
+// where it is not so.
+func NewKeeper(ctx context.Context, db *store.DB, w KeyWrapper, declared ...Declared) (*Keeper, error) {
+	k := &Keeper{db: db, platform: w, declared: declared, rings: make(map[slot]loadedRing), refusals: make(map[slot]refusal)}
 	if err := k.prove(ctx); err != nil {
 		return nil, err
 	}
-	if err := k.EnsureAccount(ctx, Platform); err != nil {
+	if err := k.complete(ctx); err != nil {
 		return nil, err
 	}
-	return k, nil
+	return k, k.EnsureAccount(ctx, Platform)
 }
 
 // Sealed reports whether the database has data keys, and so needs the
@@ -64,43 +92,12 @@ func Sealed(ctx context.Context, db *store.DB) (bool, error) {
 	return n > 0, fault.Wrap(err, "looking for data keys")
 }
 
-// prove looks for a row wrapped by another key, and unwraps one of this key's.
-// The others are unwrapped when they are needed: with a KMS each costs a call.
-func (k *Keeper) prove(ctx context.Context) error {
-	var foreign string
-	var strangers int64
-	var own []row
-	err := k.db.View(ctx, func(tx *store.Tx) error {
-		err := tx.QueryRow("SELECT coalesce(min(wrapper), ''), count(*) FROM data_keys WHERE wrapper <> $1", k.wrapper.ID()).
-			Scan(&foreign, &strangers)
-		if err != nil {
-			return err
-		}
-		own, err = readRows(tx, "WHERE wrapper = $1 ORDER BY account, purpose, generation LIMIT 1", k.wrapper.ID())
-		return err
-	})
-	if err != nil {
-		return fault.Wrap(err, "reading the data keys")
-	}
-	if strangers > 0 {
-		return fault.New(fault.Undecryptable, "The database was sealed with the key %s, and the key given is %s. "+
-			"Put back the key that belongs to this database (it was made together with it; look into your backups). "+
-			"Without it none of the stored secrets can be read; to begin anew, use an empty database.", foreign, k.wrapper.ID())
-	}
-	for _, r := range own {
-		if _, err := k.unwrap(ctx, r); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // EnsureAccount makes the account's data keys where they are missing. Call it
 // when an account is made, outside of a transaction: it opens one.
 func (k *Keeper) EnsureAccount(ctx context.Context, account string) error {
 	var found []row // not unwrapped: most are not needed at once
 	err := k.db.View(ctx, func(tx *store.Tx) (err error) {
-		found, err = readRows(tx, "WHERE account = $1 AND generation = 1", account)
+		found, err = readRows(tx, "WHERE account = $1", account)
 		return err
 	})
 	if err != nil {
@@ -111,6 +108,24 @@ func (k *Keeper) EnsureAccount(ctx context.Context, account string) error {
 			continue
 		}
 		if err := k.add(ctx, slot{account, p}, 1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// complete makes the data keys of a purpose that a newer version brought.
+func (k *Keeper) complete(ctx context.Context) error {
+	var accounts []string
+	err := k.db.View(ctx, func(tx *store.Tx) (err error) {
+		accounts, err = texts(tx, "SELECT account FROM data_keys GROUP BY account HAVING count(DISTINCT purpose) < $1", len(purposes))
+		return err
+	})
+	if err != nil {
+		return fault.Wrap(err, "reading data keys")
+	}
+	for _, account := range accounts {
+		if err := k.EnsureAccount(ctx, account); err != nil {
 			return err
 		}
 	}
@@ -128,7 +143,7 @@ func (k *Keeper) Rotate(ctx context.Context, account string, p Purpose) error {
 	if len(keys) == 0 {
 		return unknownAccount(account, p)
 	}
-	return k.add(ctx, slot{account, p}, keys.newest().generation+1)
+	return k.add(ctx, slot{account, p}, keys.generation()+1)
 }
 
 // Derive returns 32 bytes for a MAC key: the same for the same account, purpose
@@ -139,9 +154,16 @@ func (k *Keeper) Derive(ctx context.Context, account string, p Purpose, info str
 	if err != nil {
 		return nil, err
 	}
-	key, err := hkdf.Expand(sha256.New, keys[0].root, "onbehalf derive 1: "+info, keySize)
+	return derive(keys[0].root, info)
+}
+
+func derive(root []byte, info string) ([]byte, error) {
+	key, err := hkdf.Expand(sha256.New, root, "onbehalf derive 1: "+info, keySize)
 	return key, fault.Wrap(err, "deriving a key")
 }
+
+// errMoved says that the vault's key changed while a data key was being wrapped with it.
+var errMoved = errors.New("seal: the vault was moved to another key meanwhile")
 
 // add stores a data key of this generation, unless another replica was faster:
 // then that one is used. The key is made and wrapped before the transaction,
@@ -150,21 +172,47 @@ func (k *Keeper) add(ctx context.Context, at slot, generation uint32) error {
 	raw := make([]byte, keySize)
 	defer clear(raw)
 	_, _ = rand.Read(raw) // never fails
-	wrapped, err := k.wrapper.Wrap(ctx, raw, boundTo(at.account, at.purpose, generation))
+	for attempt := 1; ; attempt++ {
+		err := k.addWrapped(ctx, at, generation, raw)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, errMoved) || attempt == 3 {
+			return err
+		}
+	}
+	_, err := k.load(ctx, at)
+	return err
+}
+
+// addWrapped wraps a data key with the key that wraps the account's others.
+func (k *Keeper) addWrapped(ctx context.Context, at slot, generation uint32, raw []byte) error {
+	chosen := func(tx *store.Tx) (arn string, err error) {
+		return arn, tx.QueryRow("SELECT coalesce(max(arn), '') FROM data_keys WHERE account = $1 AND purpose = $2", at.account, string(at.purpose)).Scan(&arn)
+	}
+	var arn string
+	err := k.db.View(ctx, func(tx *store.Tx) (err error) { arn, err = chosen(tx); return err })
+	if err != nil {
+		return fault.Wrap(err, "reading a vault's key")
+	}
+	w, err := k.wrapperOf(at.account, arn)
+	if err != nil {
+		return err
+	}
+	wrapped, err := w.Wrap(ctx, raw, boundTo(at.account, at.purpose, generation))
 	if err != nil {
 		return fault.Wrap(err, "wrapping a data key")
 	}
 	err = k.db.Update(ctx, func(tx *store.Tx) error {
-		_, err := tx.Exec(`INSERT INTO data_keys (account, purpose, generation, wrapper, wrapped, created)
-			VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (account, purpose, generation) DO NOTHING`,
-			at.account, string(at.purpose), int64(generation), k.wrapper.ID(), wrapped, store.Micros(tx.Now))
+		if now, err := chosen(tx); err != nil || now != arn {
+			return errors.Join(err, errMoved)
+		}
+		_, err := tx.Exec(`INSERT INTO data_keys (account, purpose, generation, wrapper, wrapped, created, arn)
+			VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (account, purpose, generation) DO NOTHING`,
+			at.account, string(at.purpose), int64(generation), w.ID(), wrapped, store.Micros(tx.Now), arn)
 		return err
 	})
-	if err != nil {
-		return fault.Wrap(err, "storing a data key")
-	}
-	_, err = k.load(ctx, at)
-	return err
+	return fault.Wrap(err, "storing a data key")
 }
 
 // current is the key to seal with.
@@ -180,7 +228,7 @@ func (k *Keeper) current(ctx context.Context, account string, p Purpose) (*dataK
 	switch {
 	case err == nil && len(keys) > 0:
 		return keys.newest(), nil
-	case ok: // the database is away for a moment: the key we have is still good
+	case err != nil && ok && time.Since(loaded.at) < stale: // the database is away for a moment: the key we have is still good
 		return loaded.keys.newest(), nil
 	case err != nil:
 		return nil, err
@@ -195,6 +243,9 @@ func (k *Keeper) key(ctx context.Context, account string, p Purpose, generation 
 	k.mu.RLock()
 	loaded := k.rings[at]
 	k.mu.RUnlock()
+	if generation == 0 {
+		return nil, undecryptable() // what is left of a destroyed key: it opens nothing
+	}
 	if key := loaded.keys.find(generation); key != nil {
 		return key, nil
 	}

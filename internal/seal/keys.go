@@ -52,10 +52,33 @@ func newAEAD(key []byte) (cipher.AEAD, error) {
 	return aead, fault.Wrap(err, "making a cipher")
 }
 
-// ring is the data keys of one account and purpose, oldest first; never empty.
+// remains is what is kept of the first data key when it is destroyed: the root of
+// derived keys, from which the key itself does not follow. It seals nothing.
+func remains(root []byte) (*dataKey, error) {
+	if len(root) != keySize {
+		return nil, fault.New(fault.Undecryptable, "What is left of a data key does not have %d bytes.", keySize)
+	}
+	return &dataKey{root: root}, nil
+}
+
+// ring is the data keys of one account and purpose, oldest first; never empty,
+// and its newest always seals.
 type ring []*dataKey
 
-func (r ring) newest() *dataKey { return r[len(r)-1] }
+func (r ring) newest() *dataKey {
+	if len(r) == 0 {
+		return nil
+	}
+	return r[len(r)-1]
+}
+
+// generation is the newest one's; 0 of an empty ring.
+func (r ring) generation() uint32 {
+	if len(r) == 0 {
+		return 0
+	}
+	return r[len(r)-1].generation
+}
 
 func (r ring) find(generation uint32) *dataKey {
 	for i := len(r) - 1; i >= 0; i-- { // nearly always the newest

@@ -1,13 +1,15 @@
 // Package seal keeps secrets sealed at rest. It is the only package that uses a
 // cipher.
 //
-//	key-encryption key (KeyWrapper: a file, a KMS)
-//	      │ wraps
+//	key-encryption key (KeyWrapper: file, transit, AWS KMS; wrapper_spec.go reads the setting)
+//	      │ wraps; Move hands an account's vault to another key (choice.go)
 //	      ▼
 //	data key per account and purpose (table data_keys) ── HKDF ──┬─▶ AES-256-GCM: Seal, Open
-//	                                                             └─▶ HMAC keys: Derive
+//	      │ grows old                                            └─▶ HMAC keys: Derive
+//	      ▼
+//	Custodian: Rotate, re-seal every row (Table), retire, destroy (custodian.go, reseal.go)
 //
-// What Seal returns is one version byte, the data key's generation (4 bytes), a
+// What Seal returns is one format byte, the data key's generation (4 bytes), a
 // random nonce (12 bytes), the ciphertext and its tag (16 bytes): 33 bytes more
 // than the plaintext. Its associated data is the Context and those first bytes.
 //
@@ -32,14 +34,15 @@ type Purpose string
 
 // The purposes. EnsureAccount makes a data key for each.
 const (
-	Vault    Purpose = "vault"          // columns: client secrets, tokens, access-key secrets
+	Vault    Purpose = "vault"          // columns: tokens that people and providers gave; its key an account may choose
+	Secrets  Purpose = "secret"         // columns: client secrets, API keys, access-key secrets, settings of targets
 	Tokens   Purpose = "workload-token" // workload access tokens
 	Pages    Purpose = "page-token"     // list cursors
 	Sessions Purpose = "session"        // state and cookies of the OAuth front channel
 	AuditMAC Purpose = "audit"          // the audit chain
 )
 
-var purposes = []Purpose{Vault, Tokens, Pages, Sessions, AuditMAC}
+var purposes = []Purpose{Vault, Secrets, Tokens, Pages, Sessions, AuditMAC}
 
 // Context says which value a ciphertext is. All of it is authenticated, none of
 // it is stored with the ciphertext: who opens must know it.
@@ -69,13 +72,35 @@ func (c Context) appendTo(b []byte) []byte {
 }
 
 const (
-	formatVersion = 1
-	headerSize    = 1 + 4   // version, generation
-	overhead      = 12 + 16 // nonce, tag
+	headerSize = 1 + 4   // format, generation
+	overhead   = 12 + 16 // nonce, tag
 )
 
-func appendHeader(b []byte, generation uint32) []byte {
-	return binary.BigEndian.AppendUint32(append(b, formatVersion), generation)
+// format is the first byte of what is sealed for a purpose. Secrets have one of
+// their own because they were once sealed for the vault: those values open still,
+// and are sealed anew with the next rotation.
+func (p Purpose) format() byte {
+	if p == Secrets {
+		return 2
+	}
+	return 1
+}
+
+// sealedAs is the context that a value of this format was sealed with.
+func (c Context) sealedAs(format byte) (Context, bool) {
+	c.Purpose = c.purpose()
+	if format == c.Purpose.format() {
+		return c, true
+	}
+	if c.Purpose == Secrets && format == Vault.format() {
+		c.Purpose = Vault
+		return c, true
+	}
+	return c, false
+}
+
+func appendHeader(b []byte, p Purpose, generation uint32) []byte {
+	return binary.BigEndian.AppendUint32(append(b, p.format()), generation)
 }
 
 // scratch holds buffers for associated data and for plaintexts on their way to
@@ -98,7 +123,7 @@ func (k *Keeper) Seal(ctx context.Context, c Context, plaintext []byte) ([]byte,
 	if err != nil {
 		return nil, err
 	}
-	out := appendHeader(make([]byte, 0, headerSize+overhead+len(plaintext)), key.generation)
+	out := appendHeader(make([]byte, 0, headerSize+overhead+len(plaintext)), c.purpose(), key.generation)
 	buffer := scratch.Get().(*[]byte)
 	bound := c.appendTo(append((*buffer)[:0], out...))
 	out = key.aead.Seal(out, nil, plaintext, bound)
@@ -115,7 +140,11 @@ func (k *Keeper) Open(ctx context.Context, c Context, sealed []byte) ([]byte, er
 
 // open appends the plaintext to into.
 func (k *Keeper) open(ctx context.Context, into []byte, c Context, sealed []byte) ([]byte, error) {
-	if len(sealed) < headerSize+overhead || sealed[0] != formatVersion {
+	if len(sealed) < headerSize+overhead {
+		return nil, undecryptable()
+	}
+	c, known := c.sealedAs(sealed[0])
+	if !known {
 		return nil, undecryptable()
 	}
 	header := sealed[:headerSize]

@@ -12,8 +12,8 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
-	"time"
 
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/secret"
@@ -22,27 +22,20 @@ import (
 // TransitOptions name a key of the transit secrets engine of OpenBao or
 // HashiCorp Vault. The key never leaves that server; we send it data keys.
 type TransitOptions struct {
-	Address   string             // https://bao.example.com:8200; http only on loopback, where the server's agent listens
-	Mount     string             // where the engine is mounted; "transit" when empty
-	Key       string             // the key's name; its type must be aes256-gcm96 (the default) or chacha20-poly1305, which take associated data
-	Namespace string             // of Vault Enterprise and OpenBao; may be empty
-	Token     func() secret.Text // asked at each call, because tokens are renewed; nil where an agent adds its own
-	Client    *http.Client       // one for the operator's own servers, with a certificate pool that fits; not the guarded one of egress
+	Address   string                      // https://bao.example.com:8200; http only on loopback, where the server's agent listens
+	Mount     string                      // where the engine is mounted; "transit" when empty
+	Key       string                      // the key's name; its type must be aes256-gcm96 (the default) or chacha20-poly1305, which take associated data
+	Namespace string                      // of Vault Enterprise and OpenBao; may be empty
+	Token     func() (secret.Text, error) // asked at each call, because tokens are renewed; nil where an agent adds its own
+	Client    *http.Client                // one for the operator's own servers, with a certificate pool that fits; not the guarded one of egress
 }
-
-// transitTimeout bounds one call; the server that starts, or a first value of
-// an account, waits for it.
-const transitTimeout = 10 * time.Second
-
-// transitLimit bounds an answer, which has one wrapped key of about 100 bytes.
-const transitLimit = 64 << 10
 
 type transitKey struct {
 	id        string
 	base      string // address and mount
 	key       string
 	namespace string
-	token     func() secret.Text
+	token     func() (secret.Text, error)
 	client    *http.Client
 }
 
@@ -124,13 +117,15 @@ func (t *transitKey) Unwrap(ctx context.Context, wrapped []byte, bound string) (
 }
 
 func (t *transitKey) call(ctx context.Context, act string, fields transitFields) (transitFields, error) {
-	ctx, cancel := context.WithTimeout(ctx, transitTimeout)
-	defer cancel()
 	body, err := json.Marshal(fields)
 	if err != nil {
 		return transitFields{}, fault.Wrap(err, "asking the transit key")
 	}
 	defer clear(body)
+	return persistently(ctx, func(ctx context.Context) (transitFields, error) { return t.once(ctx, act, body) })
+}
+
+func (t *transitKey) once(ctx context.Context, act string, body []byte) (transitFields, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, t.base+"/"+act+"/"+t.key, bytes.NewReader(body))
 	if err != nil {
 		return transitFields{}, fault.Wrap(err, "asking the transit key")
@@ -138,20 +133,24 @@ func (t *transitKey) call(ctx context.Context, act string, fields transitFields)
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("X-Vault-Request", "true") // an agent in between refuses requests without it
 	if t.token != nil {
-		request.Header.Set("X-Vault-Token", t.token().Reveal())
+		token, err := t.token()
+		if err != nil {
+			return transitFields{}, err
+		}
+		request.Header.Set("X-Vault-Token", token.Reveal())
 	}
 	if t.namespace != "" {
 		request.Header.Set("X-Vault-Namespace", t.namespace)
 	}
 	response, err := t.client.Do(request)
 	if err != nil {
-		return transitFields{}, t.unavailable("cannot be reached", err)
+		return transitFields{}, passing{t.unavailable("cannot be reached", err)}
 	}
 	defer response.Body.Close()
-	content, err := io.ReadAll(io.LimitReader(response.Body, transitLimit))
+	content, err := io.ReadAll(io.LimitReader(response.Body, remoteLimit))
 	defer clear(content)
 	if err != nil {
-		return transitFields{}, t.unavailable("broke off its answer", err)
+		return transitFields{}, passing{t.unavailable("broke off its answer", err)}
 	}
 	if response.StatusCode != http.StatusOK {
 		return transitFields{}, t.refusal(act, response.StatusCode, content)
@@ -174,12 +173,16 @@ func (t *transitKey) refusal(act string, status int, content []byte) error {
 	_ = json.Unmarshal(content, &answer)
 	cause := fmt.Errorf("status %d: %s", status, strings.Join(answer.Errors, "; "))
 	switch {
+	case act == "decrypt" && slices.Contains(answer.Errors, "encryption key not found"):
+		return keyGone(t.id)
 	case status == http.StatusBadRequest && act == "decrypt":
 		return fault.New(fault.Undecryptable, "A data key does not open with the key %s: it is another key, or the database was altered.", t.id).Because(cause)
 	case status == http.StatusForbidden:
 		return t.unavailable("refused our token", cause)
 	case status == http.StatusServiceUnavailable:
-		return t.unavailable("is sealed, or standing by", cause)
+		return passing{t.unavailable("is sealed, or standing by", cause)}
+	case status >= http.StatusInternalServerError || status == http.StatusTooManyRequests:
+		return passing{t.unavailable("failed", cause)}
 	}
 	return t.unavailable("failed", cause)
 }
@@ -188,5 +191,5 @@ func (t *transitKey) unavailable(what string, cause error) error {
 	if cause == nil {
 		cause = errors.New(t.base)
 	}
-	return fault.New(fault.Unavailable, "The server of the key %s %s.", t.id, what).Because(cause)
+	return unanswered(t.id, what, cause)
 }

@@ -90,7 +90,7 @@ func (s *transitServer) serve(w http.ResponseWriter, r *http.Request) {
 func (s *transitServer) options() seal.TransitOptions {
 	return seal.TransitOptions{
 		Address: s.URL, Mount: "keys/transit", Key: "onbehalf", Namespace: "team",
-		Token:  func() secret.Text { return secret.New(transitToken) },
+		Token:  func() (secret.Text, error) { return secret.New(transitToken), nil },
 		Client: s.Client(),
 	}
 }

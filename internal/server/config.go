@@ -27,6 +27,8 @@ type Config struct {
 	Data           string      `name:"data" yaml:"data" env:"ONBEHALF_DATA" type:"path" placeholder:"DIR" help:"Folder for the database, the key-encryption key and the root credentials; each replica has its own. Default ~/.local/share/onbehalf."`
 	DatabaseURL    secret.Text `name:"database-url" yaml:"database-url" env:"ONBEHALF_DATABASE_URL" placeholder:"URL" help:"PostgreSQL 15 or newer instead of a file: postgres://user@host:5432/database, for any number of replicas. It is a secret: prefer the environment or the settings file, or leave the password to PGPASSWORD or ~/.pgpass."`
 	KeyFile        string      `name:"key-file" yaml:"key-file" env:"ONBEHALF_KEY_FILE" type:"path" placeholder:"FILE" help:"Key-encryption key. Replicas of one database share one. A first start makes it where it is missing. Default: key-encryption-key in the data folder."`
+	KeyWrapper     string      `name:"key-wrapper" yaml:"key-wrapper" env:"ONBEHALF_KEY_WRAPPER" placeholder:"WRAPPER" help:"Key-encryption key that is not a file of the data folder's: transit:URL#KEY (OpenBao, Vault), awskms:ARN[@ENDPOINT] or file:PATH. Options follow with commas: token-file=, token-env=, mount=, namespace=, credentials-file=, profile=, credentials-env=, ca-file=."`
+	KMSKeys        []string    `name:"kms-key" yaml:"kms-key" env:"ONBEHALF_KMS_KEY" sep:";" placeholder:"ARN=WRAPPER" help:"Key that the account in the ARN may choose for its vault with SetTokenVaultCMK, and what it is; WRAPPER as in --key-wrapper, or gone when the key was destroyed. Repeatable."`
 	PublicURL      string      `name:"public-url" yaml:"public-url" env:"ONBEHALF_PUBLIC_URL" placeholder:"URL" help:"The URL that clients and browsers use; every minted URL starts with it. Must be https unless it is loopback. Default: the listener."`
 	TLSCert        string      `name:"tls-cert" yaml:"tls-cert" env:"ONBEHALF_TLS_CERT" type:"path" placeholder:"FILE" help:"Certificate chain, PEM."`
 	TLSKey         string      `name:"tls-key" yaml:"tls-key" env:"ONBEHALF_TLS_KEY" type:"path" placeholder:"FILE" help:"The certificate's private key, PEM."`
@@ -108,6 +110,9 @@ func (c Config) Check() error {
 		return err
 	}
 	if _, err := c.issuers(); err != nil {
+		return err
+	}
+	if _, err := c.keys(); err != nil {
 		return err
 	}
 	outside, err := egress.New(egress.Options{Allow: c.EgressAllow})

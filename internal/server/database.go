@@ -35,15 +35,16 @@ func (s *Server) sameDatabase(before endpoint) error {
 
 // openKeys opens the key-encryption key, which a first start makes, and with it the data keys.
 func (s *Server) openKeys(ctx context.Context) (*seal.Keeper, error) {
-	file := s.folder.keyFile(s.config.KeyFile)
-	wrapper, err := seal.FileKey(ctx, s.db, file)
+	c := s.config
+	c.Data = s.folder.path
+	k, err := c.keys()
 	if err != nil {
-		if s.elsewhere() != "" && fault.Is(err, fault.NotFound) {
-			return nil, errors.New("the database was sealed by another replica, and its key file " + file + " is missing here: name that replica's key file, or a copy of it, with --key-file")
-		}
 		return nil, err
 	}
-	keeper, err := seal.NewKeeper(ctx, s.db, wrapper)
+	keeper, err := k.keeper(ctx, s.db, true)
+	if file := k.platform.FilePath(); file != "" && s.elsewhere() != "" && fault.Is(err, fault.NotFound) {
+		return nil, errors.New("the database was sealed by another replica, and its key file " + file + " is missing here: name that replica's key file, or a copy of it, with --key-file")
+	}
 	if err != nil {
 		return nil, err
 	}

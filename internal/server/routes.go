@@ -85,6 +85,7 @@ func routes(m resources, identities *identity.Service, b *broker.Broker, g *gate
 
 		// The token vault
 		row(api.GetTokenVault, func(account string, _ *api.GetTokenVaultRequest) []string { return m.vault(account) }, b.GetTokenVault),
+		row(api.SetTokenVaultCMK, func(account string, _ *api.SetTokenVaultCMKRequest) []string { return m.vault(account) }, b.SetTokenVaultCMK),
 
 		// Tags, of whatever has some
 		row(api.ListTagsForResource, func(_ string, r *api.ListTagsForResourceRequest) []string { return []string{r.ResourceArn} }, tagged.list),

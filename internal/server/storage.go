@@ -21,11 +21,13 @@ type Storage struct {
 	Data        string      `name:"data" yaml:"data" env:"ONBEHALF_DATA" type:"path" placeholder:"DIR" help:"Data folder of the platform. Default ~/.local/share/onbehalf."`
 	DatabaseURL secret.Text `name:"database-url" yaml:"database-url" env:"ONBEHALF_DATABASE_URL" placeholder:"URL" help:"The PostgreSQL database of serve, where it has one."`
 	KeyFile     string      `name:"key-file" yaml:"key-file" env:"ONBEHALF_KEY_FILE" type:"path" placeholder:"FILE" help:"Key-encryption key. Default: key-encryption-key in the data folder."`
+	KeyWrapper  string      `name:"key-wrapper" yaml:"key-wrapper" env:"ONBEHALF_KEY_WRAPPER" placeholder:"WRAPPER" help:"The key-encryption key of serve, where it is not a file of the data folder's."`
+	KMSKeys     []string    `name:"kms-key" yaml:"kms-key" env:"ONBEHALF_KMS_KEY" sep:";" placeholder:"ARN=WRAPPER" help:"The keys of accounts' vaults, as for serve. Repeatable."`
 }
 
 // Config is these settings, and the defaults of all others.
 func (s Storage) Config() Config {
-	return Config{Data: s.Data, DatabaseURL: s.DatabaseURL, KeyFile: s.KeyFile}.WithDefaults()
+	return Config{Data: s.Data, DatabaseURL: s.DatabaseURL, KeyFile: s.KeyFile, KeyWrapper: s.KeyWrapper, KMSKeys: s.KMSKeys}.WithDefaults()
 }
 
 // NoInstallationError says that there is nothing to work on.
@@ -51,11 +53,12 @@ func openStorage(ctx context.Context, s Storage) (f folder, db *store.DB, keeper
 	if before, _ := f.readEndpoint(); url == "" && before.Database != "" {
 		return f, nil, nil, fmt.Errorf("%s belongs to a replica of a PostgreSQL database: set --database-url, as for serve", data)
 	}
-	if err := f.holds(c, url == ""); err != nil {
+	c.Data = data
+	k, err := c.keys()
+	if err != nil {
 		return f, nil, nil, err
 	}
-	wrapper, err := seal.OpenFileKey(f.keyFile(c.KeyFile))
-	if err != nil {
+	if err := f.holds(k, url == ""); err != nil {
 		return f, nil, nil, err
 	}
 	if db, err = store.Open(ctx, store.Options{Path: f.database(), URL: url}); err != nil {
@@ -68,15 +71,18 @@ func openStorage(ctx context.Context, s Storage) (f folder, db *store.DB, keeper
 	if err != nil {
 		return f, db, nil, err
 	}
-	keeper, err = seal.NewKeeper(ctx, db, wrapper)
+	keeper, err = k.keeper(ctx, db, false)
 	return f, db, keeper, err
 }
 
 // holds reports what the installation lacks of the files that it must have.
-func (f folder) holds(c Config, database bool) error {
-	files := []string{f.keyFile(c.KeyFile)}
+func (f folder) holds(k keys, database bool) error {
+	var files []string
 	if database {
-		files = []string{f.database(), f.keyFile(c.KeyFile)}
+		files = append(files, f.database())
+	}
+	if path := k.platform.FilePath(); path != "" {
+		files = append(files, path)
 	}
 	for _, path := range files {
 		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
