@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -23,6 +22,7 @@ import (
 
 	"github.com/onbehalf/onbehalf/internal/audit"
 	"github.com/onbehalf/onbehalf/internal/demoidp"
+	"github.com/onbehalf/onbehalf/internal/server"
 	"github.com/onbehalf/onbehalf/internal/store"
 )
 
@@ -285,21 +285,22 @@ func (w *wreck) examineData(ctx context.Context, db *store.DB, log *audit.Log) e
 				return err
 			}
 		}
-		records, err := column(tx, `SELECT record FROM audit_records`)
-		if err != nil {
-			return err
-		}
-		for _, text := range records {
-			var record audit.Record
-			if err := json.Unmarshal([]byte(text), &record); err != nil {
-				return err
-			}
-			audited[record.RequestID] = true
-		}
 		return nil
 	})
 	if err != nil {
 		return err
+	}
+	for cursor := ""; ; {
+		records, next, err := log.List(ctx, audit.Query{Account: server.DefaultAccount, Limit: 1000, Cursor: cursor})
+		if err != nil {
+			return err
+		}
+		for _, record := range records {
+			audited[record.RequestID] = true
+		}
+		if cursor = next; cursor == "" {
+			break
+		}
 	}
 	w.seen.mu.Lock()
 	defer w.seen.mu.Unlock()
@@ -347,8 +348,8 @@ func TestDamageIsFound(t *testing.T) {
 	whole, heads, seen := w.data, w.heads, w.seen.ids
 	for _, damage := range []struct{ name, statement, found string }{
 		{"nothing", `SELECT 1`, ""},
-		{"a record that says something else", `UPDATE audit_records SET record = replace(record, 'traveller', 'traveler!') WHERE sequence = 7`, "the audit does not hold"},
-		{"a cut tail", `DELETE FROM audit_records WHERE sequence = (SELECT max(sequence) FROM audit_records)`, "the audit does not hold"},
+		{"a record that says something else", `UPDATE audit_blocks SET body = zeroblob(length(body)) WHERE id = (SELECT max(id) FROM audit_blocks WHERE sequence < 8)`, "the audit does not hold"},
+		{"a cut tail", `DELETE FROM audit_blocks WHERE sequence = (SELECT max(sequence) FROM audit_blocks)`, "the audit does not hold"},
 		{"a row that others refer to", `DELETE FROM workload_identities WHERE name = 'traveller'; DELETE FROM oauth2_providers`, "refer to what is not there"},
 		{"a byte", ``, "the database is corrupt"},
 		{"an answer without a record", `SELECT 1`, "has no record of it"},

@@ -3,7 +3,8 @@
 //
 //	gate ── Record ──▶ Append ──▶ queue ──▶ one goroutine ── all that waits ──▶ one commit ──▶ Append returns
 //	                                            └─ MAC over the previous MAC, the sequence and the record
-//	Run, Close ── the chain's head ──▶ log          Verify ── the chains, the heads ──▶ proof, or the first broken record
+//	Run, Close ── the chain's head ──▶ log
+//	Reader: List, Export, Verify ── the chains, the heads ──▶ proof, or the first broken record; Prune
 //	slog ──▶ NewHandler ── known shapes of secrets masked ──▶ output
 //
 // Invariant: when Append returns nil the record survives a power failure; and a
@@ -17,6 +18,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/onbehalf/onbehalf/internal/fault"
@@ -31,22 +33,24 @@ var (
 )
 
 const (
-	queueLength = 1024            // callers that may wait; the next one waits for a place
-	headsEvery  = time.Minute     // how often the head goes to the log, when it has moved
-	patience    = 8 * time.Second // for one commit; gate waits a little longer
+	queueLength = 1024             // callers that may wait; the next one waits for a place
+	headsEvery  = time.Minute      // how often the head goes to the log, when it has moved
+	patience    = 8 * time.Second  // for one commit
+	giveUpAfter = 10 * time.Second // for one record; a little more than one commit
 )
 
-// Log is this process's writer. It is safe for concurrent use.
+// Log is this process's writer, and a Reader. It is safe for concurrent use.
 type Log struct {
-	db      *store.DB
-	keeper  *seal.Keeper
+	*Reader
 	writer  string
-	chain   *chain // of the committing goroutine alone
+	number  int64 // of the chain, once it has a block; of the committing goroutine alone, as chain is
+	chain   *chain
 	queue   chan *pending
 	closing chan struct{} // closed by Close: no new records
 	done    chan struct{} // closed by the committing goroutine: no more commits
 	close   func()
 	logger  func() *slog.Logger
+	watch   atomic.Pointer[func(time.Duration, int, error)]
 
 	mu     sync.Mutex
 	end    link // the last committed record
@@ -61,15 +65,15 @@ func New(ctx context.Context, db *store.DB, keeper *seal.Keeper, writer string) 
 	if writer == "" {
 		writer = newWriter()
 	}
-	key, err := keeper.Derive(ctx, Platform, seal.AuditMAC, chainKey(writer))
+	reader := NewReader(db, keeper)
+	keyed, err := reader.key(ctx, chainKey(writer))
 	if err != nil {
 		return nil, err
 	}
 	l := &Log{
-		db: db, keeper: keeper, writer: writer, chain: newChain(key), logger: slog.Default,
+		Reader: reader, writer: writer, chain: keyed, logger: slog.Default,
 		queue: make(chan *pending, queueLength), closing: make(chan struct{}), done: make(chan struct{}),
 	}
-	clear(key)
 	l.close = sync.OnceFunc(func() { close(l.closing); <-l.done; l.tellHead() })
 	before, err := l.headsBefore(ctx)
 	if err != nil {
@@ -83,30 +87,50 @@ func New(ctx context.Context, db *store.DB, keeper *seal.Keeper, writer string) 
 	return l, nil
 }
 
-// Append keeps a record, and returns when it is durable. When it returns an
-// error the record may have been kept all the same (the caller gave up while the
-// commit was under way): treat the act as unrecorded. Never call it inside an
-// Update: on SQLite its commit waits for that one.
+// Watch has do told of every commit: how long it took, how many records it
+// carried, and whether it failed. It must be quick; it is for metrics.
+func (l *Log) Watch(do func(took time.Duration, records int, err error)) { l.watch.Store(&do) }
+
+func (l *Log) observe(took time.Duration, records int, err error) {
+	if do := l.watch.Load(); do != nil {
+		(*do)(took, records, err)
+	}
+}
+
+// Append keeps a record, and returns when it is durable, or after giveUpAfter.
+// When it returns an error the record may have been kept all the same (the
+// caller gave up while the commit was under way): treat the act as unrecorded.
+// Never call it inside an Update: on SQLite its commit waits for that one.
 func (l *Log) Append(ctx context.Context, r Record) error {
 	if err := r.prepare(); err != nil {
 		return err
 	}
-	p := newPending(&r)
 	select {
 	case <-l.closing: // a select picks at random: look here first
 		return unrecorded(errClosed)
 	default:
 	}
+	p := newPending(&r)
+	p.timer.Reset(giveUpAfter)
 	select {
 	case l.queue <- p:
-	case <-l.closing:
-		return unrecorded(errClosed)
-	case <-ctx.Done():
-		return unrecorded(errors.Join(errFull, context.Cause(ctx)))
+	default:
+		select {
+		case l.queue <- p:
+		case <-l.closing:
+			return unrecorded(errClosed)
+		case <-p.timer.C:
+			return unrecorded(errFull)
+		case <-ctx.Done():
+			return unrecorded(errors.Join(errFull, context.Cause(ctx)))
+		}
 	}
 	select {
 	case err := <-p.answer:
+		p.free()
 		return unrecorded(err)
+	case <-p.timer.C:
+		return unrecorded(errFull)
 	case <-ctx.Done():
 		return unrecorded(errors.Join(errFull, context.Cause(ctx)))
 	case <-l.done:

@@ -42,8 +42,32 @@ func openWith(t testing.TB, db *store.DB, keeper *seal.Keeper, writer string) *L
 func record(n int) Record {
 	r := full()
 	r.RequestID = fmt.Sprintf("request-%d", n)
-	r.Time = when.Add(time.Duration(n) * time.Second)
+	r.Time = began.Add(time.Duration(n) * time.Second)
 	return r
+}
+
+// began is the time of record(0): a block is found by the time of its commit, which is never before its records' own.
+var began = time.Now().UTC().Truncate(time.Microsecond).Add(-time.Minute)
+
+// together are records that one commit takes.
+func together(t testing.TB, from, count int) (batch []*pending) {
+	t.Helper()
+	for n := range count {
+		r := record(from + n)
+		if err := r.prepare(); err != nil {
+			t.Fatal(err)
+		}
+		batch = append(batch, newPending(&r))
+	}
+	return batch
+}
+
+// committer makes the test the committing goroutine.
+func committer(l *Log) *batchWriter {
+	_ = l.Close()
+	w := newBatchWriter(l)
+	w.last = l.number + 1000*slots
+	return w
 }
 
 func appendAll(t testing.TB, l *Log, count int) {
@@ -120,31 +144,22 @@ func TestManyAtOnce(t *testing.T) {
 	})
 }
 
-// TestBatchesOfEverySize crosses the borders of the fixed statement sizes.
 func TestBatchesOfEverySize(t *testing.T) {
 	t.Parallel()
-	db := storetest.Open(t)
-	l := open(t, db, "a")
-	_ = l.Close() // the test is the committing goroutine from here on
-	w := &batchWriter{log: l}
-	total := int64(1)
-	for _, size := range []int{1, 2, 3, 4, 5, 15, 16, 17, 63, 64, 65, 85, 255, 256} {
-		var batch []*pending
-		for n := range size {
-			r := record(n)
-			if err := r.prepare(); err != nil {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		l := open(t, db, "a")
+		w := committer(l)
+		total := int64(1)
+		for _, size := range []int{1, 2, 3, 16, 17, 255, 256} {
+			if err := w.write(together(t, 0, size)); err != nil {
 				t.Fatal(err)
 			}
-			batch = append(batch, newPending(&r))
+			total += int64(size)
+			if proof := verified(t, l, l.Head()); proof.Records != total {
+				t.Fatalf("%d records after a batch of %d, want %d", proof.Records, size, total)
+			}
 		}
-		if err := w.write(batch); err != nil {
-			t.Fatal(err)
-		}
-		total += int64(size)
-		if proof := verified(t, l, l.Head()); proof.Records != total {
-			t.Fatalf("%d records after a batch of %d, want %d", proof.Records, size, total)
-		}
-	}
+	})
 }
 
 func TestClosedRefuses(t *testing.T) {
@@ -283,16 +298,12 @@ func TestLostAnswer(t *testing.T) {
 			t.Parallel()
 			db := storetest.Open(t)
 			l := open(t, db, "a")
-			_ = l.Close() // the test is the committing goroutine from here on
-			w := &batchWriter{log: l}
-			r := record(1)
-			if err := r.prepare(); err != nil {
-				t.Fatal(err)
-			}
+			w := committer(l)
+			batch := together(t, 1, 1)
 			var end link
 			lost := errors.New("the answer got lost")
 			err := db.Update(t.Context(), func(tx *store.Tx) (err error) {
-				end, err = w.insert(tx, l.end, []*pending{newPending(&r)})
+				end, _, err = w.insert(tx, l.end, batch)
 				if err == nil && !arrived {
 					err = lost
 				}
@@ -306,7 +317,7 @@ func TestLostAnswer(t *testing.T) {
 			if arrived {
 				want++
 			}
-			if err := w.write([]*pending{newPending(&r)}); err != nil {
+			if err := w.write(batch); err != nil {
 				t.Fatal(err)
 			}
 			if proof := verified(t, l, l.Head()); proof.Records != want {
@@ -316,21 +327,49 @@ func TestLostAnswer(t *testing.T) {
 	}
 }
 
-// TestChainChangedUnderneath: a writer that finds somebody else's row at the end
-// of its chain writes nothing more.
+// TestLostFirstAnswer: also of a chain that has no record yet.
+func TestLostFirstAnswer(t *testing.T) {
+	t.Parallel()
+	db := storetest.Open(t)
+	l := open(t, db, "a")
+	_ = l.Close()
+	reader := NewReader(db, l.keeper)
+	keyed, err := reader.key(t.Context(), chainKey("b"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fresh := &Log{Reader: reader, writer: "b", chain: keyed, logger: l.logger}
+	w := newBatchWriter(fresh)
+	lost := errors.New("the answer got lost")
+	var end link
+	if err := db.Update(t.Context(), func(tx *store.Tx) (err error) {
+		if end, _, err = w.insert(tx, link{}, together(t, 1, 2)); err != nil {
+			return err
+		}
+		return lost
+	}); !errors.Is(err, lost) {
+		t.Fatal(err)
+	}
+	w.unsure = &end
+	if err := w.write(together(t, 1, 2)); err != nil {
+		t.Fatal(err)
+	}
+	if proof := verified(t, fresh, fresh.Head()); proof.Records != 3 || fresh.Head().Sequence != 2 {
+		t.Errorf("proof %+v, head %+v", proof, fresh.Head())
+	}
+}
+
+// TestChainChangedUnderneath: somebody else's block in a chain is named by the proof.
 func TestChainChangedUnderneath(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		l := open(t, db, "a")
 		appendAll(t, l, 1)
-		change(t, db, "INSERT INTO audit_records SELECT writer, sequence + 1, mac, account, time, person, workload, action, record FROM audit_records WHERE sequence = 2")
-		for range 2 {
-			if err := l.Append(t.Context(), record(2)); !fault.Is(err, fault.Internal) {
-				t.Fatalf("got %v, want a refusal", err)
-			}
-		}
-		if _, err := l.Verify(t.Context()); err == nil {
-			t.Error("the added row was not noticed")
+		change(t, db, "INSERT INTO audit_blocks SELECT id + 1, chain, sequence + 1, records, mac, body, record FROM audit_blocks WHERE sequence = 2")
+		_ = l.Append(t.Context(), record(2)) // it may notice or not
+		var broken *Broken
+		if _, err := l.Verify(t.Context()); !errors.As(err, &broken) || broken.Sequence != 3 {
+			t.Errorf("got %v, want record 3", err)
 		}
 	})
 }

@@ -2,28 +2,44 @@ package audit
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
+	"math/rand/v2"
+	"sync"
+	"time"
 
 	"github.com/onbehalf/onbehalf/internal/store"
 )
 
-// pending is a record on its way: what is stored of it, and who waits.
+// pending is a record on its way, and who waits for it.
 type pending struct {
-	account, person, workload, action string
-	time                              int64
-	text                              string
-	answer                            chan error // holds one, so that the committing goroutine never waits
+	record Record
+	detail []string   // the record's Detail, sorted
+	answer chan error // holds one, so that the committing goroutine never waits
+	timer  *time.Timer
 }
 
-// newPending does in the caller's goroutine whatever can be done there.
+// waiters are pendings to use again: with their channel and timer they would be
+// most of what a record allocates. One that was given up is not: its answer may still come.
+var waiters = sync.Pool{New: func() any {
+	timer := time.NewTimer(time.Hour)
+	timer.Stop()
+	return &pending{answer: make(chan error, 1), timer: timer}
+}}
+
+// newPending does in the caller's goroutine what can be done there.
 func newPending(r *Record) *pending {
-	return &pending{
-		account: r.Account, person: r.User, workload: r.Workload, action: r.Action, time: store.Micros(r.Time),
-		text: r.text(), answer: make(chan error, 1),
-	}
+	p := waiters.Get().(*pending)
+	p.record, p.detail = *r, sortedDetail(r.Detail)
+	return p
+}
+
+// free gives back a pending that was answered.
+func (p *pending) free() {
+	p.timer.Stop()
+	p.record, p.detail = Record{}, nil
+	waiters.Put(p)
 }
 
 // commit is the one goroutine that writes. While one commit is under way the
@@ -31,7 +47,7 @@ func newPending(r *Record) *pending {
 // batch, with no delay that waits for company.
 func (l *Log) commit() {
 	defer close(l.done)
-	w := &batchWriter{log: l}
+	w := newBatchWriter(l)
 	batch := make([]*pending, 0, largestBatch)
 	for {
 		batch = l.take(batch[:0])
@@ -65,10 +81,23 @@ func (l *Log) take(batch []*pending) []*pending {
 	return batch
 }
 
+const (
+	largestBatch = 256
+	slots        = 1024        // block ids per microsecond
+	noteEvery    = time.Minute // how far a chain's end may be from where its row says
+)
+
+// blockID is the first id of a moment.
+func blockID(at time.Time) int64 { return store.Micros(at) * slots }
+
 // batchWriter commits batches and keeps the chain's end in step with the database.
 type batchWriter struct {
-	log  *Log
-	args []any
+	log   *Log
+	slot  int64 // of this writer, so that two rarely make the same id
+	last  int64 // id of the last block that was tried
+	noted int64 // id that the chain's row has
+
+	body, entry []byte // reused
 
 	// After a write that failed, the database may still have it (the answer to a
 	// commit can get lost). unsure holds where the chain would then end, and the
@@ -76,17 +105,21 @@ type batchWriter struct {
 	unsure *link
 }
 
+func newBatchWriter(l *Log) *batchWriter { return &batchWriter{log: l, slot: rand.Int64N(slots)} }
+
 var errForeignRow = errors.New("audit: this writer's chain was changed by somebody else")
 
-// write adds a batch to the chain in one transaction.
+// write adds a batch to the chain as one block in one transaction.
 func (w *batchWriter) write(batch []*pending) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
+	began := time.Now()
 	start := w.log.end // written by this goroutine alone, so it may be read without the lock
 	end := start
+	var noted int64
 	err := w.log.db.Append(ctx, func(tx *store.Tx) error {
 		if w.unsure != nil {
-			found, err := lastLink(tx, w.log.writer)
+			found, err := w.find(tx)
 			if err != nil {
 				return err
 			}
@@ -95,19 +128,20 @@ func (w *batchWriter) write(batch []*pending) error {
 			}
 			start, end = found, found
 		}
-		reached, err := w.insert(tx, start, batch)
+		reached, note, err := w.insert(tx, start, batch)
 		if err == nil {
-			end = reached
+			end, noted = reached, note
 		}
 		return err
 	})
+	w.log.observe(time.Since(began), len(batch), err)
 	if err != nil {
 		w.log.advance(start)
 		w.unsure = &end
 		w.log.logger().Error("audit records could not be written", "records", len(batch), "error", err)
 		return err
 	}
-	w.unsure = nil
+	w.unsure, w.noted = nil, noted
 	w.log.advance(end)
 	return nil
 }
@@ -118,72 +152,72 @@ func (l *Log) advance(end link) {
 	l.mu.Unlock()
 }
 
-// lastLink reads where a chain ends; the zero link for an empty one.
-func lastLink(tx *store.Tx, writer string) (link, error) {
+// find reads where this writer's chain ends; the zero link for an empty one.
+func (w *batchWriter) find(tx *store.Tx) (link, error) {
+	if w.log.number == 0 {
+		return link{}, nil
+	}
+	return endOf(tx, w.log.number, w.last)
+}
+
+// endOf reads the last block of a chain that has an id of at most until; the zero link where there is none.
+func endOf(tx *store.Tx, number, until int64) (link, error) {
 	var end link
+	var records int64
 	var mac []byte
-	err := tx.QueryRow("SELECT sequence, mac FROM audit_records WHERE writer = $1 ORDER BY sequence DESC LIMIT 1", writer).Scan(&end.sequence, &mac)
+	err := tx.QueryRow("SELECT sequence, records, mac FROM audit_blocks WHERE id >= $1 AND id <= $2 AND chain = $1 ORDER BY id DESC LIMIT 1", number, until).
+		Scan(&end.sequence, &records, &mac)
 	if errors.Is(err, store.ErrNoRows) {
 		return link{}, nil
 	}
 	if err == nil && copy(end.mac[:], mac) != len(end.mac) {
 		err = errForeignRow
 	}
+	end.sequence += records - 1
 	return end, err
 }
 
-// Rows are inserted many per statement, in a few fixed numbers so that the
-// statements stay prepared: a batch of 23 is one of 16, one of 4, one of 2 and one of 1.
-var inserts = func() map[int]string {
-	texts := make(map[int]string)
-	for _, rows := range insertSizes {
-		texts[rows] = insertText(rows)
+// insert adds the batch after start and returns the chain's new end, and the id
+// that the chain's row has now. It changes nothing but the database and buffers,
+// because Update may run it again.
+func (w *batchWriter) insert(tx *store.Tx, start link, batch []*pending) (end link, noted int64, err error) {
+	id := max(blockID(time.Now())+w.slot, w.last+slots)
+	w.last = id
+	number := w.log.number
+	if start.sequence == 0 { // also after a first write that failed
+		number = id
 	}
-	return texts
-}()
-
-var insertSizes = []int{64, 32, 16, 8, 4, 2, 1}
-
-const (
-	largestBatch = 256
-	columns      = 8 // per row, besides the writer, which is $1 for all
-)
-
-func insertText(rows int) string {
-	var text strings.Builder
-	text.WriteString("INSERT INTO audit_records (writer, sequence, mac, account, time, person, workload, action, record) VALUES ")
-	for row := range rows {
-		if row > 0 {
-			text.WriteByte(',')
-		}
-		text.WriteString("($1")
-		for column := range columns {
-			text.WriteString(",$" + strconv.Itoa(2+row*columns+column))
-		}
-		text.WriteByte(')')
+	end = w.encode(start, id, batch)
+	if _, err := tx.Exec("INSERT INTO audit_blocks (id, chain, sequence, records, mac, body) VALUES ($1, $2, $3, $4, $5, $6)",
+		id, number, start.sequence+1, len(batch), end.mac[:], w.body); err != nil {
+		return link{}, 0, err
 	}
-	return text.String()
+	noted = w.noted
+	switch {
+	case number == id:
+		w.log.number, noted = id, id
+		_, err = tx.Exec("INSERT INTO audit_chains (number, writer, noted, sequence) VALUES ($1, $2, $1, 0)", number, w.log.writer)
+	case id-noted > noteEvery.Microseconds()*slots:
+		noted = id
+		var rows int64
+		if rows, err = tx.Exec("UPDATE audit_chains SET noted = $1 WHERE number = $2 AND writer = $3", id, number, w.log.writer); err == nil && rows != 1 {
+			err = fmt.Errorf("%w: its row is gone", errForeignRow)
+		}
+	}
+	return end, noted, err
 }
 
-// insert adds the batch after start and returns the chain's new end. It changes
-// nothing but the database, because Update may run it again.
-func (w *batchWriter) insert(tx *store.Tx, start link, batch []*pending) (link, error) {
-	end := start
-	for _, rows := range insertSizes {
-		for ; len(batch) >= rows; batch = batch[rows:] {
-			w.args = append(w.args[:0], w.log.writer)
-			for _, p := range batch[:rows] {
-				end = w.log.chain.next(end, p.text)
-				w.args = append(w.args, end.sequence, append([]byte(nil), end.mac[:]...), p.account, p.time, p.person, p.workload, p.action, p.text)
-			}
-			added, err := tx.Exec(inserts[rows], w.args...)
-			if err == nil && added != int64(rows) {
-				err = fmt.Errorf("audit: %d rows were added instead of %d", added, rows)
-			}
-			if err != nil {
-				return link{}, err
-			}
-		}
+// encode writes the batch into body, each record with the beginning of its MAC.
+func (w *batchWriter) encode(start link, id int64, batch []*pending) link {
+	var s state
+	w.body = w.body[:0]
+	end := w.log.chain.enter(start, id, len(batch))
+	for _, p := range batch {
+		w.entry = s.appendEntry(w.entry[:0], &p.record, p.detail)
+		end = w.log.chain.next(end, w.entry)
+		w.body = binary.AppendUvarint(w.body, uint64(len(w.entry)))
+		w.body = append(w.body, w.entry...)
+		w.body = append(w.body, end.mac[:tagSize]...)
 	}
-	return end, nil
+	return end
 }

@@ -28,7 +28,7 @@ func TestList(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		at := func(n int) time.Time { return when.Add(time.Duration(n) * time.Second) }
+		at := func(n int) time.Time { return began.Add(time.Duration(n) * time.Second) }
 		for name, test := range map[string]struct {
 			query Query
 			want  []string // newest first
@@ -45,6 +45,12 @@ func TestList(t *testing.T) {
 			"between":            {Query{Account: account, From: at(1), Until: at(2)}, []string{"request-1"}},
 			"all at once":        {Query{Account: account, From: at(1), Until: at(2), User: "id:grace", Workload: full().Workload, Action: full().Action}, []string{"request-1"}},
 			"all but the action": {Query{Account: account, User: "id:grace", Action: "x"}, nil},
+			"a workload's name":  {Query{Account: account, Workload: "sayhello"}, []string{"request-3", "request-1", "request-0"}},
+			"an action's name":   {Query{Account: account, Action: "CreateGateway"}, []string{"request-3"}},
+			"a principal":        {Query{Account: account, Principal: "root"}, []string{"request-3", "request-2", "request-1", "request-0"}},
+			"another principal":  {Query{Account: account, Principal: "user/ada"}, nil},
+			"an outcome":         {Query{Account: account, Outcome: OK, Limit: 1}, []string{"request-3"}},
+			"what was refused":   {Query{Account: account, Outcome: Deny}, nil},
 			"the latest":         {Query{Account: account, Limit: 1}, []string{"request-3"}},
 		} {
 			records, _, err := l.List(t.Context(), test.query)
@@ -112,9 +118,9 @@ func TestListRefuses(t *testing.T) {
 	for name, query := range map[string]Query{
 		"no account":           {},
 		"a cursor of nobody":   {Account: account, Cursor: "x"},
-		"a cursor cut off":     {Account: account, Cursor: "1/2"},
-		"a cursor with no end": {Account: account, Cursor: "1/2/"},
-		"a NUL in the cursor":  {Account: account, Cursor: "1/2/\x00"},
+		"a cursor cut off":     {Account: account, Cursor: "12"},
+		"a cursor with no end": {Account: account, Cursor: "12."},
+		"a NUL in the cursor":  {Account: account, Cursor: "12.\x00"},
 	} {
 		if _, _, err := l.List(t.Context(), query); !fault.Is(err, fault.Invalid) {
 			t.Errorf("%s: got %v, want fault.Invalid", name, err)

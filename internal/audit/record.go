@@ -134,10 +134,9 @@ func cut(s string, longest int) string {
 	return s[:end] + "…"
 }
 
-// text is the canonical encoding of a prepared record: JSON with the members in
-// the order of Record, absent where empty, details sorted. It is what the chain
-// authenticates and what is stored, so nothing ever needs to be encoded twice;
-// it is written without reflection because it is on the path of every request.
+// text is the canonical JSON of a prepared record: the members in the order of
+// Record, absent where empty, details sorted. It is how a record is shown and
+// exported; earlier versions stored it.
 func (r *Record) text() string {
 	b := make([]byte, 0, 768)
 	b = append(b, `{"time":"`...)
@@ -237,10 +236,10 @@ func appendQuoted(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// decode reads a stored record.
-func decode(text string) (Record, error) {
+// decodeText reads a record that an earlier version stored.
+func decodeText(text []byte) (Record, error) {
 	var r Record
-	if err := json.Unmarshal([]byte(text), &r); err != nil {
+	if err := json.Unmarshal(text, &r); err != nil {
 		return Record{}, err
 	}
 	return r, nil

@@ -120,7 +120,7 @@ func FuzzRecord(f *testing.F) {
 		if !json.Valid([]byte(text)) || strings.ContainsRune(text, 0) {
 			t.Fatalf("not JSON that a database can hold: %q", text)
 		}
-		back, err := decode(text)
+		back, err := decodeText([]byte(text))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -2,6 +2,8 @@ package audit
 
 import (
 	"errors"
+	"fmt"
+	"math"
 	"strings"
 	"testing"
 
@@ -11,59 +13,111 @@ import (
 )
 
 // TestTampering changes a chain of ten in every way there is; the proof names
-// the first record that does not hold.
+// the first record that does not hold. Once each record was committed alone, and
+// once the last eight together, so that what hits their block hits the first of them.
 func TestTampering(t *testing.T) {
 	t.Parallel()
-	swap := "UPDATE audit_records SET sequence = CASE sequence WHEN 4 THEN 1005 WHEN 5 THEN 1004 END WHERE sequence IN (4, 5)"
-	unswap := "UPDATE audit_records SET sequence = sequence - 1000 WHERE sequence > 1000"
 	for name, test := range map[string]struct {
-		statements []string
-		at         int64
-		why        string
+		statements   []string
+		at, together int64 // the record that is named, one block each, and with 3 to 10 in one block; 0 does not apply
+		why          string
 	}{
-		"the text":             {[]string{"UPDATE audit_records SET record = replace(record, 'allow', 'deny') WHERE sequence = 5"}, 5, "altered"},
-		"one letter":           {[]string{"UPDATE audit_records SET record = replace(record, 'ada', 'adA') WHERE sequence = 5"}, 5, "altered"},
-		"text that is no JSON": {[]string{"UPDATE audit_records SET record = '' WHERE sequence = 5"}, 5, "altered"},
-		"the MAC":              {[]string{"UPDATE audit_records SET mac = (SELECT mac FROM audit_records WHERE sequence = 6) WHERE sequence = 5"}, 5, "altered"},
-		"the account":          {[]string{"UPDATE audit_records SET account = '111111111111' WHERE sequence = 5"}, 5, "columns"},
-		"the time":             {[]string{"UPDATE audit_records SET time = time + 1 WHERE sequence = 5"}, 5, "columns"},
-		"the person":           {[]string{"UPDATE audit_records SET person = 'id:eve' WHERE sequence = 5"}, 5, "columns"},
-		"the workload":         {[]string{"UPDATE audit_records SET workload = '' WHERE sequence = 5"}, 5, "columns"},
-		"the action":           {[]string{"UPDATE audit_records SET action = 'x' WHERE sequence = 5"}, 5, "columns"},
-		"the writer":           {[]string{"UPDATE audit_records SET writer = 'b' WHERE sequence = 10"}, 1, "missing"},
-		"one taken out":        {[]string{"DELETE FROM audit_records WHERE sequence = 5"}, 5, "missing"},
-		"the first taken out":  {[]string{"DELETE FROM audit_records WHERE sequence = 1"}, 1, "missing"},
-		"one taken out, the rest moved up": {[]string{"DELETE FROM audit_records WHERE sequence = 5",
-			"UPDATE audit_records SET sequence = sequence + 999 WHERE sequence > 5", unswap}, 5, "altered"},
-		"two that changed places":    {[]string{swap, unswap}, 4, "altered"},
-		"one added at the end":       {[]string{"INSERT INTO audit_records SELECT writer, 11, mac, account, time, person, workload, action, record FROM audit_records WHERE sequence = 10"}, 11, "altered"},
-		"one added before the first": {[]string{"INSERT INTO audit_records SELECT writer, 0, mac, account, time, person, workload, action, record FROM audit_records WHERE sequence = 10"}, 1, "missing"},
-		"a chain copied to another writer": {[]string{"INSERT INTO audit_records SELECT 'b', sequence, mac, account, time, person, workload, action, record FROM audit_records"},
-			1, "altered"},
-		"the tail":        {[]string{"DELETE FROM audit_records WHERE sequence > 8"}, 9, "missing"},
-		"the whole chain": {[]string{"DELETE FROM audit_records"}, 1, "missing"},
+		"a byte":                           {[]string{"UPDATE audit_blocks SET body = $flipped WHERE sequence = 5"}, 5, 0, "altered"},
+		"a byte of many":                   {[]string{"UPDATE audit_blocks SET body = $flipped WHERE sequence = 3"}, 3, 10, "altered"},
+		"no bytes":                         {[]string{"UPDATE audit_blocks SET body = NULL WHERE sequence = 3"}, 3, 3, "read"},
+		"the MAC":                          {[]string{"UPDATE audit_blocks SET mac = (SELECT mac FROM audit_blocks WHERE sequence = 2) WHERE sequence = 3"}, 3, 10, "altered"},
+		"the time":                         {[]string{"UPDATE audit_blocks SET id = id + 1 WHERE sequence = 3"}, 3, 3, "altered"},
+		"the count":                        {[]string{"UPDATE audit_blocks SET records = records + 1 WHERE sequence = 3"}, 3, 3, "altered"},
+		"the count, to none":               {[]string{"UPDATE audit_blocks SET records = 0 WHERE sequence = 3"}, 3, 3, "missing"},
+		"the chain":                        {[]string{"UPDATE audit_blocks SET chain = 1 WHERE sequence = 3"}, 1, 1, "whose"},
+		"the writer":                       {[]string{"UPDATE audit_chains SET writer = 'b'"}, 1, 1, "altered"},
+		"the chain's row":                  {[]string{"DELETE FROM audit_chains"}, 1, 1, "whose"},
+		"the chain's number":               {[]string{"UPDATE audit_blocks SET chain = chain + 1", "UPDATE audit_chains SET number = number + 1"}, 1, 1, "began"},
+		"one taken out":                    {[]string{"DELETE FROM audit_blocks WHERE sequence = 3"}, 3, 3, "missing"},
+		"the first taken out":              {[]string{"DELETE FROM audit_blocks WHERE sequence = 1"}, 1, 1, "missing"},
+		"one taken out, the rest moved up": {[]string{"DELETE FROM audit_blocks WHERE sequence = 5", "UPDATE audit_blocks SET sequence = sequence - 1 WHERE sequence > 5"}, 5, 0, "altered"},
+		"two that changed places": {[]string{"UPDATE audit_blocks SET sequence = 6 - sequence WHERE sequence IN (2, 4)",
+			"UPDATE audit_blocks SET id = id + 1000000 WHERE sequence = 3"}, 2, 0, "missing"},
+		"one added at the end":       {[]string{"INSERT INTO audit_blocks SELECT id + 1, chain, 11, 1, mac, body, record FROM audit_blocks WHERE sequence = 2 OR sequence = 10 ORDER BY sequence DESC LIMIT 1"}, 0, 0, ""},
+		"one added before the first": {[]string{"INSERT INTO audit_blocks SELECT id - 1, chain, 0, 1, mac, body, record FROM audit_blocks WHERE sequence = 1"}, 1, 1, "missing"},
+		"one that counts for less":   {[]string{"INSERT INTO audit_blocks SELECT id + 1, chain, 1, 1, mac, body, record FROM audit_blocks WHERE sequence = 2"}, 3, 3, "missing"},
+		"a chain copied to another writer": {[]string{"INSERT INTO audit_chains (number, writer, noted, sequence) SELECT number + 1, 'b', noted + 1, 0 FROM audit_chains",
+			"INSERT INTO audit_blocks SELECT id + 1, chain + 1, sequence, records, mac, body, record FROM audit_blocks"}, 1, 1, "altered"},
+		"a record turned into an earlier version's": {[]string{"UPDATE audit_blocks SET record = '{}', body = NULL WHERE sequence = 3"}, 3, 3, "altered"},
+		"the tail":        {[]string{"DELETE FROM audit_blocks WHERE sequence > 8"}, 9, 0, "missing"},
+		"the last block":  {[]string{"DELETE FROM audit_blocks WHERE sequence = (SELECT max(sequence) FROM audit_blocks)"}, 10, 3, "missing"},
+		"the whole chain": {[]string{"DELETE FROM audit_blocks", "DELETE FROM audit_chains"}, 1, 1, "missing"},
+		"all blocks":      {[]string{"DELETE FROM audit_blocks"}, 1, 1, "missing"},
+		"a prune that nobody made": {[]string{"UPDATE audit_chains SET sequence = 2, mac = (SELECT mac FROM audit_blocks WHERE sequence = 2), proof = (SELECT mac FROM audit_blocks WHERE sequence = 2)",
+			"DELETE FROM audit_blocks WHERE sequence < 3"}, 1, 1, "nobody"},
+		"a prune without proof": {[]string{"UPDATE audit_chains SET sequence = 2, mac = (SELECT mac FROM audit_blocks WHERE sequence = 2)", "DELETE FROM audit_blocks WHERE sequence < 3"}, 1, 1, "nobody"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			storetest.Each(t, func(t *testing.T, db *store.DB) {
-				l := open(t, db, "a")
-				appendAll(t, l, 9)
-				head := l.Head()
-				verified(t, l, head)
-				for _, statement := range test.statements {
-					change(t, db, statement)
-				}
-				_, err := l.Verify(t.Context(), head)
-				var broken *Broken
-				if !errors.As(err, &broken) || !fault.Is(err, fault.Internal) {
-					t.Fatalf("got %v, want the broken record", err)
-				}
-				if broken.Sequence != test.at || !strings.Contains(broken.Why, test.why) {
-					t.Errorf("got %v, want record %d, %s", broken, test.at, test.why)
-				}
+		for _, inOneBlock := range []bool{false, true} {
+			at := test.at
+			if inOneBlock {
+				at = test.together
+			}
+			if at == 0 {
+				continue
+			}
+			t.Run(fmt.Sprintf("%s, together %v", name, inOneBlock), func(t *testing.T) {
+				t.Parallel()
+				storetest.Each(t, func(t *testing.T, db *store.DB) {
+					l := open(t, db, "a")
+					appendAll(t, l, 1)
+					if inOneBlock {
+						if err := committer(l).write(together(t, 1, 8)); err != nil {
+							t.Fatal(err)
+						}
+					} else {
+						appendAll(t, l, 8)
+					}
+					head := l.Head()
+					verified(t, l, head)
+					for _, statement := range test.statements {
+						tamper(t, db, statement)
+					}
+					_, err := l.Verify(t.Context(), head)
+					var broken *Broken
+					if !errors.As(err, &broken) || !fault.Is(err, fault.Internal) {
+						t.Fatalf("got %v, want the broken record", err)
+					}
+					if broken.Sequence != at || !strings.Contains(broken.Why, test.why) {
+						t.Errorf("got %v, want record %d, %s", broken, at, test.why)
+					}
+				})
 			})
-		})
+		}
 	}
+}
+
+// tamper is change, where $flipped is the row's body with another byte in its last record.
+func tamper(t testing.TB, db *store.DB, statement string) {
+	t.Helper()
+	if !strings.Contains(statement, "$flipped") {
+		change(t, db, statement)
+		return
+	}
+	before, where, _ := strings.Cut(statement, "$flipped")
+	var body []byte
+	if err := db.View(t.Context(), func(tx *store.Tx) error {
+		return tx.QueryRow("SELECT body FROM audit_blocks" + where).Scan(&body)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	body[len(body)-20] ^= 1
+	change(t, db, before+"$1"+where, body)
+}
+
+// TestEmptyIsBroken: somebody who removes everything leaves no chain that could break.
+func TestEmptyIsBroken(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		var broken *Broken
+		if _, err := NewReader(db, storetest.Keeper(t, db)).Verify(t.Context()); !errors.As(err, &broken) {
+			t.Errorf("nothing at all was proven: %v", err)
+		}
+	})
 }
 
 // TestCutTailNeedsAHead says what a chain alone cannot show, and what does.
@@ -73,7 +127,7 @@ func TestCutTailNeedsAHead(t *testing.T) {
 		keeper := storetest.Keeper(t, db)
 		first := openWith(t, db, keeper, "a")
 		appendAll(t, first, 9)
-		change(t, db, "DELETE FROM audit_records WHERE sequence > 8")
+		change(t, db, "DELETE FROM audit_blocks WHERE sequence > 8")
 		verified(t, first) // nobody knows better
 		if _, err := first.Verify(t.Context(), first.Head()); err == nil {
 			t.Error("the head does not show the cut")
@@ -81,12 +135,12 @@ func TestCutTailNeedsAHead(t *testing.T) {
 
 		second := openWith(t, db, keeper, "b") // the next process notes how the first one's chain ended
 		verified(t, second)
-		change(t, db, "DELETE FROM audit_records WHERE writer = 'a' AND sequence > 7")
+		change(t, db, "DELETE FROM audit_blocks WHERE chain = (SELECT MIN(number) FROM audit_chains) AND sequence > 7")
 		var broken *Broken
 		if _, err := second.Verify(t.Context()); !errors.As(err, &broken) || broken.Writer != "a" || broken.Sequence != 8 {
 			t.Errorf("got %v, want record 8 of a", err)
 		}
-		change(t, db, "DELETE FROM audit_records WHERE writer = 'a'")
+		change(t, db, "DELETE FROM audit_blocks WHERE chain = (SELECT MIN(number) FROM audit_chains)")
 		if _, err := second.Verify(t.Context()); !errors.As(err, &broken) || broken.Writer != "a" || broken.Sequence != 1 {
 			t.Errorf("got %v, want record 1 of a", err)
 		}
@@ -101,23 +155,16 @@ func TestRewrittenTail(t *testing.T) {
 	l := open(t, db, "a")
 	appendAll(t, l, 9)
 	head := l.Head()
-	_ = l.Close()
-	change(t, db, "DELETE FROM audit_records WHERE sequence > 8")
-	var end link
+	w := committer(l)
+	change(t, db, "DELETE FROM audit_blocks WHERE sequence > 8")
 	if err := db.View(t.Context(), func(tx *store.Tx) (err error) {
-		end, err = lastLink(tx, "a")
+		l.end, err = endOf(tx, l.number, math.MaxInt64)
 		return err
 	}); err != nil {
 		t.Fatal(err)
 	}
-	l.end = end
-	w := &batchWriter{log: l}
 	for n := range 5 {
-		r := record(1000 + n)
-		if err := r.prepare(); err != nil {
-			t.Fatal(err)
-		}
-		if err := w.write([]*pending{newPending(&r)}); err != nil {
+		if err := w.write(together(t, 1000+n, 1)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -144,22 +191,13 @@ func TestProofOfManyPages(t *testing.T) {
 	t.Parallel()
 	db := storetest.Open(t)
 	l := open(t, db, "a")
-	_ = l.Close()
-	w := &batchWriter{log: l}
-	for n := 0; n < 2*pageOfProof; n += 250 {
-		var batch []*pending
-		for i := range 250 {
-			r := record(n + i)
-			if err := r.prepare(); err != nil {
-				t.Fatal(err)
-			}
-			batch = append(batch, newPending(&r))
-		}
-		if err := w.write(batch); err != nil {
+	w := committer(l)
+	for n := range 2*pageOfBlocks + 1 {
+		if err := w.write(together(t, n, 3)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if proof := verified(t, l, l.Head()); proof.Records != 2*pageOfProof+1 {
+	if proof := verified(t, l, l.Head()); proof.Records != 3*(2*pageOfBlocks+1)+1 {
 		t.Errorf("%d records", proof.Records)
 	}
 }

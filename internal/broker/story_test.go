@@ -102,7 +102,7 @@ func (w *world) noCanaries(t *testing.T, more ...string) {
 	t.Helper()
 	canaries := append(more, "canary-", clientSecret)
 	err := w.db.View(t.Context(), func(tx *store.Tx) error {
-		for _, table := range []string{"workload_identities", "oauth2_providers", "api_key_providers", "grants", "cached_tokens", "authorization_sessions", "authorization_attempts", "audit_records"} {
+		for _, table := range []string{"workload_identities", "oauth2_providers", "api_key_providers", "grants", "cached_tokens", "authorization_sessions", "authorization_attempts", "audit_blocks"} {
 			rows, err := tx.Query(`SELECT * FROM ` + table)
 			if err != nil {
 				return fmt.Errorf("%s: %w", table, err)

@@ -1,7 +1,7 @@
 package server_test
 
 import (
-	"context"
+	"encoding/json"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -12,6 +12,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/bedrockagentcorecontrol"
 	control "github.com/aws/aws-sdk-go-v2/service/bedrockagentcorecontrol/types"
 
+	"github.com/onbehalf/onbehalf/internal/audit"
+	"github.com/onbehalf/onbehalf/internal/server"
 	"github.com/onbehalf/onbehalf/internal/servertest"
 	"github.com/onbehalf/onbehalf/internal/store"
 )
@@ -68,7 +70,7 @@ func TestCompletingIsDecidedOnTheSession(t *testing.T) {
 	}
 }
 
-// recorded are the audit records of an action, oldest first, as stored.
+// recorded are the audit records of an action, oldest first, as JSON.
 func recorded(t *testing.T, p *servertest.Platform, action string) (records []string) {
 	t.Helper()
 	db, err := store.Open(t.Context(), store.Options{Path: filepath.Join(p.Config.Data, "onbehalf.db")})
@@ -76,21 +78,11 @@ func recorded(t *testing.T, p *servertest.Platform, action string) (records []st
 		t.Fatal(err)
 	}
 	defer db.Close()
-	err = db.View(context.WithoutCancel(t.Context()), func(tx *store.Tx) error {
-		rows, err := tx.Query(`SELECT record FROM audit_records WHERE action = $1 ORDER BY writer, sequence`, action)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var record string
-			if err := rows.Scan(&record); err != nil {
-				return err
-			}
-			records = append(records, record)
-		}
-		return rows.Err()
-	})
+	found, _, err := audit.NewReader(db, nil).List(t.Context(), audit.Query{Account: server.DefaultAccount, Action: action})
+	for i := range found {
+		text, _ := json.Marshal(found[len(found)-1-i])
+		records = append(records, string(text))
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,8 @@ import (
 )
 
 // The schema files, one per room, are one document: read them in order to know
-// every table. Their types are TEXT, BIGINT, SMALLINT and BYTES.
+// every table. Their types are TEXT, BIGINT, SMALLINT and BYTES; BIGKEY is a
+// BIGINT primary key by which the rows themselves are laid out.
 //
 //go:embed schema/*.sql
 var schemaFolder embed.FS
@@ -168,10 +169,13 @@ func wordAt(s string, i int) bool {
 }
 
 // render of SQLite: it would take any type name, but only BLOB keeps bytes as they are in comparisons.
-func (e *liteEngine) render(schema string) string { return replaceWord(schema, "BYTES", "BLOB") }
+// Only INTEGER PRIMARY KEY names the row itself: a BIGINT would get an index beside the table.
+func (e *liteEngine) render(schema string) string {
+	return replaceWord(replaceWord(schema, "BYTES", "BLOB"), "BIGKEY", "INTEGER PRIMARY KEY")
+}
 
 // render of PostgreSQL: text in the C collation sorts by bytes, as SQLite does,
 // so that pages of a list are the same on both.
 func (e *postgresEngine) render(schema string) string {
-	return replaceWord(replaceWord(schema, "BYTES", "BYTEA"), "TEXT", `TEXT COLLATE "C"`)
+	return replaceWord(replaceWord(replaceWord(schema, "BYTES", "BYTEA"), "BIGKEY", "BIGINT PRIMARY KEY"), "TEXT", `TEXT COLLATE "C"`)
 }
