@@ -22,6 +22,8 @@ type commands struct {
 
 	Workloads workloadsCmd `cmd:"" help:"Workload identities: the names under which agents ask for tokens." group:"Daily work"`
 	Providers providersCmd `cmd:"" help:"Credential providers: OAuth2 clients at vendors, and API keys." group:"Daily work"`
+	Gateways  gatewaysCmd  `cmd:"" help:"Gateways: MCP servers before your APIs." group:"Daily work"`
+	Targets   targetsCmd   `cmd:"" help:"Targets: the APIs behind a gateway." group:"Daily work"`
 
 	Accounts accountsCmd `cmd:"" help:"Tenants." group:"Who may do what"`
 	Keys     keysCmd     `cmd:"" help:"Access keys." group:"Who may do what"`
@@ -58,7 +60,7 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 		kong.Exit(func(code int) { exit = code }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.Resolvers(settingsFile()),
-		kong.Bind(&terminal{in: in, out: out, err: errOut}),
+		kong.Bind(&terminal{in: in, out: out, err: errOut}, &cli),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 	)
 	if err != nil {
