@@ -93,6 +93,7 @@ func blockID(at time.Time) int64 { return store.Micros(at) * slots }
 // batchWriter commits batches and keeps the chain's end in step with the database.
 type batchWriter struct {
 	log   *Log
+	now   func() time.Time
 	slot  int64 // of this writer, so that two rarely make the same id
 	last  int64 // id of the last block that was tried
 	noted int64 // id that the chain's row has
@@ -105,7 +106,9 @@ type batchWriter struct {
 	unsure *link
 }
 
-func newBatchWriter(l *Log) *batchWriter { return &batchWriter{log: l, slot: rand.Int64N(slots)} }
+func newBatchWriter(l *Log) *batchWriter {
+	return &batchWriter{log: l, now: time.Now, slot: rand.Int64N(slots)}
+}
 
 var errForeignRow = errors.New("audit: this writer's chain was changed by somebody else")
 
@@ -181,7 +184,7 @@ func endOf(tx *store.Tx, number, until int64) (link, error) {
 // that the chain's row has now. It changes nothing but the database and buffers,
 // because Update may run it again.
 func (w *batchWriter) insert(tx *store.Tx, start link, batch []*pending) (end link, noted int64, err error) {
-	id := max(blockID(time.Now())+w.slot, w.last+slots)
+	id := max(blockID(w.now())+w.slot, w.last+slots)
 	w.last = id
 	number := w.log.number
 	if start.sequence == 0 { // also after a first write that failed

@@ -91,23 +91,27 @@ func (r *Reader) page(ctx context.Context, newestFirst bool, from, until int64) 
 		direction = "DESC"
 	}
 	var blocks []block
-	err := r.db.View(ctx, func(tx *store.Tx) error {
-		blocks = blocks[:0]
-		rows, err := tx.Query("SELECT "+blockColumns+" FROM audit_blocks WHERE id >= $1 AND id <= $2 ORDER BY id "+direction+" LIMIT $3", from, until, pageOfBlocks)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var b block
-			if err := b.scan(rows); err != nil {
-				return err
-			}
-			blocks = append(blocks, b)
-		}
-		return rows.Err()
+	err := r.db.View(ctx, func(tx *store.Tx) (err error) {
+		blocks, err = readBlocks(tx, "SELECT "+blockColumns+" FROM audit_blocks WHERE id >= $1 AND id <= $2 ORDER BY id "+direction+" LIMIT $3", from, until, pageOfBlocks)
+		return err
 	})
 	return blocks, fault.Wrap(err, "reading the audit records")
+}
+
+func readBlocks(tx *store.Tx, query string, args ...any) (blocks []block, err error) {
+	rows, err := tx.Query(query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var b block
+		if err := b.scan(rows); err != nil {
+			return nil, err
+		}
+		blocks = append(blocks, b)
+	}
+	return blocks, rows.Err()
 }
 
 // ascending hands every block to do, oldest first.

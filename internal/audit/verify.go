@@ -45,16 +45,17 @@ func (b *Broken) fault() error {
 // An installation that was ever started has records, so that none at all is
 // broken, too.
 func (r *Reader) Verify(ctx context.Context, heads ...Head) (Proof, error) {
-	v := &verification{reader: r, walks: make(map[int64]*walk), claims: make(map[string][]Head)}
-	for _, head := range heads {
-		v.claims[head.Writer] = append(v.claims[head.Writer], head)
-	}
-	proof, err := v.run(ctx)
+	proof, err := newVerification(r, heads).run(ctx, math.MaxInt64)
+	return proof, asFault(err)
+}
+
+// asFault tells a caller of a broken chain what is broken.
+func asFault(err error) error {
 	var broken *Broken
 	if errors.As(err, &broken) {
-		return Proof{}, broken.fault()
+		return broken.fault()
 	}
-	return proof, err
+	return err
 }
 
 // verification is one proof under way: a single walk through all blocks, in
@@ -65,13 +66,25 @@ type verification struct {
 	order  []*walk
 	claims map[string][]Head // by writer: what others say about a chain
 	counts pruneCount        // what the latest prune that is on record said
+
+	// tell is told of each block that was proven, and the link that it follows.
+	tell func(w *walk, keyed *chain, before link, b *block, records []Record) error
 }
 
-func (v *verification) run(ctx context.Context) (Proof, error) {
+func newVerification(r *Reader, heads []Head) *verification {
+	v := &verification{reader: r, walks: make(map[int64]*walk), claims: make(map[string][]Head)}
+	for _, head := range heads {
+		v.claims[head.Writer] = append(v.claims[head.Writer], head)
+	}
+	return v
+}
+
+// run walks up to a block's id. What others say about the chains' ends counts only where it walks through all.
+func (v *verification) run(ctx context.Context, until int64) (Proof, error) {
 	if err := v.begin(ctx); err != nil {
 		return Proof{}, err
 	}
-	err := v.reader.ascending(ctx, math.MinInt64, math.MaxInt64, func(b *block) error {
+	err := v.reader.ascending(ctx, math.MinInt64, until, func(b *block) error {
 		w, err := v.walk(ctx, b.number)
 		if err != nil {
 			return err
@@ -83,7 +96,7 @@ func (v *verification) run(ctx context.Context) (Proof, error) {
 		}
 		return w.block(ctx, b)
 	})
-	if err != nil {
+	if err != nil || until != math.MaxInt64 {
 		return Proof{}, err
 	}
 	return v.finish(ctx)
@@ -294,7 +307,11 @@ func (w *walk) block(ctx context.Context, b *block) error {
 	for i := range records {
 		w.verification.counts.note(&records[i])
 	}
+	before := w.end
 	w.end, w.last = end, b.id
+	if w.verification.tell != nil {
+		return w.verification.tell(w, keyed, before, b, records)
+	}
 	return nil
 }
 
@@ -358,21 +375,9 @@ func (r *Reader) chain(ctx context.Context, number int64) (c chainRow, err error
 
 // chainPage reads blocks of one chain between two ids.
 func (r *Reader) chainPage(ctx context.Context, number, after, before int64) (blocks []block, err error) {
-	err = r.db.View(ctx, func(tx *store.Tx) error {
-		blocks = nil
-		rows, err := tx.Query("SELECT "+blockColumns+" FROM audit_blocks WHERE id > $1 AND id < $2 AND chain = $3 ORDER BY id LIMIT $4", after, before, number, pageOfBlocks)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var b block
-			if err := b.scan(rows); err != nil {
-				return err
-			}
-			blocks = append(blocks, b)
-		}
-		return rows.Err()
+	err = r.db.View(ctx, func(tx *store.Tx) (err error) {
+		blocks, err = readBlocks(tx, "SELECT "+blockColumns+" FROM audit_blocks WHERE id > $1 AND id < $2 AND chain = $3 ORDER BY id LIMIT $4", after, before, number, pageOfBlocks)
+		return err
 	})
 	return blocks, fault.Wrap(err, "reading an audit chain")
 }
@@ -389,8 +394,8 @@ func (c *pruneCount) note(r *Record) {
 	if r.Action != PruneAction || r.Phase != Done || r.Outcome != OK {
 		return
 	}
-	records, _ := strconv.ParseInt(r.Detail["prunedInAll"], 10, 64)
-	chains, _ := strconv.Atoi(r.Detail["chains"])
+	records, _ := strconv.ParseInt(r.Detail[detailPruned], 10, 64)
+	chains, _ := strconv.Atoi(r.Detail[detailChains])
 	c.records, c.chains = max(c.records, records), max(c.chains, chains)
 }
 
