@@ -21,6 +21,9 @@ const reuseMargin = time.Minute
 // ask opens an authorization session, or finds the open one of an equal
 // question: a poller without sessionUri, or a tool that is tried again, gets the link that it has shown already.
 func (b *Broker) ask(ctx context.Context, caller principal.Caller, q question) (*TokenResult, error) {
+	if err := b.checkHosted(q); err != nil {
+		return nil, err
+	}
 	macKey, err := b.fingerprintKey(ctx, q.key.Account)
 	if err != nil {
 		return nil, err

@@ -34,6 +34,7 @@ type Attempt struct {
 	ProviderHost  string // where the button leads
 	Scopes        []string
 	ReturnHost    string // where the browser ends up; the scheme, for an application's own
+	SignInHost    string // of the hosted page: where the person signs in at the end
 	Expires       time.Time
 	Location      string // the provider's authorize URL, for the browser alone
 	CookieName    string // set it HttpOnly, SameSite=Lax, Secure where the public URL is https, until Expires
@@ -94,6 +95,9 @@ func (b *Broker) Authorize(ctx context.Context, caller principal.Caller, request
 			Scopes: s.scopes, ReturnHost: hostOf(s.returnURL), Expires: s.expires, Location: location,
 			CookieName: cookieName(id), CookieValue: cookie, CookiePath: cookiePath(p),
 		}
+		if back, ours, _ := b.hosted(s.returnURL); ours {
+			attempt.SignInHost, attempt.ReturnHost = hostOf(s.key.User.Issuer), hostOf(back)
+		}
 		return b.addAttempt(tx, s, id, verifier, cookie)
 	})
 	if s != nil {
@@ -120,7 +124,11 @@ func linkUsable(s *session, now time.Time) error {
 	case done:
 		return fault.New(fault.Conflict, "This link has been used, and access was given. You can close this page.").Because(ErrLinkUsed)
 	case failed:
-		return sessionFault("%s Go back to the application and ask again.", s.reason()).Because(ErrLinkFailed)
+		cause := ErrLinkFailed
+		if s.failure == denial("access_denied") {
+			cause = ErrDeclined
+		}
+		return sessionFault("%s Go back to the application and ask again.", s.reason()).Because(cause)
 	default:
 		return sessionFault("this link was good for 10 minutes. Go back to the application and ask again.").Because(ErrLinkExpired)
 	}
@@ -164,7 +172,7 @@ func (b *Broker) attemptByID(tx *store.Tx, id string) (*attempt, error) {
 // hostOf is what a person recognises an address by.
 func hostOf(raw string) string {
 	parsed, err := url.Parse(raw)
-	if err != nil {
+	if err != nil || raw == "" {
 		return ""
 	}
 	if parsed.Host == "" {

@@ -55,8 +55,9 @@ const (
 
 // Options are what the broker cannot find out by itself.
 type Options struct {
-	Region    string // stands in ARNs
-	PublicURL string // scheme and host of every URL that is minted, without a trailing slash
+	Region    string   // stands in ARNs
+	PublicURL string   // scheme and host of every URL that is minted, without a trailing slash
+	SignIns   []SignIn // the platform's own clients, for the hosted page
 }
 
 // Broker is the room; safe for concurrent use.

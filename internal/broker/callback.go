@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/gate"
@@ -33,6 +34,12 @@ type Landing struct {
 	WorkloadName string
 	CookieName   string // of the attempt, to be cleared
 	CookiePath   string
+
+	// Where the return URL is the hosted page: the cookie that it asks for, at
+	// ConnectPath, until Expires.
+	ConnectCookieName  string
+	ConnectCookieValue string
+	Expires            time.Time
 }
 
 // Callback takes a browser back from the provider. An attempt that passes all
@@ -93,6 +100,8 @@ func (b *Broker) Callback(ctx context.Context, caller principal.Caller, c Callba
 	return landing, nil
 }
 
+var errOtherBrowser = fault.New(fault.Denied, "This browser did not begin the sign-in that it comes back from. Open the application's link again and stay in one browser.").Because(ErrOtherBrowser)
+
 // checkCallback asks whether the callback is this attempt's, from the provider
 // that the attempt went to, in the browser that began it.
 func checkCallback(caller principal.Caller, c Callback, a *attempt, s *session, p *Provider) error {
@@ -103,7 +112,7 @@ func checkCallback(caller principal.Caller, c Callback, a *attempt, s *session, 
 		return errCameBack
 	}
 	if subtle.ConstantTimeCompare([]byte(hashed(c.Cookie(cookieName(a.id)))), []byte(a.cookie)) != 1 {
-		return fault.New(fault.Denied, "This browser did not begin the sign-in that it comes back from. Open the application's link again and stay in one browser.").Because(ErrOtherBrowser)
+		return errOtherBrowser
 	}
 	if err := oauth.CheckResponseIssuer(p.Metadata, c.Issuer); err != nil {
 		return fault.New(fault.Denied, "The answer does not come from the provider that was asked.").Because(errors.Join(ErrIssuer, err))
@@ -185,10 +194,14 @@ func (b *Broker) landing(tx *store.Tx, c Callback, s *session, a *attempt, p *Pr
 		}
 		parameters = append(parameters, "error", code)
 	}
-	return &Landing{
+	landing := &Landing{
 		ReturnURL: withQuery(s.returnURL, parameters...), Denied: c.Error != "", ProviderName: p.Name,
 		CookieName: cookieName(a.id), CookiePath: cookiePath(p),
-	}, nil
+	}
+	if _, ours, _ := b.hosted(s.returnURL); ours && !landing.Denied {
+		landing.ConnectCookieName, landing.ConnectCookieValue, landing.Expires = connectCookieName(a.id), c.Cookie(cookieName(a.id)), s.expires
+	}
+	return landing, nil
 }
 
 // openURI opens the sessionUri for the return URL. It is kept in the row, sealed, as the key of nothing.

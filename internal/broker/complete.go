@@ -26,6 +26,9 @@ func (b *Broker) CompleteResourceTokenAuth(ctx context.Context, caller principal
 	}
 	gate.Detail(ctx, "session", s.tag())
 	gate.Detail(ctx, "session_workload", workload.Name)
+	if _, hosted, _ := b.hosted(s.returnURL); hosted {
+		return nil, sessionFault("it ends on the platform's own page, which signs the user in: there is nothing to complete.")
+	}
 	user, err := b.whoCameBack(ctx, s, r.UserIdentifier)
 	if err != nil {
 		return nil, err
@@ -34,15 +37,24 @@ func (b *Broker) CompleteResourceTokenAuth(ctx context.Context, caller principal
 	if user != s.key.User {
 		return nil, b.turnAway(ctx, s, user, proof)
 	}
+	if err := b.completeFor(ctx, caller, s, workload, proof); err != nil {
+		return nil, err
+	}
+	return &api.CompleteResourceTokenAuthResponse{}, nil
+}
+
+// completeFor completes the session for its own user, who is known to have come back.
+func (b *Broker) completeFor(ctx context.Context, caller principal.Caller, s *session, workload identity.Identity, proof string) error {
 	caller.Workload, caller.User, caller.Authorizer = workload.Workload, s.key.User, s.authorizer
 	// Calls that overlap in this process share one answer; those of other processes wait for the session's mark.
 	grantID, err := shared(ctx, &b.completing, s.id+proofSeparator+proof, func(ctx context.Context) (string, error) { return b.complete(ctx, caller, s, proof) })
 	if err != nil {
-		return nil, err
+		return err
 	}
 	gate.Detail(ctx, "session_outcome", "completed")
+	gate.Detail(ctx, "session_user", s.key.User.String())
 	gate.Detail(ctx, "grant", grantID)
-	return &api.CompleteResourceTokenAuthResponse{}, nil
+	return nil
 }
 
 func (b *Broker) sessionToComplete(ctx context.Context, caller principal.Caller, uri string) (s *session, workload identity.Identity, err error) {
@@ -96,7 +108,10 @@ func (b *Broker) turnAway(ctx context.Context, s *session, cameBack principal.Us
 			return err
 		}
 		discarded = true
-		_, err = tx.Exec(`DELETE FROM authorization_attempts WHERE id = $1`, theirs)
+		if _, err = tx.Exec(`DELETE FROM authorization_attempts WHERE id = $1`, theirs); err != nil {
+			return err
+		}
+		_, err = tx.Exec(`UPDATE authorization_sessions SET turned_away = 1 WHERE id = $1`, s.id)
 		return err
 	})
 	if err != nil {
@@ -109,9 +124,9 @@ func (b *Broker) turnAway(ctx context.Context, s *session, cameBack principal.Us
 	case (cameBack.ID == "") != (s.key.User.ID == ""):
 		return sessionFault("it was opened with a user id and completed with a user token, or the other way round. Complete it with what the workload access token was made from.")
 	case discarded:
-		return sessionFault("it was opened for another user than the one who came back. Nothing was stored; the user who was asked can still open the link.")
+		return sessionFault("it was opened for another user than the one who came back. Nothing was stored; the user who was asked can still open the link.").Because(ErrOtherPerson)
 	}
-	return sessionFault("it was opened for another user than the one who came back.")
+	return sessionFault("it was opened for another user than the one who came back.").Because(ErrOtherPerson)
 }
 
 // complete brings the session to its end and answers the grant's id. Of the

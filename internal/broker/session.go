@@ -43,6 +43,7 @@ type session struct {
 	attemptID   string
 	redeemUntil time.Time
 	grantID     string
+	turnedAway  bool // somebody else has come back
 	expires     time.Time
 }
 
@@ -80,7 +81,15 @@ var (
 	ErrAttempt      = errors.New("no such attempt")
 	ErrOtherBrowser = errors.New("the cookie is not the attempt's")
 	ErrIssuer       = errors.New("the answer is another provider's")
+
+	// And of Connect and SignedIn.
+	ErrDeclined    = fmt.Errorf("%w: the person said no", ErrLinkFailed)
+	ErrFinishing   = errors.New("another request is finishing the session")
+	ErrSignIn      = errors.New("the sign-in failed")
+	ErrOtherPerson = errors.New("somebody else than who was asked")
 )
+
+var errFinishing = fault.New(fault.Unavailable, "The session is being completed.").Because(ErrFinishing)
 
 // errSession is AWS's text, with what can be done about it. One answer for a
 // session that never was, is another account's, or is another workload's: a guess learns nothing.
@@ -91,7 +100,7 @@ func sessionFault(format string, args ...any) *fault.Error {
 }
 
 const sessionColumns = `SELECT id, account, workload_id, provider_id, user_issuer, user_subject, user_id, authorizer, label, resources, audiences, scopes,
-	return_url, parameters, custom_state, state, failure, attempt_id, redeem_until, grant_id, expires FROM authorization_sessions `
+	return_url, parameters, custom_state, state, failure, attempt_id, redeem_until, grant_id, turned_away, expires FROM authorization_sessions `
 
 // sessionByURI finds a session by what callers and browsers know of it, with or
 // without a proof; errSession when there is none.
@@ -106,11 +115,11 @@ func (b *Broker) sessionByURI(tx *store.Tx, uri string) (*session, error) {
 func (b *Broker) sessionByID(tx *store.Tx, id string) (*session, error) {
 	var s session
 	var resources, audiences, scopes string
-	var redeemUntil, expires int64
+	var redeemUntil, turnedAway, expires int64
 	k := &s.key
 	err := tx.QueryRow(sessionColumns+`WHERE id = $1`, id).Scan(&s.id, &k.Account, &k.WorkloadID, &k.ProviderID, &k.User.Issuer, &k.User.Subject, &k.User.ID,
 		&s.authorizer, &k.Label, &resources, &audiences, &scopes, &s.returnURL, &s.parameters, &s.customState,
-		&s.stored, &s.failure, &s.attemptID, &redeemUntil, &s.grantID, &expires)
+		&s.stored, &s.failure, &s.attemptID, &redeemUntil, &s.grantID, &turnedAway, &expires)
 	if errors.Is(err, store.ErrNoRows) {
 		return nil, errSession
 	}
@@ -120,7 +129,7 @@ func (b *Broker) sessionByID(tx *store.Tx, id string) (*session, error) {
 	if err := errors.Join(json.Unmarshal([]byte(resources), &k.Resources), json.Unmarshal([]byte(audiences), &k.Audiences)); err != nil {
 		return nil, fault.Wrap(err, "decoding an authorization session")
 	}
-	s.scopes = vault.ParseScopes(scopes)
+	s.scopes, s.turnedAway = vault.ParseScopes(scopes), turnedAway != 0
 	s.redeemUntil, s.expires = store.Time(redeemUntil), store.Time(expires)
 	return &s, nil
 }
@@ -188,18 +197,22 @@ func (b *Broker) SubjectOfSession(ctx context.Context, sessionURI string) (subje
 		if err != nil {
 			return err
 		}
-		workload, err := b.identity.Get(tx, s.key.Account, s.key.WorkloadID)
-		if err != nil {
-			return err
-		}
-		p, err := b.providerByID(tx, s.key.Account, s.key.ProviderID)
-		if err != nil {
-			return err
-		}
-		subject = Subject{Account: s.key.Account, Workload: workload.Workload, ProviderARN: p.ARN}
-		return nil
+		subject, err = b.subject(tx, s)
+		return err
 	})
 	return subject, fault.Wrap(err, "looking up a session")
+}
+
+func (b *Broker) subject(tx *store.Tx, s *session) (Subject, error) {
+	workload, err := b.identity.Get(tx, s.key.Account, s.key.WorkloadID)
+	if err != nil {
+		return Subject{}, err
+	}
+	p, err := b.providerByID(tx, s.key.Account, s.key.ProviderID)
+	if err != nil {
+		return Subject{}, err
+	}
+	return Subject{Account: s.key.Account, Workload: workload.Workload, ProviderARN: p.ARN}, nil
 }
 
 // KnowsState reports whether a callback's state is that of an attempt under way:

@@ -71,17 +71,22 @@ func (p *pages) forget(w http.ResponseWriter, name, path string) {
 }
 
 func (p *pages) setCookie(w http.ResponseWriter, name, value, path string, age int) {
+	if p.secure {
+		path = "/" // as the prefix demands
+	}
 	http.SetCookie(w, &http.Cookie{
 		Name: p.cookieName(name), Value: value, Path: path, MaxAge: age,
 		HttpOnly: true, Secure: p.secure, SameSite: http.SameSiteLaxMode,
 	})
 }
 
-// cookieName adds the prefix with which browsers refuse the cookie from plain
-// http. (__Host- would need the path to be "/", and ours is narrower.)
+// cookieName adds the prefix with which browsers take the cookie from this very
+// host alone, over https. A narrower path would look tidier; but then a page of a
+// neighbour below the same domain could plant an attempt of its own here, and
+// which browser went through is all that the hosted page has to go by.
 func (p *pages) cookieName(name string) string {
 	if p.secure {
-		return "__Secure-" + name
+		return "__Host-" + name
 	}
 	return name
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/url"
 
 	"github.com/onbehalf/onbehalf/internal/auth"
 	"github.com/onbehalf/onbehalf/internal/broker"
@@ -23,17 +22,8 @@ func (p *pages) callback(w http.ResponseWriter, r *http.Request) {
 		p.fail(w, r, err)
 		return
 	}
-	query, err := url.ParseQuery(r.URL.RawQuery)
-	answer := map[string]string{}
-	for _, name := range []string{"state", "code", "iss", "error"} {
-		value, ok := single(query, name)
-		if !ok {
-			p.show(w, r, damagedAnswer)
-			return
-		}
-		answer[name] = value
-	}
-	if err != nil || answer["state"] == "" || (answer["code"] == "") == (answer["error"] == "") {
+	answer, ok := answerOf(r)
+	if !ok {
 		p.show(w, r, damagedAnswer)
 		return
 	}
@@ -56,14 +46,8 @@ func (p *pages) callback(w http.ResponseWriter, r *http.Request) {
 		var err error
 		landing, err = p.broker.Callback(ctx, caller, broker.Callback{
 			ProviderCallbackID: id, State: answer["state"], Code: secret.New(answer["code"]), Issuer: answer["iss"],
-			Error: answer["error"],
-			Cookie: func(name string) string {
-				cookie, err := r.Cookie(p.cookieName(name))
-				if err != nil {
-					return ""
-				}
-				return cookie.Value
-			},
+			Error:  answer["error"],
+			Cookie: p.cookieOf(r),
 		})
 		return err
 	})
@@ -72,7 +56,6 @@ func (p *pages) callback(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	p.forget(w, landing.CookieName, landing.CookiePath)
-	// Broker checked the return URL against the workload's list when the session was opened.
-	w.Header().Set("Location", landing.ReturnURL)
-	w.WriteHeader(http.StatusSeeOther)
+	p.rememberConnect(w, landing)
+	p.send(w, landing.ReturnURL) // which broker has compared with the workload's list
 }

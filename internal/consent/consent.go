@@ -3,6 +3,7 @@
 //
 //	agent's link ── /identities/oauth2/authorize ──▶ our page ── button ──▶ provider
 //	provider ── /identities/oauth2/callback/{id} ──▶ the application's return URL
+//	                        or, without one: /connect/done ──▶ issuer ──▶ /connect/callback/{id} ──▶ /connect/done
 //
 // It decides nothing: broker does, behind the gate. It turns what broker says
 // into pages, cookies and redirects.
@@ -43,7 +44,8 @@ type pages struct {
 	now    func() time.Time
 }
 
-// New serves GET /identities/oauth2/authorize and /identities/oauth2/callback/{id}.
+// New serves GET /identities/oauth2/authorize, /identities/oauth2/callback/{id}
+// and the hosted page, /connect/.
 func New(g *gate.Gate, b *broker.Broker, o Options) http.Handler {
 	p := &pages{gate: g, broker: b, public: strings.TrimSuffix(o.PublicURL, "/"), log: o.Log, now: o.Now}
 	if u, err := url.Parse(o.PublicURL); err == nil {
@@ -58,6 +60,8 @@ func New(g *gate.Gate, b *broker.Broker, o Options) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+broker.AuthorizePath, p.authorize)
 	mux.HandleFunc("GET "+broker.CallbackPath+"{id}", p.callback)
+	mux.HandleFunc("GET "+broker.DonePath, p.connect)
+	mux.HandleFunc("GET "+broker.SignedInPath+"{id}", p.signedIn)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			w.Header().Set("Allow", "GET, HEAD")
@@ -104,13 +108,17 @@ func addressOf(r *http.Request) netip.Addr {
 
 // fail shows the page for an error and gives the log what the page keeps back.
 func (p *pages) fail(w http.ResponseWriter, r *http.Request, err error) {
+	p.logged(r, err)
+	p.show(w, r, problemOf(err))
+}
+
+func (p *pages) logged(r *http.Request, err error) {
 	e := fault.Of(err)
 	level := slog.LevelDebug
 	if e.Kind == fault.Internal || e.Kind == fault.Unavailable {
 		level = slog.LevelError
 	}
 	p.log.Log(r.Context(), level, "consent page failed", "request_id", principal.RequestOf(r.Context()).ID, "path", r.URL.Path, "kind", e.Kind.String(), "error", err)
-	p.show(w, r, problemOf(err))
 }
 
 // single is a query parameter that must not come twice: which of the two another

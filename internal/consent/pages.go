@@ -60,6 +60,7 @@ type consentBody struct {
 	Provider, ProviderInitial string
 	ProviderHost              string
 	ReturnHost                string
+	SignInHost                string // of the hosted page
 	Scopes                    []scopeLine
 	Remaining                 string
 	Expires                   time.Time
@@ -73,7 +74,7 @@ func (p *pages) showConsent(w http.ResponseWriter, r *http.Request, a *broker.At
 	}
 	body := consentBody{
 		Agent: agent, AgentInitial: initial(agent), Workload: a.WorkloadName,
-		Provider: provider, ProviderInitial: initial(provider), ProviderHost: a.ProviderHost, ReturnHost: a.ReturnHost,
+		Provider: provider, ProviderInitial: initial(provider), ProviderHost: a.ProviderHost, ReturnHost: a.ReturnHost, SignInHost: a.SignInHost,
 		Remaining: remaining(a.Expires.Sub(p.now())), Expires: a.Expires.UTC(), Location: a.Location,
 	}
 	for _, scope := range a.Scopes {

@@ -140,7 +140,7 @@ func TestCookie(t *testing.T) {
 		secure bool
 		want   string
 	}{
-		{true, "__Secure-attempt=value; Path=/identities/oauth2/callback/x; Max-Age=570; HttpOnly; Secure; SameSite=Lax"},
+		{true, "__Host-attempt=value; Path=/; Max-Age=570; HttpOnly; Secure; SameSite=Lax"},
 		{false, "attempt=value; Path=/identities/oauth2/callback/x; Max-Age=570; HttpOnly; SameSite=Lax"},
 	} {
 		p := &pages{secure: test.secure, now: func() time.Time { return noon }}

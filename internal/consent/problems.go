@@ -16,6 +16,7 @@ type problem struct {
 	Title  string
 	What   string // what happened, and that nothing else did
 	Next   string // what to do
+	Again  string // address of another try; empty: there is none
 	wait   time.Duration
 }
 
@@ -39,6 +40,32 @@ var (
 		Status: http.StatusGone, Title: "This link no longer works",
 		What: "The sign-in that began with it was declined or broke off, or newer links took its place.",
 		Next: "If you still want this, go back to the agent and ask again. It will give you a new link.",
+	}
+	declined = problem{
+		Status: http.StatusOK, Title: "You said no",
+		What: "The provider says that this was not allowed. Nothing was connected, and nothing was shared.",
+		Next: "There is nothing more to do; you can close this page. If you want it after all, go back to the agent and ask again.",
+	}
+	otherPerson = problem{
+		Status: http.StatusForbidden, Title: "The agent asked for somebody else",
+		What: "You signed in, and are not the one whom the agent asked for. Nothing was connected, and what your provider gave was thrown away.",
+		Next: "If it was you who asked: open the agent’s link again, and sign in at the end with the account with which you use the agent. If somebody sent you the link, close this page.",
+	}
+	signInFailed = problem{
+		Status: http.StatusForbidden, Title: "We don’t know yet who you are",
+		What: "The sign-in did not succeed, or was declined, so we can’t tell whether you are the one who asked. Nothing was connected.",
+		Next: "Sign in once more. If it happens again, tell the people who run this service.",
+	}
+	noSignIn = problem{
+		Status: http.StatusBadGateway, Title: "You can’t sign in here",
+		What: "This service has no way to ask your sign-in provider who you are. Nothing was connected.",
+		Next: "Tell the people who run this service.",
+	}
+	finishing = problem{
+		Status: http.StatusServiceUnavailable, Title: "One moment",
+		What: "Your account is being connected.",
+		Next: "This page looks again by itself. You can reload it, too.",
+		wait: 2 * time.Second,
 	}
 	usedLink = problem{
 		Status: http.StatusConflict, Title: "This link was already used",
@@ -115,12 +142,15 @@ var pageFor = []struct {
 	page problem
 }{
 	{broker.ErrSession, deadLink},
+	{broker.ErrOtherPerson, otherPerson},
+	{broker.ErrFinishing, finishing},
 	{broker.ErrLinkFailed, failedLink},
 	{broker.ErrLinkExpired, expiredLink},
 	{broker.ErrLinkUsed, usedLink},
 	{broker.ErrAttempt, unmatched},
 	{broker.ErrOtherBrowser, otherBrowser},
 	{broker.ErrIssuer, wrongIssuer},
+	{broker.ErrSignIn, noSignIn},
 }
 
 // problemOf chooses the page for an error of broker or gate.

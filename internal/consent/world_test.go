@@ -36,6 +36,7 @@ import (
 const (
 	account   = "000000000000"
 	returnURL = "https://app.example/done"
+	back      = "?back=https%3A%2F%2Fapp.example%2Fchat"
 )
 
 // world is the front channel on a real broker, with the demo provider over HTTP.
@@ -45,7 +46,8 @@ type world struct {
 	broker  *broker.Broker
 	records *audit.Log
 	caller  principal.Caller // the agent's, for the user "ada"
-	late    atomic.Int64     // how far the clock is ahead
+	agents  *identity.Service
+	late    atomic.Int64 // how far the clock is ahead
 	address atomic.Pointer[netip.Addr]
 	logs    buffer
 }
@@ -72,14 +74,16 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	protocol := oauth.New(out)
-	authenticator := auth.New(db, keeper, protocol, auth.Options{Region: "us-east-1"})
+	authenticator := auth.New(db, keeper, protocol, auth.Options{Region: "us-east-1", TrustedIssuers: []auth.TrustedIssuer{{URL: w.demo.Issuer(), Audiences: []string{demoidp.SignInClientID}}}})
 	if w.records, err = audit.New(t.Context(), db, keeper, ""); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.records.Close() })
 	guard := gate.New(authenticator, policy.New(db), w.records)
-	identities := identity.New(db, keeper, authenticator, identity.Options{Region: "us-east-1"})
-	w.broker = broker.New(db, keeper, identities, vault.New(db, keeper), protocol, out, authenticator, guard, broker.Options{Region: "us-east-1", PublicURL: w.url})
+	w.agents = identity.New(db, keeper, authenticator, identity.Options{Region: "us-east-1"})
+	w.broker = broker.New(db, keeper, w.agents, vault.New(db, keeper), protocol, out, authenticator, guard, broker.Options{
+		Region: "us-east-1", PublicURL: w.url, SignIns: []broker.SignIn{{Issuer: w.demo.Issuer(), ClientID: demoidp.SignInClientID}},
+	})
 
 	log := slog.New(slog.NewTextHandler(&w.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	handler := consent.New(guard, w.broker, consent.Options{PublicURL: w.url, Log: log, Now: now})
@@ -94,7 +98,9 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(front.Close)
 
 	w.caller = principal.Caller{Kind: principal.Key, Account: account, Root: true}
-	if _, err := identities.CreateWorkloadIdentity(t.Context(), w.caller, &api.CreateWorkloadIdentityRequest{Name: "mail-agent", AllowedResourceOauth2ReturnUrls: []string{returnURL}}); err != nil {
+	if _, err := w.agents.CreateWorkloadIdentity(t.Context(), w.caller, &api.CreateWorkloadIdentityRequest{
+		Name: "mail-agent", AllowedResourceOauth2ReturnUrls: []string{returnURL, w.url + broker.DonePath, w.url + broker.DonePath + back, w.url + broker.DonePath + "?next=x"},
+	}); err != nil {
 		t.Fatal(err)
 	}
 	id, hidden, discovery := "app", secret.New("the secret"), w.demo.DiscoveryURL()
@@ -110,11 +116,11 @@ func newWorld(t *testing.T) *world {
 	if err := w.demo.Register(demoidp.Client{ID: id, Secret: hidden.Reveal(), Name: "Mail agent", RedirectURIs: []string{*made.CallbackUrl}}); err != nil {
 		t.Fatal(err)
 	}
-	token, err := identities.GetWorkloadAccessTokenForUserId(t.Context(), w.caller, &api.GetWorkloadAccessTokenForUserIdRequest{WorkloadName: "mail-agent", UserId: "ada"})
+	token, err := w.agents.GetWorkloadAccessTokenForUserId(t.Context(), w.caller, &api.GetWorkloadAccessTokenForUserIdRequest{WorkloadName: "mail-agent", UserId: "ada"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w.caller, err = identities.Open(t.Context(), w.caller, token.WorkloadAccessToken); err != nil {
+	if w.caller, err = w.agents.Open(t.Context(), w.caller, token.WorkloadAccessToken); err != nil {
 		t.Fatal(err)
 	}
 	return w
@@ -141,13 +147,14 @@ func (w *world) link(t *testing.T) string {
 
 // browser keeps cookies and follows no redirect by itself.
 type browser struct {
-	t *testing.T
+	t      *testing.T
+	person string // who sits there
 	*http.Client
 }
 
 func newBrowser(t *testing.T) browser {
 	jar, _ := cookiejar.New(nil) // never fails without options
-	return browser{t, &http.Client{Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+	return browser{t, demoidp.Ada, &http.Client{Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 }
 
 type answer struct {
@@ -200,14 +207,14 @@ func (b browser) open(link string) string {
 	return strings.ReplaceAll(found[1], "&amp;", "&")
 }
 
-// decide goes through the demo provider as Ada and returns the callback's URL.
+// decide goes through the demo provider as its person and returns the callback's URL.
 func (b browser) decide(w *world, location, decision string) string {
 	b.t.Helper()
 	page := b.get(location)
 	for _, step := range []struct {
 		path string
 		form url.Values
-	}{{"/signin", url.Values{"person": {demoidp.Ada}}}, {"/consent", url.Values{"decision": {decision}}}} {
+	}{{"/signin", url.Values{"person": {b.person}}}, {"/consent", url.Values{"decision": {decision}}}} {
 		if !strings.Contains(page.body, `action="`+step.path+`"`) {
 			continue
 		}

@@ -15,6 +15,7 @@ import (
 type Authorization struct {
 	State      string            // unguessable, compared by the callback
 	Verifier   secret.Text       // from NewVerifier; its challenge alone is in the URL
+	Nonce      string            // of a sign-in: the ID token has to repeat it
 	Scopes     []string          // none: the provider's default
 	Resources  []string          // RFC 8707, each a resource parameter
 	Audiences  []string          // each an audience parameter
@@ -106,6 +107,9 @@ func authorizationQuery(vendor Vendor, s Server, a Authorization) (endpoint *url
 	query.Set("response_type", "code")
 	query.Set("client_id", s.ClientID)
 	query.Set("state", a.State)
+	if a.Nonce != "" {
+		query.Set("nonce", a.Nonce)
+	}
 	if s.pkce(vendor) {
 		query.Set("code_challenge", Challenge(a.Verifier))
 		query.Set("code_challenge_method", "S256")

@@ -37,6 +37,7 @@ type Config struct {
 	DemoAddr       string      `name:"demo-addr" yaml:"demo-addr" env:"ONBEHALF_DEMO_ADDR" placeholder:"HOST:PORT" help:"With --dev: address of the demo identity provider. Default 127.0.0.1:7081; with port 0 in --addr, a free port that is kept for the data folder."`
 	TrustedIssuers []string    `name:"trusted-issuer" yaml:"trusted-issuer" env:"ONBEHALF_TRUSTED_ISSUER" sep:";" placeholder:"URL=AUD[,AUD]" help:"OpenID issuer whose tokens for these audiences name users in GetWorkloadAccessTokenForJWT and CompleteResourceTokenAuth. Repeatable."`
 	EgressAllow    []string    `name:"egress-allow" yaml:"egress-allow" env:"ONBEHALF_EGRESS_ALLOW" sep:"," placeholder:"HOST-OR-CIDR:PORT" help:"Private address that providers and targets may have. Repeatable."`
+	SignIns        []string    `name:"sign-in" yaml:"sign-in" env:"ONBEHALF_SIGN_IN" sep:";" placeholder:"URL=CLIENT-ID[,SECRET-FILE]" help:"The platform's own client at an OpenID issuer, with which the hosted completion page /connect/done asks who sits at the browser. The start prints the redirect URL to register. Repeatable."`
 	Region         string      `name:"region" yaml:"region" env:"ONBEHALF_REGION" placeholder:"REGION" help:"AWS region name in ARNs and signatures. Default us-east-1."`
 	Account        string      `name:"account" yaml:"account" env:"ONBEHALF_ACCOUNT" placeholder:"ID" help:"12-digit account that the first start creates. Default 000000000000."`
 	LogLevel       string      `name:"log-level" yaml:"log-level" env:"ONBEHALF_LOG_LEVEL" placeholder:"LEVEL" help:"debug, info, warn or error. Default info."`
@@ -110,6 +111,9 @@ func (c Config) Check() error {
 		return err
 	}
 	if _, err := c.issuers(); err != nil {
+		return err
+	}
+	if _, err := c.signIns(); err != nil {
 		return err
 	}
 	if _, err := c.keys(); err != nil {

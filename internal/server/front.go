@@ -33,6 +33,7 @@ const (
 	pathMetadata  = "/.well-known/oauth-protected-resource/gateway/"
 	pathAuthorize = "/identities/oauth2/authorize"
 	pathCallback  = "/identities/oauth2/callback/"
+	pathConnect   = "/connect/"
 )
 
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -68,7 +69,7 @@ func (f *front) door(r *http.Request) http.Handler {
 		return f.mcp
 	case strings.HasPrefix(path, pathMetadata):
 		return f.metadata
-	case path == pathAuthorize, strings.HasPrefix(path, pathCallback):
+	case path == pathAuthorize, strings.HasPrefix(path, pathCallback), strings.HasPrefix(path, pathConnect):
 		return f.consent
 	default:
 		return f.wire

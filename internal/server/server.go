@@ -11,6 +11,7 @@
 //	tags.go         whose row a tag's ARN names
 //	operator.go     what the operator's commands do on the data folder; accounts.go what an account starts with
 //	demo.go         the demo provider of --dev
+//	signin.go       the platform's own clients, for the hosted completion page
 //	connections.go  what a stop need not wait for
 //
 // Invariant: Start returns a server that answers, or an error and nothing left
@@ -62,6 +63,7 @@ type Server struct {
 	listener net.Listener
 	http     *http.Server
 	unused   newcomers
+	signIns  []broker.SignIn
 	demo     *demoServer
 	db       *store.DB
 	egress   *egress.Client
@@ -138,6 +140,12 @@ func (s *Server) assemble(ctx, running context.Context) (http.Handler, error) {
 	if s.db, err = store.Open(ctx, store.Options{Path: s.folder.database(), URL: c.DatabaseURL.Reveal()}); err != nil {
 		return nil, err
 	}
+	if s.signIns, err = c.signIns(); err != nil {
+		return nil, err
+	}
+	if s.signIns, err = s.demoSignIn(s.signIns); err != nil {
+		return nil, err
+	}
 	allow := c.EgressAllow
 	issuers, err := c.issuers()
 	if err != nil {
@@ -179,7 +187,7 @@ func (s *Server) assemble(ctx, running context.Context) (http.Handler, error) {
 
 	identities := identity.New(s.db, keeper, authenticator, identity.Options{Region: c.Region})
 	grants := vault.New(s.db, keeper)
-	brokers := broker.New(s.db, keeper, identities, grants, protocol, s.egress, authenticator, gated, broker.Options{Region: c.Region, PublicURL: s.url})
+	brokers := broker.New(s.db, keeper, identities, grants, protocol, s.egress, authenticator, gated, broker.Options{SignIns: s.signIns, Region: c.Region, PublicURL: s.url})
 	if s.elsewhere() == "" {
 		// The lock of the data folder says that nobody else is at work on its database.
 		if err := brokers.Recover(ctx); err != nil {
@@ -343,6 +351,11 @@ func (s *Server) Banner() []string {
 		command += " --data " + ShellQuoted(s.folder.path)
 	}
 	lines = append(lines, "  use it      eval \"$("+command+")\", then any AWS SDK or the AWS CLI")
+	for _, client := range s.signIns {
+		if s.demo == nil || client.Issuer != s.demo.url {
+			lines = append(lines, "  sign-in     register "+broker.SignInRedirectURL(s.url, client.Issuer)+" for "+client.ClientID+" at "+client.Issuer)
+		}
+	}
 	if s.demo != nil {
 		lines = append(lines, "  demo people "+s.demo.url+" (--dev: never in production)")
 	}
