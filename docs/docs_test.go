@@ -53,7 +53,7 @@ func pages(t testing.TB) []string {
 	if err != nil || len(guide) < 3 {
 		t.Fatalf("the guide has %d pages: %v", len(guide), err)
 	}
-	list := []string{"README.md", "examples/sayhello/README.md"}
+	list := []string{"README.md", "examples/sayhello/README.md", "examples/openaiagent/README.md"}
 	for _, path := range guide {
 		list = append(list, "docs/guide/"+filepath.Base(path))
 	}
