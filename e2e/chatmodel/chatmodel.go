@@ -1,8 +1,9 @@
 // Package chatmodel stands in for a language model: a local server that speaks the
 // chat-completions API as OpenAI and as Azure OpenAI do, so that agents are shown
-// and tested without a key and without the network. It is no model. It knows three
+// and tested without a key and without the network. It is no model. It knows few
 // things:
 //
+//	user says "use NAME", a tool of that name offered ─▶ calls that tool
 //	user asks for arithmetic, a calculator is offered ─▶ calls that tool
 //	user asks about weather, a weather tool is offered ─▶ calls that tool
 //	a tool has answered                                ─▶ says what it answered
@@ -144,6 +145,7 @@ func (r reply) wire() map[string]any {
 
 var (
 	arithmetic = regexp.MustCompile(`[-(]*\d+(\.\d+)?([)\s]*[-+*/xX][-(\s]*\d+(\.\d+)?)+\)*`)
+	named      = regexp.MustCompile(`(?i)\buse (\S+)`)
 	before     = regexp.MustCompile(`(?i)\b(before|remember|previous|earlier)\b`)
 )
 
@@ -153,6 +155,11 @@ func (r request) answer(number int64) reply {
 		return reply{Text: r.report()}
 	}
 	prompt := last.text()
+	if match := named.FindStringSubmatch(prompt); match != nil {
+		if name, argument := r.tool(strings.ToLower(match[1])); name != "" {
+			return call(number, name, argument, "here")
+		}
+	}
 	if expression := arithmetic.FindString(prompt); expression != "" {
 		if name, argument := r.tool("calc"); name != "" {
 			return call(number, name, argument, strings.NewReplacer("x", "*", "X", "*").Replace(expression))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/bedrockagentcorecontrol"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/onbehalf/onbehalf/agent"
 	"github.com/onbehalf/onbehalf/e2e/chatmodel"
@@ -192,6 +195,42 @@ func TestCalculate(t *testing.T) {
 		if got, err := calculate(expression); err == nil {
 			t.Errorf("%.20q = %q", expression, got)
 		}
+	}
+}
+
+// Tools of a gateway are the model's, too, and are called as the user of the call.
+func TestGateway(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	var seen atomic.Value
+	upstream := mcp.NewServer(&mcp.Implementation{Name: "mail", Version: "1"}, nil)
+	mcp.AddTool(upstream, &mcp.Tool{Name: "mail___unread", Description: "Counts unread mail."}, func(_ context.Context, r *mcp.CallToolRequest, _ struct{}) (*mcp.CallToolResult, any, error) {
+		seen.Store(r.Extra.Header.Get("Authorization"))
+		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: "three"}}}, nil, nil
+	})
+	mcp.AddTool(upstream, &mcp.Tool{Name: "mail___send", Description: "Sends mail."}, func(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
+		return &mcp.CallToolResult{IsError: true, Content: []mcp.Content{&mcp.TextContent{Text: "open https://onbehalf.example/authorize first"}}}, nil, nil
+	})
+	gateway := httptest.NewServer(mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return upstream }, nil))
+	defer gateway.Close()
+	a := s.assistant(s.openAI)
+	a.gateway = gateway.URL
+	app := agent.New().Entrypoint(a.Answer)
+	for prompt, want := range map[string]string{"use mail___unread": "The tool says: three", "use mail___send": "open https://onbehalf.example/authorize first"} {
+		r := httptest.NewRequest("POST", "/invocations", strings.NewReader(`{"prompt":"`+prompt+`"}`))
+		r.Header.Set("Authorization", "Bearer of-ada")
+		w := httptest.NewRecorder()
+		app.ServeHTTP(w, r)
+		if w.Code != 200 || !strings.Contains(w.Body.String(), want) {
+			t.Errorf("%s: %d %s", prompt, w.Code, w.Body)
+		}
+	}
+	if seen.Load() != "Bearer of-ada" {
+		t.Errorf("the gateway was called as %v", seen.Load())
+	}
+	a.gateway = "http://127.0.0.1:1/mcp"
+	if _, err := a.Answer(t.Context(), Prompt{"hello"}); err == nil || !strings.Contains(err.Error(), "the gateway http://127.0.0.1:1/mcp") {
+		t.Errorf("without a gateway: %v", err)
 	}
 }
 
