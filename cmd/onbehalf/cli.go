@@ -14,11 +14,12 @@ import (
 
 // commands is the command line: one field per command family, one file each.
 type commands struct {
-	Config  string     `name:"config" env:"ONBEHALF_CONFIG" type:"path" placeholder:"FILE" help:"YAML file with the settings of serve, under the flags' own names; the other commands find data, account and region in it. Flags and environment win over it."`
-	Serve   serveCmd   `cmd:"" help:"Run the platform." group:"Platform"`
-	Env     envCmd     `cmd:"" help:"Print the variables that point AWS SDKs and the AWS CLI at the platform." group:"Platform"`
-	Model   modelCmd   `cmd:"" help:"Print the service model of our own operations, for the AWS CLI and boto3." group:"Platform"`
-	Version versionCmd `cmd:"" help:"Print the version." group:"Platform"`
+	Config     string        `name:"config" env:"ONBEHALF_CONFIG" type:"path" placeholder:"FILE" help:"YAML file with the settings of serve, under the flags' own names; the other commands find data, account and region in it. Flags and environment win over it."`
+	Serve      serveCmd      `cmd:"" help:"Run the platform." group:"Platform"`
+	Env        envCmd        `cmd:"" help:"Print the variables that point AWS SDKs and the AWS CLI at the platform." group:"Platform"`
+	Model      modelCmd      `cmd:"" help:"Print the service model of our own operations, for the AWS CLI and boto3." group:"Platform"`
+	Version    versionCmd    `cmd:"" help:"Print the version." group:"Platform"`
+	Completion completionCmd `cmd:"" help:"Print what makes a shell complete commands, flags and names." group:"Platform"`
 
 	Workloads workloadsCmd `cmd:"" help:"Workload identities: the names under which agents ask for tokens." group:"Daily work"`
 	Providers providersCmd `cmd:"" help:"Credential providers: OAuth2 clients at vendors, and API keys." group:"Daily work"`
@@ -69,6 +70,10 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 	}
 	if len(args) == 0 {
 		args = []string{"--help"}
+	}
+	if args[0] == completeCommand {
+		complete(ctx, parser.Model, args[1:], out)
+		return 0
 	}
 	parsed, err := parser.Parse(args)
 	if exit >= 0 {
