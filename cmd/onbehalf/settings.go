@@ -47,7 +47,11 @@ func settingsFile() kong.Resolver {
 		if hidden, isSecret := value.Interface().(interface{ Reveal() string }); isSecret {
 			return hidden.Reveal(), nil
 		}
-		if list, isList := value.Interface().([]string); isList {
+		if value.Kind() == reflect.Slice {
+			list := make([]string, value.Len())
+			for i := range list {
+				list[i] = value.Index(i).String()
+			}
 			return strings.Join(list, string(flag.Tag.Sep)), nil
 		}
 		return fmt.Sprint(value.Interface()), nil

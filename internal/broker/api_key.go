@@ -16,15 +16,16 @@ import (
 // apiKeyProvider is an API-key credential provider as stored. Whoever has one
 // may share it with the cache: it is not changed once it has been read.
 type apiKeyProvider struct {
-	id      string // immutable: a re-created name has another one
-	account string
-	name    string
-	suffix  string // of apiKeySecretArn
-	sealed  []byte
-	tags    map[string]string
-	version int64 // of the key
-	created time.Time
-	updated time.Time
+	id       string // immutable: a re-created name has another one
+	account  string
+	name     string
+	suffix   string // of apiKeySecretArn
+	sealed   []byte
+	external *api.SecretReference // where the key lies; nil: it is sealed here
+	tags     map[string]string
+	version  int64 // of the key
+	created  time.Time
+	updated  time.Time
 }
 
 // mostKeys bounds the API keys that are remembered, sealed, between requests.
@@ -37,30 +38,33 @@ func (b *Broker) apiKeyARN(p *apiKeyProvider) string {
 	return api.ApiKeyCredentialProviderARN(b.options.Region, p.account, p.name)
 }
 
-func (b *Broker) apiKeySecretARN(p *apiKeyProvider) *api.Secret {
-	return &api.Secret{SecretArn: api.SecretARN(b.options.Region, p.account, "bedrock-agentcore-identity!default/apikey/"+p.name+"-"+p.suffix)}
+func (b *Broker) shownKey(p *apiKeyProvider) (*api.Secret, *string, api.SecretSourceType) {
+	return b.shownSecret(p.account, "bedrock-agentcore-identity!default/apikey/"+p.name+"-"+p.suffix, p.external)
 }
 
 func apiKeyContext(p *apiKeyProvider) seal.Context {
-	return seal.Context{Account: p.account, Kind: "api-key", Row: p.id, Version: p.version}
+	return seal.Context{Account: p.account, Purpose: seal.Secrets, Kind: "api-key", Row: p.id, Version: p.version}
 }
 
-// setKey gives the provider a key, under a new version.
-func (b *Broker) setKey(ctx context.Context, p *apiKeyProvider, key secret.Text) (err error) {
+// setKey gives the provider a key, or the place of one, under a new version.
+func (b *Broker) setKey(ctx context.Context, p *apiKeyProvider, key secret.Text, reference *api.SecretReference) (err error) {
 	p.version++
+	p.external = reference
 	p.sealed, err = b.keeper.SealText(ctx, apiKeyContext(p), key)
 	return err
 }
 
-// givenKey is the key of a create or an update, which needs one each time.
-func givenKey(key *secret.Text, source api.SecretSourceType, reference *api.SecretReference) (secret.Text, error) {
-	if source == api.SecretSourceTypeExternal || reference != nil {
-		return secret.Text{}, notBuilt("apiKeySecretSource EXTERNAL with apiKeySecretConfig", "Give the apiKey itself: it is sealed.")
+// givenKey is the key of a create or an update, or where it lies: one of them, each time.
+func (b *Broker) givenKey(ctx context.Context, account string, key *secret.Text, source api.SecretSourceType, reference *api.SecretReference) (secret.Text, *api.SecretReference, error) {
+	return b.givenSecret(ctx, account, "", "apiKey", key, source, reference, longestAPIKey)
+}
+
+// key opens the key, here or where it lies.
+func (b *Broker) key(ctx context.Context, p *apiKeyProvider) (secret.Text, error) {
+	if p.external != nil {
+		return b.resolve(ctx, p.account, p.external, longestAPIKey)
 	}
-	if key == nil || key.Empty() {
-		return secret.Text{}, fault.InvalidField("apiKey", "An apiKey is required.")
-	}
-	return *key, nil
+	return b.keeper.OpenText(ctx, apiKeyContext(p), p.sealed)
 }
 
 func noAPIKeyProvider(name string) error {
@@ -69,10 +73,10 @@ func noAPIKeyProvider(name string) error {
 
 func (b *Broker) apiKeyProvider(tx *store.Tx, account, name string) (*apiKeyProvider, error) {
 	p := &apiKeyProvider{account: account, name: name}
-	var tags string
+	var tags, externalSecret string
 	var created, updated int64
-	err := tx.QueryRow(`SELECT id, secret_suffix, api_key, tags, version, created, updated FROM api_key_providers WHERE account = $1 AND name = $2`, account, name).
-		Scan(&p.id, &p.suffix, &p.sealed, &tags, &p.version, &created, &updated)
+	err := tx.QueryRow(`SELECT id, secret_suffix, api_key, external_secret, tags, version, created, updated FROM api_key_providers WHERE account = $1 AND name = $2`, account, name).
+		Scan(&p.id, &p.suffix, &p.sealed, &externalSecret, &tags, &p.version, &created, &updated)
 	if errors.Is(err, store.ErrNoRows) {
 		return nil, noAPIKeyProvider(name)
 	}
@@ -81,6 +85,9 @@ func (b *Broker) apiKeyProvider(tx *store.Tx, account, name string) (*apiKeyProv
 	}
 	if err := json.Unmarshal([]byte(tags), &p.tags); err != nil {
 		return nil, fault.Wrap(err, "decoding an API key credential provider")
+	}
+	if p.external, err = decodeReference(externalSecret); err != nil {
+		return nil, err
 	}
 	p.created, p.updated = store.Time(created), store.Time(updated)
 	return p, nil
@@ -92,9 +99,9 @@ func (b *Broker) insertAPIKeyProvider(tx *store.Tx, p *apiKeyProvider) error {
 	if err != nil {
 		return err
 	}
-	added, err := tx.Exec(`INSERT INTO api_key_providers (id, account, name, secret_suffix, api_key, tags, version, created, updated)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8) ON CONFLICT (account, name) DO NOTHING`,
-		p.id, p.account, p.name, p.suffix, p.sealed, tags, p.version, store.Micros(tx.Now))
+	added, err := tx.Exec(`INSERT INTO api_key_providers (id, account, name, secret_suffix, api_key, tags, version, created, updated, external_secret)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9) ON CONFLICT (account, name) DO NOTHING`,
+		p.id, p.account, p.name, p.suffix, p.sealed, tags, p.version, store.Micros(tx.Now), encodeReference(p.external))
 	if err != nil {
 		return fault.Wrap(err, "storing an API key credential provider")
 	}

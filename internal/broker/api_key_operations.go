@@ -32,7 +32,7 @@ func (b *Broker) GetResourceApiKey(ctx context.Context, caller principal.Caller,
 		return nil, err
 	}
 	gate.Detail(ctx, "key_version", strconv.FormatInt(p.version, 10))
-	key, err := b.keeper.OpenText(ctx, apiKeyContext(p), p.sealed)
+	key, err := b.key(ctx, p)
 	if err != nil {
 		return nil, err
 	}
@@ -41,22 +41,24 @@ func (b *Broker) GetResourceApiKey(ctx context.Context, caller principal.Caller,
 
 // CreateApiKeyCredentialProvider seals a key under a name.
 func (b *Broker) CreateApiKeyCredentialProvider(ctx context.Context, caller principal.Caller, r *api.CreateApiKeyCredentialProviderRequest) (*api.CreateApiKeyCredentialProviderResponse, error) {
-	key, err := givenKey(r.ApiKey, r.ApiKeySecretSource, r.ApiKeySecretConfig)
+	key, reference, err := b.givenKey(ctx, caller.Account, r.ApiKey, r.ApiKeySecretSource, r.ApiKeySecretConfig)
 	if err != nil {
 		return nil, err
 	}
 	p := &apiKeyProvider{id: rand.Text(), account: caller.Account, name: r.Name, suffix: newSecretSuffix(), tags: r.Tags}
-	if err := b.setKey(ctx, p, key); err != nil {
+	if err := b.setKey(ctx, p, key, reference); err != nil {
 		return nil, err
 	}
 	if err := b.db.Update(ctx, func(tx *store.Tx) error { return b.insertAPIKeyProvider(tx, p) }); err != nil {
 		return nil, err
 	}
+	arn, jsonKey, source := b.shownKey(p)
 	return &api.CreateApiKeyCredentialProviderResponse{
 		Name:                  p.name,
 		CredentialProviderArn: b.apiKeyARN(p),
-		ApiKeySecretArn:       b.apiKeySecretARN(p),
-		ApiKeySecretSource:    api.SecretSourceTypeManaged,
+		ApiKeySecretArn:       arn,
+		ApiKeySecretJsonKey:   jsonKey,
+		ApiKeySecretSource:    source,
 	}, nil
 }
 
@@ -70,11 +72,13 @@ func (b *Broker) GetApiKeyCredentialProvider(ctx context.Context, caller princip
 	if err != nil {
 		return nil, err
 	}
+	arn, jsonKey, source := b.shownKey(p)
 	return &api.GetApiKeyCredentialProviderResponse{
 		Name:                  p.name,
 		CredentialProviderArn: b.apiKeyARN(p),
-		ApiKeySecretArn:       b.apiKeySecretARN(p),
-		ApiKeySecretSource:    api.SecretSourceTypeManaged,
+		ApiKeySecretArn:       arn,
+		ApiKeySecretJsonKey:   jsonKey,
+		ApiKeySecretSource:    source,
 		CreatedTime:           api.Epoch(p.created),
 		LastUpdatedTime:       api.Epoch(p.updated),
 	}, nil
@@ -83,7 +87,7 @@ func (b *Broker) GetApiKeyCredentialProvider(ctx context.Context, caller princip
 // UpdateApiKeyCredentialProvider replaces the key. Whoever asks gets the old one
 // until the moment of the commit and the new one from then on, and never none.
 func (b *Broker) UpdateApiKeyCredentialProvider(ctx context.Context, caller principal.Caller, r *api.UpdateApiKeyCredentialProviderRequest) (*api.UpdateApiKeyCredentialProviderResponse, error) {
-	key, err := givenKey(r.ApiKey, r.ApiKeySecretSource, r.ApiKeySecretConfig)
+	key, reference, err := b.givenKey(ctx, caller.Account, r.ApiKey, r.ApiKeySecretSource, r.ApiKeySecretConfig)
 	if err != nil {
 		return nil, err
 	}
@@ -93,12 +97,12 @@ func (b *Broker) UpdateApiKeyCredentialProvider(ctx context.Context, caller prin
 			return err
 		}
 		before := p.version
-		if err := b.setKey(ctx, p, key); err != nil {
+		if err := b.setKey(ctx, p, key, reference); err != nil {
 			return err
 		}
 		p.updated = tx.Now
-		changed, err := tx.Exec(`UPDATE api_key_providers SET api_key = $1, version = $2, updated = $3 WHERE id = $4 AND account = $5 AND version = $6`,
-			p.sealed, p.version, store.Micros(p.updated), p.id, p.account, before)
+		changed, err := tx.Exec(`UPDATE api_key_providers SET api_key = $1, version = $2, updated = $3, external_secret = $4 WHERE id = $5 AND account = $6 AND version = $7`,
+			p.sealed, p.version, store.Micros(p.updated), encodeReference(p.external), p.id, p.account, before)
 		if err == nil && changed == 0 {
 			return fault.New(fault.Conflict, "The credential provider %s was changed meanwhile. Try again.", p.name)
 		}
@@ -107,11 +111,13 @@ func (b *Broker) UpdateApiKeyCredentialProvider(ctx context.Context, caller prin
 	if err != nil {
 		return nil, err
 	}
+	arn, jsonKey, source := b.shownKey(p)
 	return &api.UpdateApiKeyCredentialProviderResponse{
 		Name:                  p.name,
 		CredentialProviderArn: b.apiKeyARN(p),
-		ApiKeySecretArn:       b.apiKeySecretARN(p),
-		ApiKeySecretSource:    api.SecretSourceTypeManaged,
+		ApiKeySecretArn:       arn,
+		ApiKeySecretJsonKey:   jsonKey,
+		ApiKeySecretSource:    source,
 		CreatedTime:           api.Epoch(p.created),
 		LastUpdatedTime:       api.Epoch(p.updated),
 	}, nil

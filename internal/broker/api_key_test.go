@@ -232,9 +232,9 @@ func TestAPIKeysThatAreRefused(t *testing.T) {
 		"no key":             {nil, "", nil, fault.Invalid, "apiKey is required"},
 		"no managed key":     {nil, api.SecretSourceTypeManaged, nil, fault.Invalid, "apiKey is required"},
 		"empty key":          {secret.Pointer(""), "", nil, fault.Invalid, "apiKey is required"},
-		"external":           {nil, api.SecretSourceTypeExternal, &api.SecretReference{SecretId: "s", JsonKey: "k"}, fault.NotBuilt, "EXTERNAL"},
-		"a reference":        {secret.Pointer("canary"), "", &api.SecretReference{SecretId: "s", JsonKey: "k"}, fault.NotBuilt, "EXTERNAL"},
-		"external and a key": {secret.Pointer("canary"), api.SecretSourceTypeExternal, nil, fault.NotBuilt, "EXTERNAL"},
+		"external":           {nil, api.SecretSourceTypeExternal, &api.SecretReference{SecretId: "s", JsonKey: "k"}, fault.Invalid, "no source of external secrets"},
+		"a reference":        {secret.Pointer("canary"), "", &api.SecretReference{SecretId: "s", JsonKey: "k"}, fault.Invalid, "EXTERNAL"},
+		"external and a key": {secret.Pointer("canary"), api.SecretSourceTypeExternal, nil, fault.Invalid, "needs apiKeySecretConfig"},
 	} {
 		_, err := w.CreateApiKeyCredentialProvider(t.Context(), root, &api.CreateApiKeyCredentialProviderRequest{Name: "p", ApiKey: c.key, ApiKeySecretSource: c.source, ApiKeySecretConfig: c.reference})
 		if !fault.Is(err, c.kind) || !strings.Contains(fault.Of(err).Message, c.text) || strings.Contains(fmt.Sprint(err), "canary") {

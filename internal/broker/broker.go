@@ -27,6 +27,7 @@ import (
 
 	"github.com/onbehalf/onbehalf/internal/auth"
 	"github.com/onbehalf/onbehalf/internal/egress"
+	"github.com/onbehalf/onbehalf/internal/external"
 	"github.com/onbehalf/onbehalf/internal/gate"
 	"github.com/onbehalf/onbehalf/internal/identity"
 	"github.com/onbehalf/onbehalf/internal/oauth"
@@ -55,9 +56,11 @@ const (
 
 // Options are what the broker cannot find out by itself.
 type Options struct {
-	Region    string   // stands in ARNs
-	PublicURL string   // scheme and host of every URL that is minted, without a trailing slash
-	SignIns   []SignIn // the platform's own clients, for the hosted page
+	Region    string            // stands in ARNs
+	PublicURL string            // scheme and host of every URL that is minted, without a trailing slash
+	Secrets   *external.Secrets // where secrets may lie; nil: nowhere but here
+	Keys      *external.Keys    // what clients may sign with; nil: nothing
+	SignIns   []SignIn          // the platform's own clients, for the hosted page
 }
 
 // Broker is the room; safe for concurrent use.

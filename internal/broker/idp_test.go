@@ -44,10 +44,11 @@ type idp struct {
 	refreshSeen  chan struct{} // gets one for each refresh request
 	exchanges    int           // requests of either kind
 	refreshCalls int
-	grantCalls   int             // requests for which nobody has to be asked
-	holdGrant    <-chan struct{} // answers such a request when this is closed
-	grantSeen    chan struct{}   // gets one for each of them
-	noClient     bool            // takes exchanges without a client's proof, and no others
+	grantCalls   int                                          // requests for which nobody has to be asked
+	holdGrant    <-chan struct{}                              // answers such a request when this is closed
+	grantSeen    chan struct{}                                // gets one for each of them
+	noClient     bool                                         // takes exchanges without a client's proof, and no others
+	proves       func(*http.Request) (client string, ok bool) // instead of a password
 	forms        []url.Values
 	sent         []string // every form that the token endpoint got
 	lastAuth     string
@@ -187,6 +188,12 @@ func (p *idp) token(w http.ResponseWriter, r *http.Request) {
 	client, password, basic := r.BasicAuth()
 	if !basic {
 		client, password = r.PostForm.Get("client_id"), r.PostForm.Get("client_secret")
+	}
+	if p.proves != nil {
+		proven := false
+		if client, proven = p.proves(r); proven && !basic && password == "" {
+			password = clientSecret
+		}
 	}
 	if asksNobody && p.noClient && client == "" && password == "" && grant != "client_credentials" {
 		password = clientSecret

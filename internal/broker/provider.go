@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -13,8 +12,6 @@ import (
 	"github.com/onbehalf/onbehalf/internal/api"
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/oauth"
-	"github.com/onbehalf/onbehalf/internal/seal"
-	"github.com/onbehalf/onbehalf/internal/secret"
 	"github.com/onbehalf/onbehalf/internal/store"
 	"github.com/onbehalf/onbehalf/internal/vault"
 )
@@ -31,14 +28,16 @@ type Provider struct {
 	DiscoveryURL string // empty where the metadata was given explicitly
 	ClientID     string
 	AuthMethod   oauth.AuthMethod
+	External     *api.SecretReference                   // where the client secret lies; nil: it is sealed here
 	OnBehalfOf   *api.OnBehalfOfTokenExchangeConfigType // nil: not configured
+	Private      *privateEndpoints                      // nil: none
 	Tags         map[string]string
 	Version      int64
 	Created      time.Time
 	Updated      time.Time
 
 	secretSuffix string
-	sealedSecret []byte
+	sealedSecret []byte // of a client that signs: its configuration
 }
 
 // Origin is what a grant of this provider remembers and is refreshed at.
@@ -58,22 +57,6 @@ func (b *Broker) callbackURL(p *Provider) string {
 	return b.options.PublicURL + CallbackPath + p.CallbackID
 }
 
-// client is the provider with what its client proves itself by, opened for the
-// one conversation that carries it. It may have to ask where the secret lies, so
-// never call it inside a transaction, nor between a point of no return and what it is for.
-func (b *Broker) client(ctx context.Context, p *Provider) (oauth.Server, error) {
-	server := b.server(p)
-	var err error
-	server.ClientSecret, err = b.openSecret(ctx, p)
-	return server, err
-}
-
-// server is the provider as the protocol sees it, without any proof: enough to
-// say where a browser goes, and nothing to send.
-func (b *Broker) server(p *Provider) oauth.Server {
-	return oauth.Server{Vendor: p.Vendor, Metadata: p.Metadata, ClientID: p.ClientID, AuthMethod: p.AuthMethod, RedirectURL: b.callbackURL(p)}
-}
-
 // callbackID is a UUID derived from account and name: registered once at the
 // provider, it stays right when the credential provider is updated, or deleted
 // and made again. It is no secret; state and cookie are what a callback proves itself with.
@@ -86,17 +69,8 @@ func callbackID(account, name string) string {
 	return strings.Join([]string{text[:8], text[8:12], text[12:16], text[16:20], text[20:]}, "-")
 }
 
-func clientSecretContext(p *Provider) seal.Context {
-	return seal.Context{Account: p.Account, Kind: "oauth2-client-secret", Row: p.ID, Version: p.Version}
-}
-
-// openSecret opens the client secret for the one request that carries it.
-func (b *Broker) openSecret(ctx context.Context, p *Provider) (secret.Text, error) {
-	return b.keeper.OpenText(ctx, clientSecretContext(p), p.sealedSecret)
-}
-
 const providerColumns = `SELECT id, account, name, vendor, callback_id, secret_suffix, client_id, client_secret, auth_method,
-	metadata, discovery_url, on_behalf_of, tags, version, created, updated FROM oauth2_providers `
+	metadata, discovery_url, on_behalf_of, external_secret, private_endpoints, tags, version, created, updated FROM oauth2_providers `
 
 // providerID is all that the way of a valid grant needs to know.
 func (b *Broker) providerID(tx *store.Tx, account, name string) (id string, err error) {
@@ -148,10 +122,10 @@ func (b *Broker) nameInARN(account, arn string) (string, error) {
 
 func (b *Broker) scanProvider(row interface{ Scan(...any) error }, name string) (*Provider, error) {
 	var p Provider
-	var metadata, onBehalfOf, tags string
+	var metadata, onBehalfOf, externalSecret, endpoints, tags string
 	var created, updated int64
 	err := row.Scan(&p.ID, &p.Account, &p.Name, &p.Vendor, &p.CallbackID, &p.secretSuffix, &p.ClientID, &p.sealedSecret, &p.AuthMethod,
-		&metadata, &p.DiscoveryURL, &onBehalfOf, &tags, &p.Version, &created, &updated)
+		&metadata, &p.DiscoveryURL, &onBehalfOf, &externalSecret, &endpoints, &tags, &p.Version, &created, &updated)
 	if errors.Is(err, store.ErrNoRows) {
 		if name == "" {
 			return nil, fault.New(fault.NotFound, "The OAuth2 credential provider does not exist any more.")
@@ -170,6 +144,12 @@ func (b *Broker) scanProvider(row interface{ Scan(...any) error }, name string) 
 			return nil, fault.Wrap(err, "decoding a credential provider")
 		}
 	}
+	if p.External, err = decodeReference(externalSecret); err != nil {
+		return nil, err
+	}
+	if p.Private, err = decodeEndpoints(endpoints); err != nil {
+		return nil, err
+	}
 	p.ARN = api.Oauth2CredentialProviderARN(b.options.Region, p.Account, p.Name)
 	p.Created, p.Updated = store.Time(created), store.Time(updated)
 	return &p, nil
@@ -181,15 +161,15 @@ func newSecretSuffix() string { return rand.Text()[:6] }
 
 // insertProvider writes a new row; fault.Conflict when the name is taken.
 func (b *Broker) insertProvider(tx *store.Tx, p *Provider) error {
-	metadata, tags, err := encodeProvider(p)
+	metadata, endpoints, tags, err := encodeProvider(p)
 	if err != nil {
 		return err
 	}
 	added, err := tx.Exec(`INSERT INTO oauth2_providers (id, account, name, vendor, callback_id, secret_suffix, issuer, token_endpoint, client_id, client_secret,
-			auth_method, metadata, discovery_url, tags, version, created, updated, on_behalf_of)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $16, $17) ON CONFLICT DO NOTHING`,
+			auth_method, metadata, discovery_url, tags, version, created, updated, on_behalf_of, external_secret, private_endpoints)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $16, $17, $18, $19) ON CONFLICT DO NOTHING`,
 		p.ID, p.Account, p.Name, p.Vendor, p.CallbackID, p.secretSuffix, p.Metadata.Issuer, p.Metadata.TokenEndpoint, p.ClientID, p.sealedSecret,
-		p.AuthMethod, metadata, p.DiscoveryURL, tags, p.Version, store.Micros(tx.Now), encodeOnBehalfOf(p))
+		p.AuthMethod, metadata, p.DiscoveryURL, tags, p.Version, store.Micros(tx.Now), encodeOnBehalfOf(p), encodeReference(p.External), endpoints)
 	if err != nil {
 		return fault.Wrap(err, "storing a credential provider")
 	}
@@ -200,14 +180,15 @@ func (b *Broker) insertProvider(tx *store.Tx, p *Provider) error {
 }
 
 func (b *Broker) updateProvider(tx *store.Tx, p *Provider) error {
-	metadata, _, err := encodeProvider(p)
+	metadata, endpoints, _, err := encodeProvider(p)
 	if err != nil {
 		return err
 	}
 	_, err = tx.Exec(`UPDATE oauth2_providers SET vendor = $1, issuer = $2, token_endpoint = $3, client_id = $4, client_secret = $5,
-			auth_method = $6, metadata = $7, discovery_url = $8, version = $9, updated = $10, on_behalf_of = $11 WHERE id = $12 AND account = $13`,
+			auth_method = $6, metadata = $7, discovery_url = $8, version = $9, updated = $10, on_behalf_of = $11,
+			external_secret = $12, private_endpoints = $13 WHERE id = $14 AND account = $15`,
 		p.Vendor, p.Metadata.Issuer, p.Metadata.TokenEndpoint, p.ClientID, p.sealedSecret,
-		p.AuthMethod, metadata, p.DiscoveryURL, p.Version, store.Micros(p.Updated), encodeOnBehalfOf(p), p.ID, p.Account)
+		p.AuthMethod, metadata, p.DiscoveryURL, p.Version, store.Micros(p.Updated), encodeOnBehalfOf(p), encodeReference(p.External), endpoints, p.ID, p.Account)
 	return fault.Wrap(err, "updating a credential provider")
 }
 
@@ -218,11 +199,14 @@ func encodeOnBehalfOf(p *Provider) string {
 	return string(p.OnBehalfOf.AppendJSON(nil))
 }
 
-func encodeProvider(p *Provider) (string, string, error) {
-	metadata, err := json.Marshal(p.Metadata)
+func encodeProvider(p *Provider) (metadata, endpoints, tags string, err error) {
+	encoded, err := json.Marshal(p.Metadata)
 	if err != nil {
-		return "", "", fault.Wrap(err, "encoding metadata")
+		return "", "", "", fault.Wrap(err, "encoding metadata")
 	}
-	tags, err := json.Marshal(p.Tags)
-	return string(metadata), string(tags), fault.Wrap(err, "encoding tags")
+	if endpoints, err = encodeEndpoints(p.Private); err != nil {
+		return "", "", "", err
+	}
+	list, err := json.Marshal(p.Tags)
+	return string(encoded), endpoints, string(list), fault.Wrap(err, "encoding tags")
 }

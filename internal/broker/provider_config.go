@@ -18,45 +18,39 @@ type configuration struct {
 	metadata     oauth.Metadata
 	discoveryURL string
 	clientID     string
-	clientSecret secret.Text
+	clientSecret secret.Text          // of a client that signs: its configuration
+	external     *api.SecretReference // where it lies instead
 	authMethod   oauth.AuthMethod
 	onBehalfOf   *api.OnBehalfOfTokenExchangeConfigType
+	private      *privateEndpoints
 }
 
 // configure reads the union of a request. It goes out to the network for a
 // discovery URL, and so never runs inside a transaction: what it finds is stored,
 // and stays what the provider is until the next Update.
-func (b *Broker) configure(ctx context.Context, vendor api.CredentialProviderVendorType, input *api.Oauth2ProviderConfigInput) (configuration, error) {
+func (b *Broker) configure(ctx context.Context, account string, vendor api.CredentialProviderVendorType, input *api.Oauth2ProviderConfigInput) (configuration, error) {
 	row, known := oauth.VendorOf(string(vendor))
 	if !known {
 		return configuration{}, fault.New(fault.NotBuilt, "The vendor %s is not supported by this server yet. CustomOauth2 takes any provider's metadata.", vendor)
 	}
 	if vendor == vendorCustom && input.CustomOauth2ProviderConfig != nil {
-		return b.configureCustom(ctx, input.CustomOauth2ProviderConfig)
+		return b.configureCustom(ctx, account, input.CustomOauth2ProviderConfig)
 	}
 	if in, given := builtInOf(vendor, input); given {
-		return b.configureBuiltIn(row, in)
+		return b.configureBuiltIn(ctx, account, row, in)
 	}
 	return configuration{}, fault.InvalidField("oauth2ProviderConfigInput", "The configuration given in oauth2ProviderConfigInput is not the one of the vendor %s.", vendor)
 }
 
-func (c *configuration) setClient(member string, id *string, clientSecret *secret.Text) error {
+// setClient takes the id and the secret of a client that proves itself by one.
+func (b *Broker) setClient(ctx context.Context, account string, c *configuration, member string, id *string, given *secret.Text, source api.SecretSourceType, reference *api.SecretReference) (err error) {
+	prefix := "oauth2ProviderConfigInput." + member + "."
 	if id == nil || *id == "" {
-		return fault.InvalidField("oauth2ProviderConfigInput."+member+".clientId", "A clientId is required.")
+		return fault.InvalidField(prefix+"clientId", "A clientId is required.")
 	}
-	if clientSecret == nil || clientSecret.Empty() {
-		return fault.InvalidField("oauth2ProviderConfigInput."+member+".clientSecret", "A clientSecret is required. An update replaces the whole configuration and takes it again.")
-	}
-	c.clientID, c.clientSecret = *id, *clientSecret
-	return nil
-}
-
-// managedSecret refuses secrets that lie elsewhere.
-func managedSecret(source api.SecretSourceType, reference *api.SecretReference) error {
-	if source == api.SecretSourceTypeExternal || reference != nil {
-		return notBuilt("clientSecretSource EXTERNAL with clientSecretConfig", "Give the clientSecret itself: it is sealed.")
-	}
-	return nil
+	c.clientID = *id
+	c.clientSecret, c.external, err = b.givenSecret(ctx, account, prefix, "client", given, source, reference, longestClientSecret)
+	return err
 }
 
 func notBuilt(what, instead string) error {
@@ -65,33 +59,32 @@ func notBuilt(what, instead string) error {
 
 const memberCustom = "oauth2ProviderConfigInput.customOauth2ProviderConfig"
 
-func (b *Broker) configureCustom(ctx context.Context, in *api.CustomOauth2ProviderConfigInput) (configuration, error) {
+func (b *Broker) configureCustom(ctx context.Context, account string, in *api.CustomOauth2ProviderConfigInput) (configuration, error) {
 	c := configuration{vendor: vendorCustom}
-	if err := managedSecret(in.ClientSecretSource, in.ClientSecretConfig); err != nil {
-		return c, err
-	}
-	switch in.ClientAuthenticationMethod {
-	case "", api.ClientAuthenticationMethodTypeClientSecretBasic, api.ClientAuthenticationMethodTypeClientSecretPost:
-	default:
-		return c, notBuilt("clientAuthenticationMethod "+string(in.ClientAuthenticationMethod), "Use CLIENT_SECRET_BASIC or CLIENT_SECRET_POST.")
-	}
+	signs := in.ClientAuthenticationMethod == api.ClientAuthenticationMethodTypePrivateKeyJwt
 	switch {
-	case in.PrivateKeyJwtConfig != nil:
-		return c, notBuilt("privateKeyJwtConfig", "Use a clientSecret.")
-	case in.PrivateEndpoint != nil || len(in.PrivateEndpointOverrides) > 0:
-		return c, notBuilt("privateEndpoint", "An operator lets this server reach a private address with --egress-allow.")
+	case in.ClientAuthenticationMethod == api.ClientAuthenticationMethodTypeAwsIamIdTokenJwt:
+		return c, notBuilt("clientAuthenticationMethod AWS_IAM_ID_TOKEN_JWT", "Use PRIVATE_KEY_JWT, CLIENT_SECRET_BASIC or CLIENT_SECRET_POST.")
+	case in.PrivateKeyJwtConfig != nil && !signs:
+		return c, fault.InvalidField(memberPrivateKey, "privateKeyJwtConfig belongs to the clientAuthenticationMethod PRIVATE_KEY_JWT.")
 	}
 	if c.onBehalfOf = in.OnBehalfOfTokenExchangeConfig; c.onBehalfOf != nil {
 		if err := checkOnBehalfOf(c.onBehalfOf); err != nil {
 			return c, err
 		}
 	}
-	none := (in.ClientId == nil || *in.ClientId == "") && (in.ClientSecret == nil || in.ClientSecret.Empty())
-	if !none || !needsNoClient(c.onBehalfOf) {
-		if err := c.setClient("customOauth2ProviderConfig", in.ClientId, in.ClientSecret); err != nil {
+	none := (in.ClientId == nil || *in.ClientId == "") && (in.ClientSecret == nil || in.ClientSecret.Empty()) && in.ClientSecretSource != api.SecretSourceTypeExternal
+	switch {
+	case signs:
+		if err := b.configurePrivateKey(ctx, account, &c, in); err != nil {
+			return c, err
+		}
+	case !none || !needsNoClient(c.onBehalfOf):
+		if err := b.setClient(ctx, account, &c, "customOauth2ProviderConfig", in.ClientId, in.ClientSecret, in.ClientSecretSource, in.ClientSecretConfig); err != nil {
 			return c, err
 		}
 	}
+	c.private = givenEndpoints(in)
 	var err error
 	if in.OauthDiscovery.DiscoveryUrl != nil {
 		err = b.discover(ctx, &c, *in.OauthDiscovery.DiscoveryUrl)
@@ -104,7 +97,9 @@ func (b *Broker) configureCustom(ctx context.Context, in *api.CustomOauth2Provid
 	if c.metadata.RequirePushedAuthorizationRequests {
 		return c, notBuilt("A provider that requires pushed authorization requests", "Configure the client at the provider not to need them.")
 	}
-	c.authMethod = authMethodOf(in.ClientAuthenticationMethod, c.metadata.TokenEndpointAuthMethods)
+	if !signs {
+		c.authMethod = authMethodOf(in.ClientAuthenticationMethod, c.metadata.TokenEndpointAuthMethods)
+	}
 	return c, nil
 }
 
@@ -172,7 +167,7 @@ func (b *Broker) checkURL(member, raw string) error {
 
 // output echoes the configuration in the union's member of its vendor. An
 // Update made of it is accepted: of two members that exclude each other, the one that was given is shown.
-func output(p *Provider) *api.Oauth2ProviderConfigOutput {
+func (b *Broker) output(ctx context.Context, p *Provider) (*api.Oauth2ProviderConfigOutput, error) {
 	discovery := &api.Oauth2Discovery{}
 	if p.DiscoveryURL != "" {
 		discovery.DiscoveryUrl = &p.DiscoveryURL
@@ -183,7 +178,7 @@ func output(p *Provider) *api.Oauth2ProviderConfigOutput {
 		}
 	}
 	if p.Vendor != vendorCustom {
-		return builtInOutput(p, discovery)
+		return builtInOutput(p, discovery), nil
 	}
 	custom := &api.CustomOauth2ProviderConfigOutput{OauthDiscovery: discovery, OnBehalfOfTokenExchangeConfig: p.OnBehalfOf}
 	if p.ClientID != "" {
@@ -191,9 +186,19 @@ func output(p *Provider) *api.Oauth2ProviderConfigOutput {
 	}
 	if p.DiscoveryURL != "" || len(p.Metadata.TokenEndpointAuthMethods) == 0 {
 		custom.ClientAuthenticationMethod = api.ClientAuthenticationMethodTypeClientSecretBasic
-		if p.AuthMethod == oauth.AuthSecretPost {
+		switch p.AuthMethod {
+		case oauth.AuthSecretPost:
 			custom.ClientAuthenticationMethod = api.ClientAuthenticationMethodTypeClientSecretPost
+		case oauth.AuthPrivateKeyJWT:
+			custom.ClientAuthenticationMethod = api.ClientAuthenticationMethodTypePrivateKeyJwt
 		}
 	}
-	return &api.Oauth2ProviderConfigOutput{CustomOauth2ProviderConfig: custom}
+	if p.Private != nil {
+		custom.PrivateEndpoint, custom.PrivateEndpointOverrides = p.Private.Endpoint, p.Private.Overrides
+	}
+	var err error
+	if custom.PrivateKeyJwtConfig, err = b.privateKeyJWT(ctx, p); err != nil {
+		return nil, err
+	}
+	return &api.Oauth2ProviderConfigOutput{CustomOauth2ProviderConfig: custom}, nil
 }

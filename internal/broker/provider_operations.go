@@ -18,7 +18,7 @@ const listDefault = 20
 
 // CreateOauth2CredentialProvider stores a client of a provider; its secret is sealed and never shown again.
 func (b *Broker) CreateOauth2CredentialProvider(ctx context.Context, caller principal.Caller, r *api.CreateOauth2CredentialProviderRequest) (*api.CreateOauth2CredentialProviderResponse, error) {
-	c, err := b.configure(ctx, r.CredentialProviderVendor, r.Oauth2ProviderConfigInput)
+	c, err := b.configure(ctx, caller.Account, r.CredentialProviderVendor, r.Oauth2ProviderConfigInput)
 	if err != nil {
 		return nil, err
 	}
@@ -32,14 +32,19 @@ func (b *Broker) CreateOauth2CredentialProvider(ctx context.Context, caller prin
 	if err := b.db.Update(ctx, func(tx *store.Tx) error { return b.insertProvider(tx, p) }); err != nil {
 		return nil, err
 	}
-	callback := b.callbackURL(p)
+	p.Private.tell(ctx, p.ARN)
+	shown, err := b.show(ctx, p)
+	if err != nil {
+		return nil, err
+	}
 	return &api.CreateOauth2CredentialProviderResponse{
 		Name:                       p.Name,
 		CredentialProviderArn:      p.ARN,
-		ClientSecretArn:            b.secretARN(p),
-		ClientSecretSource:         api.SecretSourceTypeManaged,
-		CallbackUrl:                &callback,
-		Oauth2ProviderConfigOutput: output(p),
+		ClientSecretArn:            shown.secretARN,
+		ClientSecretJsonKey:        shown.jsonKey,
+		ClientSecretSource:         shown.source,
+		CallbackUrl:                &shown.callbackURL,
+		Oauth2ProviderConfigOutput: shown.config,
 		Status:                     api.StatusReady,
 	}, nil
 }
@@ -47,13 +52,26 @@ func (b *Broker) CreateOauth2CredentialProvider(ctx context.Context, caller prin
 // apply makes the provider what the configuration says: all of it, under a new version.
 func (b *Broker) apply(ctx context.Context, p *Provider, c configuration) (err error) {
 	p.Version++
-	p.Vendor, p.Metadata, p.DiscoveryURL, p.ClientID, p.AuthMethod, p.OnBehalfOf = c.vendor, c.metadata, c.discoveryURL, c.clientID, c.authMethod, c.onBehalfOf
+	p.Vendor, p.Metadata, p.DiscoveryURL, p.ClientID, p.AuthMethod = c.vendor, c.metadata, c.discoveryURL, c.clientID, c.authMethod
+	p.External, p.OnBehalfOf, p.Private = c.external, c.onBehalfOf, c.private
 	p.sealedSecret, err = b.keeper.SealText(ctx, clientSecretContext(p), c.clientSecret)
 	return err
 }
 
-func (b *Broker) secretARN(p *Provider) *api.Secret {
-	return &api.Secret{SecretArn: api.SecretARN(b.options.Region, p.Account, "bedrock-agentcore-identity!default/oauth2/"+p.Name+"-"+p.secretSuffix)}
+// shown is what the three answers that show a provider have in common.
+type shown struct {
+	secretARN   *api.Secret
+	jsonKey     *string
+	source      api.SecretSourceType
+	callbackURL string
+	config      *api.Oauth2ProviderConfigOutput
+}
+
+func (b *Broker) show(ctx context.Context, p *Provider) (s shown, err error) {
+	s.secretARN, s.jsonKey, s.source = b.shownSecret(p.Account, "bedrock-agentcore-identity!default/oauth2/"+p.Name+"-"+p.secretSuffix, p.External)
+	s.callbackURL = b.callbackURL(p)
+	s.config, err = b.output(ctx, p)
+	return s, err
 }
 
 // GetOauth2CredentialProvider shows a provider without its secret.
@@ -66,15 +84,19 @@ func (b *Broker) GetOauth2CredentialProvider(ctx context.Context, caller princip
 	if err != nil {
 		return nil, err
 	}
-	callback := b.callbackURL(p)
+	shown, err := b.show(ctx, p)
+	if err != nil {
+		return nil, err
+	}
 	return &api.GetOauth2CredentialProviderResponse{
 		Name:                       p.Name,
 		CredentialProviderVendor:   api.CredentialProviderVendorType(p.Vendor),
 		CredentialProviderArn:      p.ARN,
-		ClientSecretArn:            b.secretARN(p),
-		ClientSecretSource:         api.SecretSourceTypeManaged,
-		CallbackUrl:                &callback,
-		Oauth2ProviderConfigOutput: output(p),
+		ClientSecretArn:            shown.secretARN,
+		ClientSecretJsonKey:        shown.jsonKey,
+		ClientSecretSource:         shown.source,
+		CallbackUrl:                &shown.callbackURL,
+		Oauth2ProviderConfigOutput: shown.config,
 		CreatedTime:                api.Epoch(p.Created),
 		LastUpdatedTime:            api.Epoch(p.Updated),
 		Status:                     api.StatusReady,
@@ -86,7 +108,7 @@ func (b *Broker) GetOauth2CredentialProvider(ctx context.Context, caller princip
 // client id), its grants need consent again and codes under way are dropped;
 // a new secret alone changes nothing for anybody.
 func (b *Broker) UpdateOauth2CredentialProvider(ctx context.Context, caller principal.Caller, r *api.UpdateOauth2CredentialProviderRequest) (*api.UpdateOauth2CredentialProviderResponse, error) {
-	c, err := b.configure(ctx, r.CredentialProviderVendor, r.Oauth2ProviderConfigInput)
+	c, err := b.configure(ctx, caller.Account, r.CredentialProviderVendor, r.Oauth2ProviderConfigInput)
 	if err != nil {
 		return nil, err
 	}
@@ -124,15 +146,20 @@ func (b *Broker) UpdateOauth2CredentialProvider(ctx context.Context, caller prin
 	if marked > 0 {
 		gate.Detail(ctx, "grants_needing_consent", strconv.FormatInt(marked, 10))
 	}
-	callback := b.callbackURL(p)
+	p.Private.tell(ctx, p.ARN)
+	shown, err := b.show(ctx, p)
+	if err != nil {
+		return nil, err
+	}
 	return &api.UpdateOauth2CredentialProviderResponse{
 		Name:                       p.Name,
 		CredentialProviderVendor:   api.CredentialProviderVendorType(p.Vendor),
 		CredentialProviderArn:      p.ARN,
-		ClientSecretArn:            b.secretARN(p),
-		ClientSecretSource:         api.SecretSourceTypeManaged,
-		CallbackUrl:                &callback,
-		Oauth2ProviderConfigOutput: output(p),
+		ClientSecretArn:            shown.secretARN,
+		ClientSecretJsonKey:        shown.jsonKey,
+		ClientSecretSource:         shown.source,
+		CallbackUrl:                &shown.callbackURL,
+		Oauth2ProviderConfigOutput: shown.config,
 		CreatedTime:                api.Epoch(p.Created),
 		LastUpdatedTime:            api.Epoch(p.Updated),
 		Status:                     api.StatusReady,

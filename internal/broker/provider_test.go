@@ -221,13 +221,11 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		text   string
 	}{
 		"another vendor's part":  {"GoogleOauth2", custom(w.idp, "client"), fault.Invalid, "not the one of the vendor GoogleOauth2"},
-		"external secret":        {vendorCustom, with(func(c *input) { c.ClientSecretSource = api.SecretSourceTypeExternal }), fault.NotBuilt, "EXTERNAL"},
-		"external reference":     {vendorCustom, with(func(c *input) { c.ClientSecretConfig = &api.SecretReference{SecretId: "x", JsonKey: "y"} }), fault.NotBuilt, "EXTERNAL"},
-		"private key":            {vendorCustom, with(func(c *input) { c.ClientAuthenticationMethod = api.ClientAuthenticationMethodTypePrivateKeyJwt }), fault.NotBuilt, "PRIVATE_KEY_JWT"},
+		"external secret":        {vendorCustom, with(func(c *input) { c.ClientSecretSource = api.SecretSourceTypeExternal }), fault.Invalid, "needs clientSecretConfig"},
+		"external reference":     {vendorCustom, with(func(c *input) { c.ClientSecretConfig = &api.SecretReference{SecretId: "x", JsonKey: "y"} }), fault.Invalid, "clientSecretSource EXTERNAL"},
+		"private key":            {vendorCustom, with(func(c *input) { c.ClientAuthenticationMethod = api.ClientAuthenticationMethodTypePrivateKeyJwt }), fault.Invalid, "has no clientSecret"},
 		"AWS identity token":     {vendorCustom, with(func(c *input) { c.ClientAuthenticationMethod = api.ClientAuthenticationMethodTypeAwsIamIdTokenJwt }), fault.NotBuilt, "AWS_IAM_ID_TOKEN_JWT"},
-		"private key settings":   {vendorCustom, with(func(c *input) { c.PrivateKeyJwtConfig = &api.PrivateKeyJwtConfig{} }), fault.NotBuilt, "privateKeyJwtConfig"},
-		"private endpoint":       {vendorCustom, with(func(c *input) { c.PrivateEndpoint = &api.PrivateEndpoint{} }), fault.NotBuilt, "privateEndpoint"},
-		"endpoint overrides":     {vendorCustom, with(func(c *input) { c.PrivateEndpointOverrides = make([]api.PrivateEndpointOverride, 1) }), fault.NotBuilt, "privateEndpoint"},
+		"private key settings":   {vendorCustom, with(func(c *input) { c.PrivateKeyJwtConfig = &api.PrivateKeyJwtConfig{} }), fault.Invalid, "privateKeyJwtConfig belongs"},
 		"no client id":           {vendorCustom, with(func(c *input) { c.ClientId = nil }), fault.Invalid, "clientId"},
 		"no secret":              {vendorCustom, with(func(c *input) { c.ClientSecret = nil }), fault.Invalid, "clientSecret"},
 		"empty secret":           {vendorCustom, with(func(c *input) { c.ClientSecret = secret.Pointer("") }), fault.Invalid, "clientSecret"},

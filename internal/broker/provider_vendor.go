@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"context"
+
 	"github.com/onbehalf/onbehalf/internal/api"
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/oauth"
@@ -66,12 +68,9 @@ func builtInOf(vendor api.CredentialProviderVendorType, input *api.Oauth2Provide
 
 // configureBuiltIn fills in what the row knows. Nothing is asked of the network:
 // what a vendor publishes is in the row.
-func (b *Broker) configureBuiltIn(row oauth.Vendor, in builtIn) (configuration, error) {
+func (b *Broker) configureBuiltIn(ctx context.Context, account string, row oauth.Vendor, in builtIn) (configuration, error) {
 	c := configuration{vendor: row.Name, metadata: row.Metadata, discoveryURL: row.DiscoveryURL, authMethod: row.AuthMethod}
-	if err := managedSecret(in.source, in.reference); err != nil {
-		return c, err
-	}
-	if err := c.setClient(in.member, &in.clientID, in.secret); err != nil {
+	if err := b.setClient(ctx, account, &c, in.member, &in.clientID, in.secret, in.source, in.reference); err != nil {
 		return c, err
 	}
 	member := "oauth2ProviderConfigInput." + in.member

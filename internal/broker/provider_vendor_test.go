@@ -215,7 +215,7 @@ func TestVendorConfigurationsThatAreRefused(t *testing.T) {
 		"custom for a vendor":       {"OktaOauth2", custom(w.idp, "client"), fault.Invalid, "not the one of the vendor OktaOauth2"},
 		"no secret":                 {"XOauth2", ofVendor("XOauth2", "client", nil), fault.Invalid, "includedOauth2ProviderConfig.clientSecret"},
 		"no client":                 {"SlackOauth2", ofVendor("SlackOauth2", "", secret.Pointer(clientSecret)), fault.Invalid, "slackOauth2ProviderConfig.clientId"},
-		"external":                  {"XOauth2", x(func(c *included) { c.ClientSecretSource = api.SecretSourceTypeExternal }), fault.NotBuilt, "EXTERNAL"},
+		"external":                  {"XOauth2", x(func(c *included) { c.ClientSecretSource = api.SecretSourceTypeExternal }), fault.Invalid, "needs clientSecretConfig"},
 		"no issuer":                 {"OktaOauth2", okta(func(c *included) { c.Issuer = nil }), fault.Invalid, "issuer"},
 		"no authorization endpoint": {"OktaOauth2", okta(func(c *included) { c.AuthorizationEndpoint = nil }), fault.Invalid, "authorizationEndpoint"},
 		"no token endpoint":         {"OktaOauth2", okta(func(c *included) { c.TokenEndpoint = nil }), fault.Invalid, "tokenEndpoint"},

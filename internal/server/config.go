@@ -23,27 +23,30 @@ import (
 // command line (flags and environment) and of the YAML file, so that a setting
 // has one name in all three.
 type Config struct {
-	Addr           string      `name:"addr" yaml:"addr" env:"ONBEHALF_ADDR" placeholder:"HOST:PORT" help:"Address to listen on. Port 0 picks a free port and keeps it for the data folder. Default 127.0.0.1:7080."`
-	Data           string      `name:"data" yaml:"data" env:"ONBEHALF_DATA" type:"path" placeholder:"DIR" help:"Folder for the database, the key-encryption key and the root credentials; each replica has its own. Default ~/.local/share/onbehalf."`
-	DatabaseURL    secret.Text `name:"database-url" yaml:"database-url" env:"ONBEHALF_DATABASE_URL" placeholder:"URL" help:"PostgreSQL 15 or newer instead of a file: postgres://user@host:5432/database, for any number of replicas. It is a secret: prefer the environment or the settings file, or leave the password to PGPASSWORD or ~/.pgpass."`
-	KeyFile        string      `name:"key-file" yaml:"key-file" env:"ONBEHALF_KEY_FILE" type:"path" placeholder:"FILE" help:"Key-encryption key. Replicas of one database share one. A first start makes it where it is missing. Default: key-encryption-key in the data folder."`
-	KeyWrapper     string      `name:"key-wrapper" yaml:"key-wrapper" env:"ONBEHALF_KEY_WRAPPER" placeholder:"WRAPPER" help:"Key-encryption key that is not a file of the data folder's: transit:URL#KEY (OpenBao, Vault), awskms:ARN[@ENDPOINT] or file:PATH. Options follow with commas: token-file=, token-env=, mount=, namespace=, credentials-file=, profile=, credentials-env=, ca-file=."`
-	KMSKeys        []string    `name:"kms-key" yaml:"kms-key" env:"ONBEHALF_KMS_KEY" sep:";" placeholder:"ARN=WRAPPER" help:"Key that the account in the ARN may choose for its vault with SetTokenVaultCMK, and what it is; WRAPPER as in --key-wrapper, or gone when the key was destroyed. Repeatable."`
-	PublicURL      string      `name:"public-url" yaml:"public-url" env:"ONBEHALF_PUBLIC_URL" placeholder:"URL" help:"The URL that clients and browsers use; every minted URL starts with it. Must be https unless it is loopback. Default: the listener."`
-	TLSCert        string      `name:"tls-cert" yaml:"tls-cert" env:"ONBEHALF_TLS_CERT" type:"path" placeholder:"FILE" help:"Certificate chain, PEM."`
-	TLSKey         string      `name:"tls-key" yaml:"tls-key" env:"ONBEHALF_TLS_KEY" type:"path" placeholder:"FILE" help:"The certificate's private key, PEM."`
-	TrustedProxies []string    `name:"trusted-proxy" yaml:"trusted-proxy" env:"ONBEHALF_TRUSTED_PROXY" sep:"," placeholder:"CIDR" help:"Address range of a proxy in front that ends TLS and whose X-Forwarded-For is believed. Repeatable."`
-	Dev            bool        `name:"dev" yaml:"dev" env:"ONBEHALF_DEV" help:"Start the demo identity provider beside the platform and trust it. Loopback listeners only."`
-	DemoAddr       string      `name:"demo-addr" yaml:"demo-addr" env:"ONBEHALF_DEMO_ADDR" placeholder:"HOST:PORT" help:"With --dev: address of the demo identity provider. Default 127.0.0.1:7081; with port 0 in --addr, a free port that is kept for the data folder."`
-	TrustedIssuers []string    `name:"trusted-issuer" yaml:"trusted-issuer" env:"ONBEHALF_TRUSTED_ISSUER" sep:";" placeholder:"URL=AUD[,AUD]" help:"OpenID issuer whose tokens for these audiences name users in GetWorkloadAccessTokenForJWT and CompleteResourceTokenAuth. Repeatable."`
-	EgressAllow    []string    `name:"egress-allow" yaml:"egress-allow" env:"ONBEHALF_EGRESS_ALLOW" sep:"," placeholder:"HOST-OR-CIDR:PORT" help:"Private address that providers and targets may have. Repeatable."`
-	SignIns        []string    `name:"sign-in" yaml:"sign-in" env:"ONBEHALF_SIGN_IN" sep:";" placeholder:"URL=CLIENT-ID[,SECRET-FILE]" help:"The platform's own client at an OpenID issuer, with which the hosted completion page /connect/done asks who sits at the browser. The start prints the redirect URL to register. Repeatable."`
-	Region         string      `name:"region" yaml:"region" env:"ONBEHALF_REGION" placeholder:"REGION" help:"AWS region name in ARNs and signatures. Default us-east-1."`
-	Account        string      `name:"account" yaml:"account" env:"ONBEHALF_ACCOUNT" placeholder:"ID" help:"12-digit account that the first start creates. Default 000000000000."`
-	LogLevel       string      `name:"log-level" yaml:"log-level" env:"ONBEHALF_LOG_LEVEL" placeholder:"LEVEL" help:"debug, info, warn or error. Default info."`
-	LogFormat      string      `name:"log-format" yaml:"log-format" env:"ONBEHALF_LOG_FORMAT" placeholder:"FORMAT" help:"text or json. Default text."`
+	Addr           string        `name:"addr" yaml:"addr" env:"ONBEHALF_ADDR" placeholder:"HOST:PORT" help:"Address to listen on. Port 0 picks a free port and keeps it for the data folder. Default 127.0.0.1:7080."`
+	Data           string        `name:"data" yaml:"data" env:"ONBEHALF_DATA" type:"path" placeholder:"DIR" help:"Folder for the database, the key-encryption key and the root credentials; each replica has its own. Default ~/.local/share/onbehalf."`
+	DatabaseURL    secret.Text   `name:"database-url" yaml:"database-url" env:"ONBEHALF_DATABASE_URL" placeholder:"URL" help:"PostgreSQL 15 or newer instead of a file: postgres://user@host:5432/database, for any number of replicas. It is a secret: prefer the environment or the settings file, or leave the password to PGPASSWORD or ~/.pgpass."`
+	KeyFile        string        `name:"key-file" yaml:"key-file" env:"ONBEHALF_KEY_FILE" type:"path" placeholder:"FILE" help:"Key-encryption key. Replicas of one database share one. A first start makes it where it is missing. Default: key-encryption-key in the data folder."`
+	KeyWrapper     string        `name:"key-wrapper" yaml:"key-wrapper" env:"ONBEHALF_KEY_WRAPPER" placeholder:"WRAPPER" help:"Key-encryption key that is not a file of the data folder's: transit:URL#KEY (OpenBao, Vault), awskms:ARN[@ENDPOINT] or file:PATH. Options follow with commas: token-file=, token-env=, mount=, namespace=, credentials-file=, profile=, credentials-env=, ca-file=."`
+	KMSKeys        []string      `name:"kms-key" yaml:"kms-key" env:"ONBEHALF_KMS_KEY" sep:";" placeholder:"ARN=WRAPPER" help:"Key that the account in the ARN may choose for its vault with SetTokenVaultCMK, and what it is; WRAPPER as in --key-wrapper, or gone when the key was destroyed. Repeatable."`
+	PublicURL      string        `name:"public-url" yaml:"public-url" env:"ONBEHALF_PUBLIC_URL" placeholder:"URL" help:"The URL that clients and browsers use; every minted URL starts with it. Must be https unless it is loopback. Default: the listener."`
+	TLSCert        string        `name:"tls-cert" yaml:"tls-cert" env:"ONBEHALF_TLS_CERT" type:"path" placeholder:"FILE" help:"Certificate chain, PEM."`
+	TLSKey         string        `name:"tls-key" yaml:"tls-key" env:"ONBEHALF_TLS_KEY" type:"path" placeholder:"FILE" help:"The certificate's private key, PEM."`
+	TrustedProxies []string      `name:"trusted-proxy" yaml:"trusted-proxy" env:"ONBEHALF_TRUSTED_PROXY" sep:"," placeholder:"CIDR" help:"Address range of a proxy in front that ends TLS and whose X-Forwarded-For is believed. Repeatable."`
+	Dev            bool          `name:"dev" yaml:"dev" env:"ONBEHALF_DEV" help:"Start the demo identity provider beside the platform and trust it. Loopback listeners only."`
+	DemoAddr       string        `name:"demo-addr" yaml:"demo-addr" env:"ONBEHALF_DEMO_ADDR" placeholder:"HOST:PORT" help:"With --dev: address of the demo identity provider. Default 127.0.0.1:7081; with port 0 in --addr, a free port that is kept for the data folder."`
+	TrustedIssuers []string      `name:"trusted-issuer" yaml:"trusted-issuer" env:"ONBEHALF_TRUSTED_ISSUER" sep:";" placeholder:"URL=AUD[,AUD]" help:"OpenID issuer whose tokens for these audiences name users in GetWorkloadAccessTokenForJWT and CompleteResourceTokenAuth. Repeatable."`
+	EgressAllow    []string      `name:"egress-allow" yaml:"egress-allow" env:"ONBEHALF_EGRESS_ALLOW" sep:"," placeholder:"HOST-OR-CIDR:PORT" help:"Private address that providers and targets may have. Repeatable."`
+	SignIns        []string      `name:"sign-in" yaml:"sign-in" env:"ONBEHALF_SIGN_IN" sep:";" placeholder:"URL=CLIENT-ID[,SECRET-FILE]" help:"The platform's own client at an OpenID issuer, with which the hosted completion page /connect/done asks who sits at the browser. The start prints the redirect URL to register. Repeatable."`
+	SecretSources  []Declaration `name:"secret-source" yaml:"secret-source" env:"ONBEHALF_SECRET_SOURCE" sep:";" placeholder:"name=NAME,kind=KIND,…" help:"Where client secrets and API keys of an account may lie that providers name as EXTERNAL: kind env (prefix), file (folder), vault (address, mount, prefix, token-file) or secretsmanager (region, aws-account, prefix, credentials-file). account=ID where it is not --account. None by default. Repeatable."`
+	SigningKeys    []string      `name:"signing-key" yaml:"signing-key" env:"ONBEHALF_SIGNING_KEY" sep:";" placeholder:"ARN=KEY" help:"What the ARN of a KMS key stands for that clients of the account in the ARN sign with (PRIVATE_KEY_JWT): file:PATH (PEM), secret:SECRETID#JSONKEY (as EXTERNAL secrets), or awskms:KEYARN[@ENDPOINT],credentials-file=FILE. Repeatable."`
+	Region         string        `name:"region" yaml:"region" env:"ONBEHALF_REGION" placeholder:"REGION" help:"AWS region name in ARNs and signatures. Default us-east-1."`
+	Account        string        `name:"account" yaml:"account" env:"ONBEHALF_ACCOUNT" placeholder:"ID" help:"12-digit account that the first start creates. Default 000000000000."`
+	LogLevel       string        `name:"log-level" yaml:"log-level" env:"ONBEHALF_LOG_LEVEL" placeholder:"LEVEL" help:"debug, info, warn or error. Default info."`
+	LogFormat      string        `name:"log-format" yaml:"log-format" env:"ONBEHALF_LOG_FORMAT" placeholder:"FORMAT" help:"text or json. Default text."`
 
-	Version string `kong:"-" yaml:"-"` // of the software, told to MCP clients; set by the command, not by people
+	SettingsFile string `kong:"-" yaml:"-"` // of --config, which no tenant may read; set by the command
+	Version      string `kong:"-" yaml:"-"` // of the software, told to MCP clients; set by the command, not by people
 }
 
 // The defaults of a first start: one machine, one account, loopback.
@@ -117,6 +120,12 @@ func (c Config) Check() error {
 		return err
 	}
 	if _, err := c.keys(); err != nil {
+		return err
+	}
+	if _, err := c.secretSources(); err != nil {
+		return err
+	}
+	if _, err := c.signingKeys(); err != nil {
 		return err
 	}
 	outside, err := egress.New(egress.Options{Allow: c.EgressAllow})

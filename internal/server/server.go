@@ -185,9 +185,13 @@ func (s *Server) assemble(ctx, running context.Context) (http.Handler, error) {
 	}
 	gated := gate.New(authenticator, policies, s.records)
 
+	secrets, signing, err := c.openExternal(s.folder.path)
+	if err != nil {
+		return nil, err
+	}
 	identities := identity.New(s.db, keeper, authenticator, identity.Options{Region: c.Region})
 	grants := vault.New(s.db, keeper)
-	brokers := broker.New(s.db, keeper, identities, grants, protocol, s.egress, authenticator, gated, broker.Options{SignIns: s.signIns, Region: c.Region, PublicURL: s.url})
+	brokers := broker.New(s.db, keeper, identities, grants, protocol, s.egress, authenticator, gated, broker.Options{SignIns: s.signIns, Region: c.Region, PublicURL: s.url, Secrets: secrets, Keys: signing})
 	if s.elsewhere() == "" {
 		// The lock of the data folder says that nobody else is at work on its database.
 		if err := brokers.Recover(ctx); err != nil {

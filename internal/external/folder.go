@@ -1,0 +1,145 @@
+package external
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/onbehalf/onbehalf/internal/fault"
+)
+
+// folder reads the files of a folder. Symbolic links count as long as they stay
+// inside, since that is how Kubernetes renews mounted secrets; the kernel's own
+// view of each step (os.Root) decides, so a link that is exchanged meanwhile gains nothing.
+type folder struct {
+	path      string
+	protected []string
+}
+
+func openFolder(path string, protected []string) (reader, error) {
+	inside, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("folder: %w", err)
+	}
+	if !inside.IsDir() {
+		return nil, fmt.Errorf("folder: %s is not a folder", path)
+	}
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return nil, fmt.Errorf("folder: %w", err)
+	}
+	if err := checkFolder(real); err != nil {
+		return nil, err
+	}
+	for at := real; ; at = filepath.Dir(at) {
+		for _, own := range protected {
+			if same(at, own) {
+				return nil, fmt.Errorf("folder: %s is the platform's own", path)
+			}
+		}
+		if at == filepath.Dir(at) {
+			return folder{path, protected}, nil
+		}
+	}
+}
+
+func same(one, other string) bool {
+	a, err := os.Stat(one)
+	if err != nil {
+		return false
+	}
+	b, err := os.Stat(other)
+	return err == nil && os.SameFile(a, b)
+}
+
+func (f folder) read(_ context.Context, path string) ([]byte, error) {
+	root, err := os.OpenRoot(f.path) // each time: the folder may be mounted anew
+	if err != nil {
+		return nil, problemf(fault.Unavailable, "its source cannot be reached").because(err)
+	}
+	defer root.Close()
+	// Without O_NONBLOCK, a named pipe would hold us until somebody writes.
+	file, err := root.OpenFile(filepath.FromSlash(path), os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, errNotThere
+	case errors.Is(err, fs.ErrPermission):
+		return nil, problemf(fault.Invalid, "the platform may not read it").because(err)
+	case err != nil:
+		return nil, problemf(fault.Invalid, "it does not lie in the folder of its source").because(err)
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, problemf(fault.Unavailable, "its source failed").because(err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, problemf(fault.Invalid, "it is not a file")
+	}
+	if own, err := f.own(root, path, info); err != nil || own {
+		return nil, errPlatform
+	}
+	if info.Size() > contentLimit {
+		return nil, errTooLarge
+	}
+	data, err := io.ReadAll(io.LimitReader(file, contentLimit+1))
+	switch {
+	case err != nil:
+		return nil, problemf(fault.Unavailable, "its source failed").because(err)
+	case len(data) > contentLimit:
+		return nil, errTooLarge
+	}
+	return data, nil
+}
+
+// own reports whether the opened file is one of the platform's: itself, by
+// another path, or by a hard link. Not knowing, it says yes.
+func (f folder) own(root *os.Root, path string, opened fs.FileInfo) (bool, error) {
+	var way []fs.FileInfo // the folders that lead to it
+	for i, c := range path {
+		if c == '/' {
+			step, err := root.Stat(filepath.FromSlash(path[:i]))
+			if err != nil {
+				return true, err
+			}
+			way = append(way, step)
+		}
+	}
+	for _, own := range f.protected {
+		found := false
+		err := filepath.WalkDir(own, func(at string, _ fs.DirEntry, err error) error {
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil // the database's journal comes and goes
+			}
+			if err != nil {
+				return err
+			}
+			info, err := os.Stat(at) // through links, too
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			if os.SameFile(info, opened) {
+				found = true
+			}
+			for _, step := range way {
+				found = found || os.SameFile(info, step)
+			}
+			if found {
+				return fs.SkipAll
+			}
+			return nil
+		})
+		if found || err != nil {
+			return true, err
+		}
+	}
+	return false, nil
+}

@@ -1,0 +1,106 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/onbehalf/onbehalf/internal/external"
+)
+
+// Declaration is a setting of several parts: name=VALUE,name=VALUE on the command
+// line and in the environment; in the YAML file the same, or a map of its parts.
+type Declaration string
+
+// UnmarshalYAML takes both forms.
+func (d *Declaration) UnmarshalYAML(decode func(any) error) error {
+	var text string
+	if decode(&text) == nil {
+		*d = Declaration(text)
+		return nil
+	}
+	var parts map[string]string
+	if err := decode(&parts); err != nil {
+		return errors.New("must be name=VALUE,name=VALUE or a map of names and texts; numbers need quotes")
+	}
+	var pairs []string
+	for _, name := range slices.Sorted(maps.Keys(parts)) {
+		if strings.ContainsAny(parts[name], ",;") {
+			return fmt.Errorf("%s must have no comma and no semicolon", name)
+		}
+		pairs = append(pairs, name+"="+parts[name])
+	}
+	*d = Declaration(strings.Join(pairs, ","))
+	return nil
+}
+
+// secretSources reads --secret-source.
+func (c Config) secretSources() ([]external.Source, error) {
+	var sources []external.Source
+	for _, text := range c.SecretSources {
+		source, err := external.ParseSource(string(text), c.Account)
+		if err != nil {
+			return nil, fmt.Errorf("--secret-source %q: %w", text, err)
+		}
+		sources = append(sources, source)
+	}
+	return sources, nil
+}
+
+// signingKeys reads --signing-key.
+func (c Config) signingKeys() ([]external.SigningKey, error) {
+	var keys []external.SigningKey
+	for _, text := range c.SigningKeys {
+		key, err := external.ParseSigningKey(text)
+		if err != nil {
+			return nil, fmt.Errorf("--signing-key %q: %w", text, err)
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
+}
+
+// openExternal opens what lies elsewhere. Folder is the data folder.
+func (c Config) openExternal(folder string) (*external.Secrets, *external.Keys, error) {
+	sources, err := c.secretSources()
+	if err != nil {
+		return nil, nil, err
+	}
+	declared, err := c.signingKeys()
+	if err != nil {
+		return nil, nil, err
+	}
+	secrets, err := external.New(sources, external.Options{Region: c.Region, Protected: c.ownFiles(folder)})
+	if err != nil {
+		return nil, nil, err
+	}
+	keys, err := external.NewKeys(declared, secrets)
+	return secrets, keys, err
+}
+
+// namedFiles are the files that settings of several parts name: tokens, credentials, keys.
+var namedFiles = regexp.MustCompile(`(?:file:|-file=)([^,;]+)`)
+
+// ownFiles are the platform's: no tenant's reference opens one, wherever it lies.
+func (c Config) ownFiles(folder string) []string {
+	files := []string{folder, c.Data, c.KeyFile, c.TLSKey, c.SettingsFile, os.Getenv("PGPASSFILE")}
+	if home, err := os.UserHomeDir(); err == nil {
+		files = append(files, filepath.Join(home, ".pgpass"), filepath.Join(home, ".aws"))
+	}
+	texts := append(slices.Clone(c.SigningKeys), c.KMSKeys...)
+	texts = append(texts, c.KeyWrapper)
+	for _, text := range c.SecretSources {
+		texts = append(texts, string(text))
+	}
+	for _, text := range texts {
+		for _, found := range namedFiles.FindAllStringSubmatch(text, -1) {
+			files = append(files, found[1])
+		}
+	}
+	return slices.DeleteFunc(files, func(file string) bool { return file == "" })
+}
