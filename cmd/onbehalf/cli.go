@@ -26,6 +26,8 @@ type commands struct {
 	Gateways  gatewaysCmd  `cmd:"" help:"Gateways: MCP servers before your APIs." group:"Daily work"`
 	Targets   targetsCmd   `cmd:"" help:"Targets: the APIs behind a gateway." group:"Daily work"`
 
+	Audit auditCmd `cmd:"" help:"The record of every act: who did what, for whom." group:"Audit"`
+
 	Accounts accountsCmd `cmd:"" help:"Tenants." group:"Who may do what"`
 	Keys     keysCmd     `cmd:"" help:"Access keys." group:"Who may do what"`
 	Roles    rolesCmd    `cmd:"" help:"Roles, and temporary credentials for them." group:"Who may do what"`

@@ -21,7 +21,7 @@ type Query struct {
 	Account   string // required: a tenant, or Platform
 	From      time.Time
 	Until     time.Time // the first moment that does not belong
-	User      string    // principal.User in one line
+	User      string    // principal.User in one line, or the id or subject at its end
 	Workload  string    // ARN, or the name at its end
 	Action    string    // "bedrock-agentcore:CreateGateway", or the name at its end
 	Principal string    // ARN, or user/NAME, role/NAME, root; a role stands for all of its sessions
@@ -131,7 +131,7 @@ func (q *Query) window() (from, until int64) {
 func (q *Query) matches(r *Record) bool {
 	return r.Account == q.Account &&
 		(q.From.IsZero() || !r.Time.Before(q.From)) && (q.Until.IsZero() || r.Time.Before(q.Until)) &&
-		(q.User == "" || r.User == q.User) &&
+		(q.User == "" || r.User == q.User || r.User == "id:"+q.User || strings.HasSuffix(r.User, "#"+q.User)) &&
 		(q.Workload == "" || r.Workload == q.Workload || strings.HasSuffix(r.Workload, "/"+q.Workload)) &&
 		(q.Action == "" || r.Action == q.Action || strings.HasSuffix(r.Action, ":"+q.Action)) &&
 		(q.Principal == "" || samePrincipal(r.Principal, q.Principal)) &&

@@ -32,6 +32,12 @@ func (b *Broken) Error() string {
 	return fmt.Sprintf("audit chain %s breaks at record %d: %s", b.Writer, b.Sequence, b.Why)
 }
 
+// BrokenOf finds the broken record that an error is about.
+func BrokenOf(err error) (broken *Broken, is bool) {
+	is = errors.As(err, &broken)
+	return broken, is
+}
+
 func (b *Broken) fault() error {
 	return fault.New(fault.Internal, "The audit chain %s breaks at record %d: %s.", b.Writer, b.Sequence, b.Why).Because(b)
 }
@@ -51,8 +57,7 @@ func (r *Reader) Verify(ctx context.Context, heads ...Head) (Proof, error) {
 
 // asFault tells a caller of a broken chain what is broken.
 func asFault(err error) error {
-	var broken *Broken
-	if errors.As(err, &broken) {
+	if broken, is := BrokenOf(err); is {
 		return broken.fault()
 	}
 	return err
