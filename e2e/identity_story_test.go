@@ -391,7 +391,7 @@ func TestGatewaysWorkloadIdentityIsTheGatewaysAlone(t *testing.T) {
 	s := startScene(t)
 	ctx := context.WithoutCancel(t.Context())
 	made, err := s.control.CreateGateway(ctx, &bedrockagentcorecontrol.CreateGatewayInput{
-		Name: aws.String("people-gateway"), RoleArn: aws.String("arn:aws:iam::000000000000:role/gateway"),
+		Name: aws.String("people-gateway"), RoleArn: aws.String("arn:aws:iam::000000000000:role/onbehalf-default"),
 		ProtocolType: control.GatewayProtocolTypeMcp, AuthorizerType: control.AuthorizerTypeCustomJwt,
 		AuthorizerConfiguration: &control.AuthorizerConfigurationMemberCustomJWTAuthorizer{Value: control.CustomJWTAuthorizerConfiguration{
 			DiscoveryUrl: aws.String(s.idp.DiscoveryURL()), AllowedAudience: []string{demoidp.SignInClientID},

@@ -130,7 +130,7 @@ func (j *journey) createProvider(ctx context.Context) error {
 func (j *journey) createGateway(ctx context.Context) error {
 	c, _ := j.clients()
 	made, err := c.CreateGateway(ctx, &bedrockagentcorecontrol.CreateGatewayInput{
-		Name: &j.name, RoleArn: aws.String("arn:aws:iam::000000000000:role/gateway"), ProtocolType: control.GatewayProtocolTypeMcp, AuthorizerType: control.AuthorizerTypeCustomJwt,
+		Name: &j.name, RoleArn: aws.String("arn:aws:iam::000000000000:role/onbehalf-default"), ProtocolType: control.GatewayProtocolTypeMcp, AuthorizerType: control.AuthorizerTypeCustomJwt,
 		AuthorizerConfiguration: &control.AuthorizerConfigurationMemberCustomJWTAuthorizer{Value: control.CustomJWTAuthorizerConfiguration{
 			DiscoveryUrl: aws.String(j.idp.DiscoveryURL()), AllowedAudience: []string{demoidp.SignInClientID},
 		}},

@@ -40,7 +40,7 @@ func (s *scene) gateway(name string, z control.CustomJWTAuthorizerConfiguration,
 	s.t.Helper()
 	z.DiscoveryUrl = aws.String(s.idp.DiscoveryURL())
 	made, err := s.control.CreateGateway(s.t.Context(), &bedrockagentcorecontrol.CreateGatewayInput{
-		Name: &name, RoleArn: aws.String("arn:aws:iam::000000000000:role/gateway"), ProtocolType: control.GatewayProtocolTypeMcp,
+		Name: &name, RoleArn: aws.String("arn:aws:iam::000000000000:role/onbehalf-default"), ProtocolType: control.GatewayProtocolTypeMcp,
 		ProtocolConfiguration: &control.GatewayProtocolConfigurationMemberMcp{Value: control.MCPGatewayConfiguration{SupportedVersions: versions}},
 		AuthorizerType:        control.AuthorizerTypeCustomJwt, AuthorizerConfiguration: &control.AuthorizerConfigurationMemberCustomJWTAuthorizer{Value: z},
 	})

@@ -83,7 +83,7 @@ func TestLeavesAloneWhatIsNotIts(t *testing.T) {
 	}
 	s.play(t, args...).fails(exitMisuse, "workload identity named sayhello", "--name")
 	if _, err := p.Control.CreateGateway(t.Context(), &bedrockagentcorecontrol.CreateGatewayInput{
-		Name: aws.String("ours"), RoleArn: aws.String("arn:aws:iam::000000000000:role/theirs"), AuthorizerType: types.AuthorizerTypeNone, ProtocolType: types.GatewayProtocolTypeMcp,
+		Name: aws.String("ours"), RoleArn: aws.String("arn:aws:iam::000000000000:role/onbehalf-default"), AuthorizerType: types.AuthorizerTypeNone, ProtocolType: types.GatewayProtocolTypeMcp,
 	}); err != nil {
 		t.Fatal(err)
 	}

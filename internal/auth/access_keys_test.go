@@ -117,9 +117,9 @@ func TestKeysRefuse(t *testing.T) {
 		"a key that is not":     {func(tx *store.Tx) error { return w.DeleteKey(tx, "AKIANOBODY") }, fault.NotFound},
 		"disabling none":        {func(tx *store.Tx) error { return w.SetKeyState(tx, "AKIANOBODY", KeyDisabled) }, fault.NotFound},
 		"a state that is none":  {func(tx *store.Tx) error { return w.SetKeyState(tx, w.root.ID, "asleep") }, fault.Invalid},
-		"a role twice":          {func(tx *store.Tx) error { return w.CreateRole(tx, account, DefaultRole) }, fault.Conflict},
-		"a role of no account":  {func(tx *store.Tx) error { return w.CreateRole(tx, "111111111111", "agent") }, fault.NotFound},
-		"a role of no name":     {func(tx *store.Tx) error { return w.CreateRole(tx, account, "a/b") }, fault.Invalid},
+		"a role twice":          {func(tx *store.Tx) error { return w.CreateRole(tx, Role{Account: account, Name: DefaultRole}) }, fault.Conflict},
+		"a role of no account":  {func(tx *store.Tx) error { return w.CreateRole(tx, Role{Account: "111111111111", Name: "agent"}) }, fault.NotFound},
+		"a role of no name":     {func(tx *store.Tx) error { return w.CreateRole(tx, Role{Account: account, Name: "a/b"}) }, fault.Invalid},
 		"a role that is not":    {func(tx *store.Tx) error { return w.DeleteRole(tx, account, "agent") }, fault.NotFound},
 		"another account's one": {func(tx *store.Tx) error { return w.DeleteRole(tx, "111111111111", DefaultRole) }, fault.NotFound},
 	} {
@@ -271,7 +271,7 @@ func TestCredentialsEndWithTheirRole(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	change(func(tx *store.Tx) error { return w.CreateRole(tx, account, "agent") })
+	change(func(tx *store.Tx) error { return w.CreateRole(tx, Role{Account: account, Name: "agent"}) })
 	issued, err := w.IssueSession(t.Context(), account, "agent", "job", time.Minute)
 	if err != nil {
 		t.Fatal(err)
@@ -285,7 +285,7 @@ func TestCredentialsEndWithTheirRole(t *testing.T) {
 	}
 	change(func(tx *store.Tx) error { return w.DeleteRole(tx, account, "agent") })
 	wantFault(t, signed(), fault.UnknownKey, "invalid")
-	change(func(tx *store.Tx) error { return w.CreateRole(tx, account, "agent") })
+	change(func(tx *store.Tx) error { return w.CreateRole(tx, Role{Account: account, Name: "agent"}) })
 	wantFault(t, signed(), fault.UnknownKey, "invalid")
 
 	for name, c := range map[string]struct {

@@ -66,7 +66,7 @@ func (a *Authenticator) makeAccount(tx *store.Tx, account string) error {
 	if created != store.Micros(tx.Now) || known > 0 {
 		return nil // not new: what an operator took away since stays away
 	}
-	if err := a.CreateRole(tx, account, DefaultRole); err != nil {
+	if err := a.CreateRole(tx, Role{Account: account, Name: DefaultRole}); err != nil {
 		return err
 	}
 	if a.opts.NewAccount == nil {

@@ -40,6 +40,13 @@ func (s *Service) call(ctx context.Context, x *exchange, r *request) (reply, err
 	if x.caller.User.IsZero() {
 		return reply{}, fault.New(fault.Denied, "The tool %s acts for a user, and the caller's token names none.", t.name)
 	}
+	if err := s.underRole(ctx, x, t); fault.Is(err, fault.Denied) {
+		gate.Detail(ctx, "outcome", "tool-error")
+		gate.Detail(ctx, "reason", "role-"+fault.Denied.String())
+		return s.toolFailure(r, x.endpoint, fault.Of(err).Message, "role "+x.endpoint.role+": denied"), nil
+	} else if err != nil {
+		return reply{}, err
+	}
 	// The intent becomes durable while the token is looked up; both must be
 	// there before the target hears of the call.
 	intended := make(chan error, 1)

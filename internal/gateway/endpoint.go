@@ -26,6 +26,7 @@ type endpoint struct {
 	account, id, arn string
 	name             string
 	version          int64
+	role             string // ARN that the gateway runs under
 	workload         principal.Workload
 	authorizer       *auth.Authorizer // nil: no inbound authorization
 	challenge        string           // the parameters of WWW-Authenticate that are always the same
@@ -153,7 +154,7 @@ func (s *Service) read(tx *store.Tx, id string) (*endpoint, error) {
 	if err != nil {
 		return nil, fault.Wrap(err, "reading a gateway")
 	}
-	e := &endpoint{account: g.account, id: g.id, arn: s.arn(g.account, g.id), name: g.settings.Name, version: g.version, workload: s.workload(g),
+	e := &endpoint{account: g.account, id: g.id, arn: s.arn(g.account, g.id), name: g.settings.Name, version: g.version, role: g.settings.RoleArn, workload: s.workload(g),
 		revisions: revisions, pageSize: toolsPerPage, debug: g.settings.ExceptionLevel == api.ExceptionLevelDebug, byName: map[string]*tool{}, weight: 4 << 10}
 	if e.authorizer, err = checkSettings(&g.settings); err != nil {
 		return nil, err

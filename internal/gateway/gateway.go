@@ -36,6 +36,13 @@ type Options struct {
 	Version   string        // of the software, told to MCP clients; empty is "dev"
 	Kinds     []Kind        // of targets, in the order in which they are asked
 	Timeout   time.Duration // of one tool call; 0 is 15 minutes, as AWS has it
+
+	// CheckRole refuses a role that the account does not have, or that does not
+	// let the platform take it on for the gateway. Nil takes any role.
+	CheckRole func(tx *store.Tx, account, roleARN, gatewayARN string) error
+	// Deleted takes away what other rooms keep with a gateway, in the transaction
+	// that deletes it. Nil takes nothing.
+	Deleted func(tx *store.Tx, account, gatewayARN string) error
 }
 
 // Service is the room.

@@ -66,6 +66,9 @@ func (s *Service) createGateway(tx *store.Tx, g *gatewayRow, authorizer *auth.Au
 	if count >= maxGateways {
 		return fault.New(fault.QuotaExceeded, "The account has %d gateways, and may not have more.", maxGateways)
 	}
+	if err := s.checkRole(tx, g); err != nil {
+		return err
+	}
 	workload, err := s.identity.CreateOwned(tx, g.account, g.id, s.arn(g.account, g.id), nil, nil)
 	if err != nil {
 		return err
@@ -79,6 +82,13 @@ func (s *Service) createGateway(tx *store.Tx, g *gatewayRow, authorizer *auth.Au
 		return nameTaken(g.settings.Name)
 	}
 	return s.putAuthorizer(tx, g, authorizer)
+}
+
+func (s *Service) checkRole(tx *store.Tx, g *gatewayRow) error {
+	if s.options.CheckRole == nil {
+		return nil
+	}
+	return s.options.CheckRole(tx, g.account, g.settings.RoleArn, s.arn(g.account, g.id))
 }
 
 func nameTaken(name string) error {
@@ -136,6 +146,9 @@ func (s *Service) UpdateGateway(ctx context.Context, caller principal.Caller, r 
 			}
 		}
 		g.settings, g.updated = *r, tx.Now
+		if err := s.checkRole(tx, g); err != nil {
+			return err
+		}
 		if _, err := tx.Exec("UPDATE gateways SET settings = $1, updated = $2, version = version + 1 WHERE id = $3", string(r.AppendJSON(nil)), store.Micros(tx.Now), id); err != nil {
 			return fault.Wrap(err, "storing a gateway")
 		}
@@ -186,6 +199,11 @@ func (s *Service) DeleteGateway(ctx context.Context, caller principal.Caller, r 
 		}
 		if err := s.auth.DeleteAuthorizer(tx, s.arn(g.account, id)); err != nil {
 			return err
+		}
+		if s.options.Deleted != nil {
+			if err := s.options.Deleted(tx, g.account, s.arn(g.account, id)); err != nil {
+				return err
+			}
 		}
 		return s.identity.DeleteOwned(tx, g.account, g.workloadID)
 	})

@@ -6,6 +6,7 @@ import (
 
 	"github.com/onbehalf/onbehalf/internal/api"
 	"github.com/onbehalf/onbehalf/internal/fault"
+	"github.com/onbehalf/onbehalf/internal/store"
 )
 
 const (
@@ -57,6 +58,12 @@ func (s *Service) gatewayID(account, identifier string) (string, error) {
 		return "", noGateway(identifier)
 	}
 	return id, nil
+}
+
+// Check is fault.NotFound where there is no such gateway of the account.
+func (s *Service) Check(tx *store.Tx, account, id string) error {
+	_, err := findGateway(tx, account, id)
+	return err
 }
 
 func (s *Service) arn(account, id string) string {

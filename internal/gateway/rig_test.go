@@ -81,7 +81,11 @@ func newRigOn(t testing.TB, db *store.DB) *rig {
 	r.audit, err = audit.New(t.Context(), db, r.keeper, "")
 	ok(t, err)
 	t.Cleanup(func() { _ = r.audit.Close() })
-	door := gate.New(guard, policy.New(db), r.audit)
+	policies := policy.New(db)
+	ok(t, db.Update(t.Context(), func(tx *store.Tx) error {
+		return policies.Put(tx, account, role, "default", policy.DefaultRoleDocument)
+	}))
+	door := gate.New(guard, policies, r.audit)
 	r.guard, r.door = guard, door
 	identities := identity.New(db, r.keeper, guard, identity.Options{Region: region})
 

@@ -279,7 +279,7 @@ func (o *Operator) Roles(ctx context.Context, account string) (list []auth.Role,
 
 // CreateRole makes a role, which may do nothing yet.
 func (o *Operator) CreateRole(ctx context.Context, account, name string) error {
-	return o.change(ctx, account, "CreateRole", auth.RoleARN(account, name), func(tx *store.Tx) error { return o.auth.CreateRole(tx, account, name) })
+	return o.change(ctx, account, "CreateRole", auth.RoleARN(account, name), func(tx *store.Tx) error { return o.auth.CreateRole(tx, auth.Role{Account: account, Name: name}) })
 }
 
 // DeleteRole takes a role away with its policies; its credentials end within a second.

@@ -17,8 +17,7 @@ import (
 // the resources it touches (what a policy must allow), and the method that does
 // it. An operation without a row here answers that it is not built yet. The raw
 // handlers, which AWS's model does not have, are in front.go.
-func routes(m resources, identities *identity.Service, b *broker.Broker, g *gateway.Service) []wire.Route {
-	tagged := newTags(m.region, identities, b, g)
+func routes(m resources, identities *identity.Service, b *broker.Broker, g *gateway.Service, tagged tags, policies resourcePolicies) []wire.Route {
 	return []wire.Route{
 		// Workload identities
 		row(api.CreateWorkloadIdentity, func(account string, r *api.CreateWorkloadIdentityRequest) []string {
@@ -31,7 +30,7 @@ func routes(m resources, identities *identity.Service, b *broker.Broker, g *gate
 		row(api.DeleteWorkloadIdentity, func(account string, r *api.DeleteWorkloadIdentityRequest) []string {
 			return m.workload(account, r.Name)
 		}, identities.DeleteWorkloadIdentity),
-		row(api.ListWorkloadIdentities, func(account string, _ *api.ListWorkloadIdentitiesRequest) []string { return m.directory(account) }, identities.ListWorkloadIdentities),
+		row(api.ListWorkloadIdentities, func(account string, _ *api.ListWorkloadIdentitiesRequest) []string { return m.workload(account, "*") }, identities.ListWorkloadIdentities),
 
 		// Workload access tokens
 		row(api.GetWorkloadAccessToken, func(account string, r *api.GetWorkloadAccessTokenRequest) []string {
@@ -57,7 +56,9 @@ func routes(m resources, identities *identity.Service, b *broker.Broker, g *gate
 		row(api.DeleteOauth2CredentialProvider, func(account string, r *api.DeleteOauth2CredentialProviderRequest) []string {
 			return m.provider(account, r.Name)
 		}, b.DeleteOauth2CredentialProvider),
-		row(api.ListOauth2CredentialProviders, func(account string, _ *api.ListOauth2CredentialProvidersRequest) []string { return m.vault(account) }, b.ListOauth2CredentialProviders),
+		row(api.ListOauth2CredentialProviders, func(account string, _ *api.ListOauth2CredentialProvidersRequest) []string {
+			return m.provider(account, "*")
+		}, b.ListOauth2CredentialProviders),
 
 		// API-key credential providers
 		row(api.CreateApiKeyCredentialProvider, func(account string, r *api.CreateApiKeyCredentialProviderRequest) []string {
@@ -72,7 +73,9 @@ func routes(m resources, identities *identity.Service, b *broker.Broker, g *gate
 		row(api.DeleteApiKeyCredentialProvider, func(account string, r *api.DeleteApiKeyCredentialProviderRequest) []string {
 			return m.apiKey(account, r.Name)
 		}, b.DeleteApiKeyCredentialProvider),
-		row(api.ListApiKeyCredentialProviders, func(account string, _ *api.ListApiKeyCredentialProvidersRequest) []string { return m.vault(account) }, b.ListApiKeyCredentialProviders),
+		row(api.ListApiKeyCredentialProviders, func(account string, _ *api.ListApiKeyCredentialProvidersRequest) []string {
+			return m.apiKey(account, "*")
+		}, b.ListApiKeyCredentialProviders),
 
 		// Resource tokens and keys
 		throughWorkload(api.GetResourceOauth2Token, m, identities, func(account string, r *api.GetResourceOauth2TokenRequest) (secret.Text, []string) {
@@ -91,6 +94,11 @@ func routes(m resources, identities *identity.Service, b *broker.Broker, g *gate
 		row(api.ListTagsForResource, func(_ string, r *api.ListTagsForResourceRequest) []string { return []string{r.ResourceArn} }, tagged.list),
 		row(api.TagResource, func(_ string, r *api.TagResourceRequest) []string { return []string{r.ResourceArn} }, tagged.add),
 		row(api.UntagResource, func(_ string, r *api.UntagResourceRequest) []string { return []string{r.ResourceArn} }, tagged.remove),
+
+		// Policies of resources
+		row(api.PutResourcePolicy, func(_ string, r *api.PutResourcePolicyRequest) []string { return []string{r.ResourceArn} }, policies.put),
+		row(api.GetResourcePolicy, func(_ string, r *api.GetResourcePolicyRequest) []string { return []string{r.ResourceArn} }, policies.get),
+		row(api.DeleteResourcePolicy, func(_ string, r *api.DeleteResourcePolicyRequest) []string { return []string{r.ResourceArn} }, policies.remove),
 
 		// Gateways
 		row(api.CreateGateway, func(account string, _ *api.CreateGatewayRequest) []string { return m.gateway(account, "*") }, g.CreateGateway),
@@ -127,16 +135,19 @@ func routes(m resources, identities *identity.Service, b *broker.Broker, g *gate
 // row guards an operation by its own name as IAM action on the resources that the request names.
 func row[Req, Resp any](op api.Operation[Req, Resp], touched func(account string, r *Req) []string, method func(context.Context, principal.Caller, *Req) (*Resp, error)) wire.Route {
 	return wire.Handle(op, func(_ context.Context, caller principal.Caller, request *Req) (principal.Caller, []gate.Check, error) {
-		return caller, checks(op.Action(), touched(caller.Account, request)...), nil
+		return caller, questions(op.Action(), request, touched(caller.Account, request)), nil
 	}, method)
 }
 
-func checks(action string, resources ...string) []gate.Check {
+// questions are those that a request puts: its action on all that it
+// touches, and the right to pass the role that it names.
+func questions(action string, request any, resources []string) []gate.Check {
+	values := conditions(request)
 	out := make([]gate.Check, len(resources))
 	for i, resource := range resources {
-		out[i] = gate.Check{Action: action, Resource: resource}
+		out[i] = gate.Check{Action: action, Resource: resource, Values: values}
 	}
-	return out
+	return append(out, passing(request)...)
 }
 
 // resources builds the ARNs that a call touches. One call is authorised against
@@ -180,10 +191,10 @@ func throughWorkload[Req, Resp any](op api.Operation[Req, Resp], m resources, id
 		token, touched := asked(caller.Account, r)
 		opened, err := identities.Open(ctx, caller, token)
 		if err != nil {
-			return caller, checks(op.Action(), touched...), err
+			return caller, questions(op.Action(), r, touched), err
 		}
 		touched = append(m.workload(caller.Account, opened.Workload.Name), touched...)
-		return opened, checks(op.Action(), touched...), nil
+		return opened, questions(op.Action(), r, touched), nil
 	}, method)
 }
 
@@ -197,6 +208,6 @@ func (m resources) throughSession(b *broker.Broker) gate.Scope[api.CompleteResou
 		if subject, err := b.SubjectOfSession(ctx, r.SessionUri); err == nil && subject.Account == caller.Account {
 			touched = append(m.workload(caller.Account, subject.Workload.Name), m.vault(caller.Account)[0], subject.ProviderARN)
 		}
-		return caller, checks("bedrock-agentcore:CompleteResourceTokenAuth", touched...), nil
+		return caller, questions("bedrock-agentcore:CompleteResourceTokenAuth", r, touched), nil
 	}
 }

@@ -200,7 +200,10 @@ func (s *Server) assemble(ctx, running context.Context) (http.Handler, error) {
 	}
 	gateways := gateway.New(s.db, keeper, identities, brokers, authenticator, gated, gateway.Options{
 		Region: c.Region, PublicURL: s.url, Version: c.Version, Kinds: []gateway.Kind{openapi.New(s.egress)},
+		CheckRole: roleChecker(authenticator, policies), Deleted: deletePolicy(policies),
 	})
+	tagged := newTags(c.Region, identities, brokers, gateways)
+	policies.UseTags(tagged.of)
 	for name, run := range map[string]func(context.Context) error{
 		"audit": s.records.Run, "auth": authenticator.Run, "identity": identities.Run, "vault": grants.Run, "broker": brokers.Run,
 	} {
@@ -217,7 +220,7 @@ func (s *Server) assemble(ctx, running context.Context) (http.Handler, error) {
 	}
 	return &front{
 		ping:     http.HandlerFunc(s.ping),
-		wire:     wire.New(gated, keeper, wire.Options{}, routes(resources{c.Region}, identities, brokers, gateways)),
+		wire:     wire.New(gated, keeper, wire.Options{}, routes(resources{c.Region}, identities, brokers, gateways, tagged, resourcePolicies{s.db, policies, c.Region, gateways})),
 		mcp:      gateways.MCP(),
 		metadata: gateways.Metadata(),
 		consent:  consent.New(gated, brokers, consent.Options{PublicURL: s.url, Log: s.log}),

@@ -7,6 +7,7 @@ import (
 	"github.com/onbehalf/onbehalf/internal/api"
 	"github.com/onbehalf/onbehalf/internal/broker"
 	"github.com/onbehalf/onbehalf/internal/fault"
+	"github.com/onbehalf/onbehalf/internal/gate"
 	"github.com/onbehalf/onbehalf/internal/gateway"
 	"github.com/onbehalf/onbehalf/internal/identity"
 	"github.com/onbehalf/onbehalf/internal/principal"
@@ -39,18 +40,37 @@ func newTags(region string, identities *identity.Service, b *broker.Broker, g *g
 	}}
 }
 
-// change finds the owner of an ARN, which must be of this region and account.
+// change finds the owner of an ARN, which must be of this region and of the
+// caller's account, or one that the gate has permitted the act on.
 func (t tags) change(ctx context.Context, caller principal.Caller, arn string, change func(map[string]string) error) (map[string]string, error) {
 	parsed, err := api.ParseARN(arn)
 	if err != nil {
 		return nil, fault.InvalidField("resourceArn", "%s", fault.Of(err).Message)
 	}
+	account := caller.Account
+	if gate.Permitted(ctx, arn) {
+		account = parsed.Account
+	}
 	for _, owner := range t.owners {
-		if owner.arn(t.region, caller.Account, parsed.Name()) == arn {
-			return owner.tag(ctx, caller.Account, parsed.Name(), change)
+		if owner.arn(t.region, account, parsed.Name()) == arn {
+			return owner.tag(ctx, account, parsed.Name(), change)
 		}
 	}
 	return nil, fault.New(fault.NotFound, "Resource %s not found, or it is of a kind that has no tags.", arn)
+}
+
+// of is the tags of any account's resource, for policies with a condition on
+// them; none of what does not exist, or has no tags.
+func (t tags) of(ctx context.Context, arn string) (map[string]string, error) {
+	parsed, err := api.ParseARN(arn)
+	if err != nil {
+		return nil, nil
+	}
+	found, err := t.change(ctx, principal.Caller{Account: parsed.Account}, arn, nil)
+	if fault.Is(err, fault.NotFound) {
+		return nil, nil
+	}
+	return found, err
 }
 
 func (t tags) list(ctx context.Context, caller principal.Caller, r *api.ListTagsForResourceRequest) (*api.ListTagsForResourceResponse, error) {

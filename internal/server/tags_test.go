@@ -34,7 +34,7 @@ func TestTagsOfEverythingThatHasSome(t *testing.T) {
 		t.Fatal(err)
 	}
 	gateway, err := p.Control.CreateGateway(ctx, &bedrockagentcorecontrol.CreateGatewayInput{
-		Name: aws.String("gate"), RoleArn: aws.String("arn:aws:iam::000000000000:role/gateway"), AuthorizerType: types.AuthorizerTypeNone, Tags: tags,
+		Name: aws.String("gate"), RoleArn: aws.String("arn:aws:iam::000000000000:role/onbehalf-default"), AuthorizerType: types.AuthorizerTypeNone, Tags: tags,
 	})
 	if err != nil {
 		t.Fatal(err)
