@@ -53,6 +53,7 @@ var table = []row{
 	{folder: "internal/sigv4", imports: "secret fault"},
 	{folder: "internal/seal", imports: "store secret egress sigv4 fault"},
 	{folder: "internal/oauth", imports: "egress secret fault"},
+	{folder: "internal/metrics"},
 	{folder: "internal/external", imports: "egress sigv4 secret fault"},
 	// guards
 	{folder: "internal/auth", imports: "api principal store seal sigv4 oauth secret fault"},
