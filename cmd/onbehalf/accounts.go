@@ -9,8 +9,8 @@ import (
 )
 
 type accountsCmd struct {
-	Create accountsCreateCmd `cmd:"" help:"Make an account; its root key is shown once."`
-	List   accountsListCmd   `cmd:"" help:"List accounts."`
+	Create accountsCreateCmd `cmd:"" help:"Make an account; its root key is shown once." example:"onbehalf accounts create 111111111111"`
+	List   accountsListCmd   `cmd:"" help:"List accounts." example:"onbehalf accounts list"`
 }
 
 // Help is shown below the commands of accounts.

@@ -14,11 +14,11 @@ import (
 
 // commands is the command line: one field per command family, one file each.
 type commands struct {
-	Config     string        `name:"config" env:"ONBEHALF_CONFIG" type:"path" placeholder:"FILE" help:"YAML file with the settings of serve, under the flags' own names; the other commands find data, account and region in it. Flags and environment win over it."`
+	Config     string        `name:"config" env:"ONBEHALF_CONFIG" type:"path" placeholder:"FILE" help:"YAML file with settings, under the flags' own names. Flags and environment win over it."`
 	Serve      serveCmd      `cmd:"" help:"Run the platform." group:"Platform"`
-	Env        envCmd        `cmd:"" help:"Print the variables that point AWS SDKs and the AWS CLI at the platform." group:"Platform"`
-	Model      modelCmd      `cmd:"" help:"Print the service model of our own operations, for the AWS CLI and boto3." group:"Platform"`
-	Version    versionCmd    `cmd:"" help:"Print the version." group:"Platform"`
+	Env        envCmd        `cmd:"" help:"Print the variables that point AWS SDKs and the AWS CLI at it." group:"Platform"`
+	Model      modelCmd      `cmd:"" help:"Print the model of our own operations, for the AWS CLI and boto3." group:"Platform"`
+	Version    versionCmd    `cmd:"" help:"Print the version." example:"onbehalf version --output json" group:"Platform"`
 	Completion completionCmd `cmd:"" help:"Print what makes a shell complete commands, flags and names." group:"Platform"`
 
 	Workloads workloadsCmd `cmd:"" help:"Workload identities: the names under which agents ask for tokens." group:"Daily work"`
@@ -61,7 +61,7 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 		kong.Description("Lets AI agents act on behalf of people without holding their passwords. Speaks the API of Amazon Bedrock AgentCore.\n\nExamples:\n  onbehalf serve --dev\n  eval \"$(onbehalf env)\" && aws bedrock-agentcore-control list-workload-identities"),
 		kong.Writers(out, errOut),
 		kong.Exit(func(code int) { exit = code }),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 		kong.Resolvers(settingsFile()),
 		kong.Bind(&terminal{in: in, out: out, err: errOut}, &cli),
 		kong.BindTo(ctx, (*context.Context)(nil)),
@@ -70,8 +70,12 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 		fmt.Fprintln(errOut, "onbehalf:", err)
 		return 2
 	}
+	withExamples(parser.Model.Node)
 	if len(args) == 0 {
-		args = []string{"--help"}
+		if err := overview(out, parser.Model); err != nil {
+			return 1
+		}
+		return 0
 	}
 	if args[0] == completeCommand {
 		complete(ctx, parser.Model, args[1:], out)

@@ -17,6 +17,7 @@ func model(t testing.TB) *kong.Application {
 	if err != nil {
 		t.Fatal(err)
 	}
+	withExamples(parser.Model.Node)
 	return parser.Model
 }
 

@@ -16,11 +16,11 @@ import (
 )
 
 type gatewaysCmd struct {
-	List   gatewaysListCmd   `cmd:"" help:"List gateways."`
-	Show   gatewaysShowCmd   `cmd:"" help:"Show one, with the URL for MCP clients."`
+	List   gatewaysListCmd   `cmd:"" help:"List gateways." example:"onbehalf gateways list"`
+	Show   gatewaysShowCmd   `cmd:"" help:"Show one, with the URL for MCP clients." example:"onbehalf gateways show greeter"`
 	Create gatewaysCreateCmd `cmd:"" help:"Make one: an MCP server before your APIs."`
 	Tools  gatewaysToolsCmd  `cmd:"" help:"List the tools that an MCP client sees."`
-	Delete gatewaysDeleteCmd `cmd:"" help:"Delete one that has no targets any more."`
+	Delete gatewaysDeleteCmd `cmd:"" help:"Delete one that has no targets any more." example:"onbehalf gateways delete greeter"`
 }
 
 // Help is shown below the commands of gateways.

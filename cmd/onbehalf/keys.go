@@ -9,10 +9,10 @@ import (
 
 type keysCmd struct {
 	Create    keysCreateCmd    `cmd:"" help:"Make an access key for a user; the secret is shown once."`
-	List      keysListCmd      `cmd:"" help:"List access keys."`
-	Disable   keysDisableCmd   `cmd:"" help:"Stop an access key, within a second."`
-	Enable    keysEnableCmd    `cmd:"" help:"Let a disabled access key work again."`
-	Delete    keysDeleteCmd    `cmd:"" help:"Delete a user's access key."`
+	List      keysListCmd      `cmd:"" help:"List access keys." example:"onbehalf keys list --output json"`
+	Disable   keysDisableCmd   `cmd:"" help:"Stop an access key, within a second." example:"onbehalf keys disable AKIAIOSFODNN7EXAMPLE"`
+	Enable    keysEnableCmd    `cmd:"" help:"Let a disabled access key work again." example:"onbehalf keys enable AKIAIOSFODNN7EXAMPLE"`
+	Delete    keysDeleteCmd    `cmd:"" help:"Delete a user's access key." example:"onbehalf keys delete AKIAIOSFODNN7EXAMPLE"`
 	ResetRoot keysResetRootCmd `cmd:"" help:"Replace the account's root key."`
 }
 

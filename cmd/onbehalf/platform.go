@@ -35,10 +35,10 @@ import (
 // An endpoint is always named by one of the three. Without one nothing is sent:
 // a command of ours never reaches AWS with somebody's AWS keys.
 type platform struct {
-	Endpoint string `name:"endpoint" placeholder:"URL" help:"The platform's URL. Default: AWS_ENDPOINT_URL_BEDROCK_AGENTCORE_CONTROL, else the platform of the data folder." group:"Platform"`
-	Profile  string `name:"profile" placeholder:"NAME" help:"AWS profile with the key to sign with. Default: the environment's, else the data folder's root key." group:"Platform"`
-	Region   string `name:"region" env:"ONBEHALF_REGION" placeholder:"REGION" help:"The platform's region. Default: the environment's, else the data folder's." group:"Platform"`
-	Data     string `name:"data" env:"ONBEHALF_DATA" type:"path" placeholder:"DIR" help:"Data folder of a platform on this machine. Default ~/.local/share/onbehalf." group:"Platform"`
+	Endpoint string `name:"endpoint" placeholder:"URL" help:"The platform's URL. Default: AWS_ENDPOINT_URL_BEDROCK_AGENTCORE_CONTROL, else the platform of the data folder." group:"Which platform"`
+	Profile  string `name:"profile" placeholder:"NAME" help:"AWS profile with the key to sign with. Default: the environment's, else the data folder's root key." group:"Which platform"`
+	Region   string `name:"region" env:"ONBEHALF_REGION" placeholder:"REGION" help:"The platform's region. Default: the environment's, else the data folder's." group:"Which platform"`
+	Data     string `name:"data" env:"ONBEHALF_DATA" type:"path" placeholder:"DIR" help:"Data folder of a platform on this machine. Default ~/.local/share/onbehalf." group:"Which platform"`
 	Output   string `name:"output" enum:"table,json" default:"table" help:"table or json."`
 
 	dataNamed bool // on the command line, and so meant, whatever the environment says

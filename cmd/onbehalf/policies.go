@@ -10,10 +10,10 @@ import (
 )
 
 type policiesCmd struct {
-	Put    policiesPutCmd    `cmd:"" help:"Attach an IAM policy document to a user or role, or replace it."`
-	Get    policiesGetCmd    `cmd:"" help:"Print a policy document."`
-	List   policiesListCmd   `cmd:"" help:"List policies."`
-	Delete policiesDeleteCmd `cmd:"" help:"Take a policy away."`
+	Put    policiesPutCmd    `cmd:"" help:"Attach an IAM policy document to a user or role, or replace it." example:"onbehalf policies put api-keys --principal user/ada --document policy.json"`
+	Get    policiesGetCmd    `cmd:"" help:"Print a policy document." example:"onbehalf policies get api-keys --principal user/ada"`
+	List   policiesListCmd   `cmd:"" help:"List policies." example:"onbehalf policies list --principal user/ada"`
+	Delete policiesDeleteCmd `cmd:"" help:"Take a policy away." example:"onbehalf policies delete api-keys --principal user/ada"`
 }
 
 // Help is shown below the commands of policies.

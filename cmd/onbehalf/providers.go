@@ -16,12 +16,12 @@ import (
 )
 
 type providersCmd struct {
-	List    providersListCmd    `cmd:"" help:"List credential providers: OAuth2 clients and API keys."`
-	Show    providersShowCmd    `cmd:"" help:"Show one; never its secret."`
+	List    providersListCmd    `cmd:"" help:"List credential providers: OAuth2 clients and API keys." example:"onbehalf providers list --type oauth2"`
+	Show    providersShowCmd    `cmd:"" help:"Show one; never its secret." example:"onbehalf providers show google"`
 	Create  providersCreateCmd  `cmd:"" help:"Make one: the platform's client at an OAuth2 vendor, or an API key."`
 	Update  providersUpdateCmd  `cmd:"" help:"Give one another client, secret, key or address."`
-	Delete  providersDeleteCmd  `cmd:"" help:"Delete one, with everything users granted through it."`
-	Vendors providersVendorsCmd `cmd:"" help:"List the OAuth2 vendors, and what each one needs."`
+	Delete  providersDeleteCmd  `cmd:"" help:"Delete one, with everything users granted through it." example:"onbehalf providers delete google"`
+	Vendors providersVendorsCmd `cmd:"" help:"List the OAuth2 vendors, and what each one needs." example:"onbehalf providers vendors"`
 }
 
 // Help is shown below the commands of providers.

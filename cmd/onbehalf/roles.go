@@ -8,11 +8,11 @@ import (
 )
 
 type rolesCmd struct {
-	Create      rolesCreateCmd      `cmd:"" help:"Make a role, which may do nothing yet."`
-	PutPolicy   rolesPutPolicyCmd   `cmd:"" help:"Attach an IAM policy document to a role, or replace it."`
-	List        rolesListCmd        `cmd:"" help:"List roles."`
-	Delete      rolesDeleteCmd      `cmd:"" help:"Delete a role, its policies and the credentials issued for it."`
-	Credentials rolesCredentialsCmd `cmd:"" help:"Issue temporary credentials of a role; they are shown once."`
+	Create      rolesCreateCmd      `cmd:"" help:"Make a role, which may do nothing yet." example:"onbehalf roles create agent"`
+	PutPolicy   rolesPutPolicyCmd   `cmd:"" help:"Attach an IAM policy document to a role, or replace it." example:"onbehalf roles put-policy agent access --document policy.json"`
+	List        rolesListCmd        `cmd:"" help:"List roles." example:"onbehalf roles list"`
+	Delete      rolesDeleteCmd      `cmd:"" help:"Delete a role, its policies and the credentials issued for it." example:"onbehalf roles delete agent"`
+	Credentials rolesCredentialsCmd `cmd:"" help:"Issue temporary credentials of a role; they are shown once." example:"onbehalf roles credentials agent --duration 15m --output json"`
 }
 
 // Help is shown below the commands of roles.

@@ -16,10 +16,10 @@ import (
 )
 
 type targetsCmd struct {
-	List   targetsListCmd   `cmd:"" help:"List the targets of a gateway."`
-	Show   targetsShowCmd   `cmd:"" help:"Show one."`
+	List   targetsListCmd   `cmd:"" help:"List the targets of a gateway." example:"onbehalf targets list greeter"`
+	Show   targetsShowCmd   `cmd:"" help:"Show one." example:"onbehalf targets show greeter people"`
 	Create targetsCreateCmd `cmd:"" help:"Put a gateway before an API: each operation of its OpenAPI document is a tool."`
-	Delete targetsDeleteCmd `cmd:"" help:"Delete one; its tools are gone at once."`
+	Delete targetsDeleteCmd `cmd:"" help:"Delete one; its tools are gone at once." example:"onbehalf targets delete greeter people"`
 }
 
 // Help is shown below the commands of targets.

@@ -11,11 +11,11 @@ import (
 )
 
 type workloadsCmd struct {
-	List   workloadsListCmd   `cmd:"" help:"List workload identities."`
-	Show   workloadsShowCmd   `cmd:"" help:"Show one."`
-	Create workloadsCreateCmd `cmd:"" help:"Make one: the name under which an agent asks for tokens."`
-	Update workloadsUpdateCmd `cmd:"" help:"Change at which pages its consents may end."`
-	Delete workloadsDeleteCmd `cmd:"" help:"Delete one, with everything users granted to it."`
+	List   workloadsListCmd   `cmd:"" help:"List workload identities." example:"onbehalf workloads list --output json"`
+	Show   workloadsShowCmd   `cmd:"" help:"Show one." example:"onbehalf workloads show my-agent"`
+	Create workloadsCreateCmd `cmd:"" help:"Make one: the name under which an agent asks for tokens." example:"onbehalf workloads create my-agent --return-url https://app.example.com/oauth2/callback"`
+	Update workloadsUpdateCmd `cmd:"" help:"Change at which pages its consents may end." example:"onbehalf workloads update my-agent --return-url https://app.example.com/new"`
+	Delete workloadsDeleteCmd `cmd:"" help:"Delete one, with everything users granted to it." example:"onbehalf workloads delete my-agent"`
 }
 
 // Help is shown below the commands of workloads.
