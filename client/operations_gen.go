@@ -28,6 +28,18 @@ func (c *Client) GetResourceTokenState(ctx context.Context, input *GetResourceTo
 	return output, nil
 }
 
+// GetTrustedIssuers shows whose tokens name users for a workload identity; an empty list means the issuers that the operator trusts.
+func (c *Client) GetTrustedIssuers(ctx context.Context, input *GetTrustedIssuersInput, options ...func(*Options)) (*GetTrustedIssuersOutput, error) {
+	if input == nil {
+		input = &GetTrustedIssuersInput{}
+	}
+	output := new(GetTrustedIssuersOutput)
+	if err := c.invoke(ctx, "GetTrustedIssuers", input, output, options); err != nil {
+		return nil, err
+	}
+	return output, nil
+}
+
 // ListGrants lists what users have granted: to one workload, at one provider, of one user, in one state, or all of the account. Pages may be shorter than maxResults.
 func (c *Client) ListGrants(ctx context.Context, input *ListGrantsInput, options ...func(*Options)) (*ListGrantsOutput, error) {
 	if input == nil {
@@ -73,6 +85,18 @@ func (p *ListGrantsPaginator) NextPage(ctx context.Context, options ...func(*Opt
 	return output, nil
 }
 
+// PutTrustedIssuers replaces whose tokens name users for a workload identity, in GetWorkloadAccessTokenForJWT and CompleteResourceTokenAuth; the list stands in place of the operator's, and an empty one goes back to it.
+func (c *Client) PutTrustedIssuers(ctx context.Context, input *PutTrustedIssuersInput, options ...func(*Options)) (*PutTrustedIssuersOutput, error) {
+	if input == nil {
+		input = &PutTrustedIssuersInput{}
+	}
+	output := new(PutTrustedIssuersOutput)
+	if err := c.invoke(ctx, "PutTrustedIssuers", input, output, options); err != nil {
+		return nil, err
+	}
+	return output, nil
+}
+
 // RevokeGrant deletes a grant for good, and revokes its tokens at the provider where that has an endpoint for it (RFC 7009). The grant goes whatever the provider answers.
 func (c *Client) RevokeGrant(ctx context.Context, input *RevokeGrantInput, options ...func(*Options)) (*RevokeGrantOutput, error) {
 	if input == nil {
@@ -92,6 +116,18 @@ func (c *Client) RevokeUserGrants(ctx context.Context, input *RevokeUserGrantsIn
 	}
 	output := new(RevokeUserGrantsOutput)
 	if err := c.invoke(ctx, "RevokeUserGrants", input, output, options); err != nil {
+		return nil, err
+	}
+	return output, nil
+}
+
+// RevokeWorkloadTokens ends the workload access tokens that were made until now for one user of a workload identity; without a user, those that name none.
+func (c *Client) RevokeWorkloadTokens(ctx context.Context, input *RevokeWorkloadTokensInput, options ...func(*Options)) (*RevokeWorkloadTokensOutput, error) {
+	if input == nil {
+		input = &RevokeWorkloadTokensInput{}
+	}
+	output := new(RevokeWorkloadTokensOutput)
+	if err := c.invoke(ctx, "RevokeWorkloadTokens", input, output, options); err != nil {
 		return nil, err
 	}
 	return output, nil

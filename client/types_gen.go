@@ -52,6 +52,20 @@ type GetResourceTokenStateOutput struct {
 	State ResourceTokenState `json:"state,omitzero"`
 }
 
+// GetTrustedIssuersInput is what GetTrustedIssuers is asked with.
+type GetTrustedIssuersInput struct {
+	// Required.
+	WorkloadName *string `json:"workloadName,omitzero"`
+}
+
+// GetTrustedIssuersOutput is what GetTrustedIssuers answers.
+type GetTrustedIssuersOutput struct {
+	// Required.
+	Issuers []TrustedIssuer `json:"issuers,omitzero"`
+	// Required.
+	WorkloadName *string `json:"workloadName,omitzero"`
+}
+
 // Grant is what one user allowed one workload to do at one provider.
 type Grant struct {
 	// Which of several accounts of the user at the provider: customParameters' onbehalf_account. Absent for the unnamed one.
@@ -140,6 +154,22 @@ const (
 	ProviderRevocationFailed      ProviderRevocation = "FAILED"
 )
 
+// PutTrustedIssuersInput is what PutTrustedIssuers is asked with.
+type PutTrustedIssuersInput struct {
+	// Required.
+	Issuers []TrustedIssuer `json:"issuers,omitzero"`
+	// Required.
+	WorkloadName *string `json:"workloadName,omitzero"`
+}
+
+// PutTrustedIssuersOutput is what PutTrustedIssuers answers.
+type PutTrustedIssuersOutput struct {
+	// Required.
+	Issuers []TrustedIssuer `json:"issuers,omitzero"`
+	// Required.
+	WorkloadName *string `json:"workloadName,omitzero"`
+}
+
 // ResourceTokenState is one of the values below. ACTIVE: there is a token that lives. EXPIRED: it does not, and the next call renews it. NEEDS_CONSENT: there was one, and the user has to be asked again, or for more. NONE: there is none.
 type ResourceTokenState string
 
@@ -177,6 +207,20 @@ type RevokeUserGrantsOutput struct {
 	RevokedGrants []RevokedGrant `json:"revokedGrants,omitzero"`
 }
 
+// RevokeWorkloadTokensInput is what RevokeWorkloadTokens is asked with.
+type RevokeWorkloadTokensInput struct {
+	User *EndUser `json:"user,omitzero"`
+	// Required.
+	WorkloadName *string `json:"workloadName,omitzero"`
+}
+
+// RevokeWorkloadTokensOutput is what RevokeWorkloadTokens answers.
+type RevokeWorkloadTokensOutput struct {
+	// Tokens made until then open no more.
+	// Required.
+	RevokedBefore *time.Time `json:"revokedBefore,omitzero"`
+}
+
 // RevokedGrant is a part of inputs and outputs.
 type RevokedGrant struct {
 	AccountLabel *string `json:"accountLabel,omitzero"`
@@ -188,6 +232,16 @@ type RevokedGrant struct {
 	ProviderRevocation ProviderRevocation `json:"providerRevocation,omitzero"`
 	// Required.
 	WorkloadName *string `json:"workloadName,omitzero"`
+}
+
+// TrustedIssuer is an OpenID issuer whose tokens name users, where they are made for one of the audiences.
+type TrustedIssuer struct {
+	// A token must be made for one of them.
+	// Required.
+	Audiences []string `json:"audiences,omitzero"`
+	// As in the tokens' iss; an https URL with OpenID Connect discovery.
+	// Required.
+	Issuer *string `json:"issuer,omitzero"`
 }
 
 // ValidationExceptionField is a part of inputs and outputs.

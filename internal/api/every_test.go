@@ -154,4 +154,7 @@ func init() {
 	add(api.ListGrants)
 	add(api.RevokeGrant)
 	add(api.RevokeUserGrants)
+	add(api.GetTrustedIssuers)
+	add(api.PutTrustedIssuers)
+	add(api.RevokeWorkloadTokens)
 }

@@ -16,6 +16,11 @@ func (v *GetResourceTokenStateRequest) BindHTTP(_ func(string) string, _ url.Val
 }
 
 // BindHTTP fills in the members that travel in path, query and headers.
+func (v *GetTrustedIssuersRequest) BindHTTP(_ func(string) string, _ url.Values, _ http.Header) error {
+	return nil
+}
+
+// BindHTTP fills in the members that travel in path, query and headers.
 func (v *ListGrantsRequest) BindHTTP(_ func(string) string, _ url.Values, _ http.Header) error {
 	return nil
 }
@@ -27,11 +32,21 @@ func (v *ListGrantsRequest) PageToken() **string { return &v.NextToken }
 func (v *ListGrantsResponse) PageToken() **string { return &v.NextToken }
 
 // BindHTTP fills in the members that travel in path, query and headers.
+func (v *PutTrustedIssuersRequest) BindHTTP(_ func(string) string, _ url.Values, _ http.Header) error {
+	return nil
+}
+
+// BindHTTP fills in the members that travel in path, query and headers.
 func (v *RevokeGrantRequest) BindHTTP(_ func(string) string, _ url.Values, _ http.Header) error {
 	return nil
 }
 
 // BindHTTP fills in the members that travel in path, query and headers.
 func (v *RevokeUserGrantsRequest) BindHTTP(_ func(string) string, _ url.Values, _ http.Header) error {
+	return nil
+}
+
+// BindHTTP fills in the members that travel in path, query and headers.
+func (v *RevokeWorkloadTokensRequest) BindHTTP(_ func(string) string, _ url.Values, _ http.Header) error {
 	return nil
 }

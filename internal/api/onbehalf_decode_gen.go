@@ -127,6 +127,33 @@ func (v *GetResourceTokenStateRequest) readBody(d *reader) {
 	v.readJSON(d)
 }
 
+func (v *GetTrustedIssuersRequest) readJSON(d *reader) {
+	if !d.object("") {
+		return
+	}
+	var given [1]bool
+	for d.member() {
+		switch string(d.key) {
+		case "workloadName":
+			v.WorkloadName = d.text("workloadName")
+			given[0] = true
+		default:
+			d.skip()
+		}
+	}
+	if !given[0] {
+		d.missing("workloadName")
+	}
+}
+
+func (v *GetTrustedIssuersRequest) readBody(d *reader) {
+	if d.peek() == 0 {
+		d.data = emptyObject
+		d.pos = 0
+	}
+	v.readJSON(d)
+}
+
 func (v *ListGrantsRequest) readJSON(d *reader) {
 	if !d.object("") {
 		return
@@ -159,6 +186,45 @@ func (v *ListGrantsRequest) readJSON(d *reader) {
 }
 
 func (v *ListGrantsRequest) readBody(d *reader) {
+	if d.peek() == 0 {
+		d.data = emptyObject
+		d.pos = 0
+	}
+	v.readJSON(d)
+}
+
+func (v *PutTrustedIssuersRequest) readJSON(d *reader) {
+	if !d.object("") {
+		return
+	}
+	var given [1]bool
+	for d.member() {
+		switch string(d.key) {
+		case "issuers":
+			if d.array("issuers") {
+				list0 := []TrustedIssuer{}
+				for i0 := 0; d.element(); i0++ {
+					d.item("issuers", i0)
+					var item0 TrustedIssuer
+					item0.readJSON(d)
+					list0 = append(list0, item0)
+					d.leave()
+				}
+				v.Issuers = list0
+			}
+		case "workloadName":
+			v.WorkloadName = d.text("workloadName")
+			given[0] = true
+		default:
+			d.skip()
+		}
+	}
+	if !given[0] {
+		d.missing("workloadName")
+	}
+}
+
+func (v *PutTrustedIssuersRequest) readBody(d *reader) {
 	if d.peek() == 0 {
 		d.data = emptyObject
 		d.pos = 0
@@ -222,4 +288,66 @@ func (v *RevokeUserGrantsRequest) readBody(d *reader) {
 		d.pos = 0
 	}
 	v.readJSON(d)
+}
+
+func (v *RevokeWorkloadTokensRequest) readJSON(d *reader) {
+	if !d.object("") {
+		return
+	}
+	var given [1]bool
+	for d.member() {
+		switch string(d.key) {
+		case "user":
+			d.enter("user")
+			v.User = new(EndUser)
+			v.User.readJSON(d)
+			d.leave()
+		case "workloadName":
+			v.WorkloadName = d.text("workloadName")
+			given[0] = true
+		default:
+			d.skip()
+		}
+	}
+	if !given[0] {
+		d.missing("workloadName")
+	}
+}
+
+func (v *RevokeWorkloadTokensRequest) readBody(d *reader) {
+	if d.peek() == 0 {
+		d.data = emptyObject
+		d.pos = 0
+	}
+	v.readJSON(d)
+}
+
+func (v *TrustedIssuer) readJSON(d *reader) {
+	if !d.object("") {
+		return
+	}
+	var given [1]bool
+	for d.member() {
+		switch string(d.key) {
+		case "audiences":
+			if d.array("audiences") {
+				list0 := []string{}
+				for i0 := 0; d.element(); i0++ {
+					d.item("audiences", i0)
+					item0 := d.text("")
+					list0 = append(list0, item0)
+					d.leave()
+				}
+				v.Audiences = list0
+			}
+		case "issuer":
+			v.Issuer = d.text("issuer")
+			given[0] = true
+		default:
+			d.skip()
+		}
+	}
+	if !given[0] {
+		d.missing("issuer")
+	}
 }

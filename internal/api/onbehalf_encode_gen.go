@@ -131,6 +131,32 @@ func (v *GetResourceTokenStateResponse) AppendJSON(b []byte) []byte {
 }
 
 // AppendJSON appends v as the wire carries it: secrets in clear, absent members left out.
+func (v *GetTrustedIssuersRequest) AppendJSON(b []byte) []byte {
+	b = append(b, '{')
+	b = append(b, `"workloadName":`...)
+	b = appendString(b, v.WorkloadName)
+	b = append(b, ',')
+	return closeObject(b)
+}
+
+// AppendJSON appends v as the wire carries it: secrets in clear, absent members left out.
+func (v *GetTrustedIssuersResponse) AppendJSON(b []byte) []byte {
+	b = append(b, '{')
+	b = append(b, `"issuers":`...)
+	b = append(b, '[')
+	for i0 := range v.Issuers {
+		b = v.Issuers[i0].AppendJSON(b)
+		b = append(b, ',')
+	}
+	b = closeArray(b)
+	b = append(b, ',')
+	b = append(b, `"workloadName":`...)
+	b = appendString(b, v.WorkloadName)
+	b = append(b, ',')
+	return closeObject(b)
+}
+
+// AppendJSON appends v as the wire carries it: secrets in clear, absent members left out.
 func (v *Grant) AppendJSON(b []byte) []byte {
 	b = append(b, '{')
 	if v.AccountLabel != nil {
@@ -281,6 +307,40 @@ func (v *ListGrantsResponse) AppendJSON(b []byte) []byte {
 }
 
 // AppendJSON appends v as the wire carries it: secrets in clear, absent members left out.
+func (v *PutTrustedIssuersRequest) AppendJSON(b []byte) []byte {
+	b = append(b, '{')
+	b = append(b, `"issuers":`...)
+	b = append(b, '[')
+	for i0 := range v.Issuers {
+		b = v.Issuers[i0].AppendJSON(b)
+		b = append(b, ',')
+	}
+	b = closeArray(b)
+	b = append(b, ',')
+	b = append(b, `"workloadName":`...)
+	b = appendString(b, v.WorkloadName)
+	b = append(b, ',')
+	return closeObject(b)
+}
+
+// AppendJSON appends v as the wire carries it: secrets in clear, absent members left out.
+func (v *PutTrustedIssuersResponse) AppendJSON(b []byte) []byte {
+	b = append(b, '{')
+	b = append(b, `"issuers":`...)
+	b = append(b, '[')
+	for i0 := range v.Issuers {
+		b = v.Issuers[i0].AppendJSON(b)
+		b = append(b, ',')
+	}
+	b = closeArray(b)
+	b = append(b, ',')
+	b = append(b, `"workloadName":`...)
+	b = appendString(b, v.WorkloadName)
+	b = append(b, ',')
+	return closeObject(b)
+}
+
+// AppendJSON appends v as the wire carries it: secrets in clear, absent members left out.
 func (v *RevokeGrantRequest) AppendJSON(b []byte) []byte {
 	b = append(b, '{')
 	b = append(b, `"grantId":`...)
@@ -334,6 +394,29 @@ func (v *RevokeUserGrantsResponse) AppendJSON(b []byte) []byte {
 }
 
 // AppendJSON appends v as the wire carries it: secrets in clear, absent members left out.
+func (v *RevokeWorkloadTokensRequest) AppendJSON(b []byte) []byte {
+	b = append(b, '{')
+	if v.User != nil {
+		b = append(b, `"user":`...)
+		b = v.User.AppendJSON(b)
+		b = append(b, ',')
+	}
+	b = append(b, `"workloadName":`...)
+	b = appendString(b, v.WorkloadName)
+	b = append(b, ',')
+	return closeObject(b)
+}
+
+// AppendJSON appends v as the wire carries it: secrets in clear, absent members left out.
+func (v *RevokeWorkloadTokensResponse) AppendJSON(b []byte) []byte {
+	b = append(b, '{')
+	b = append(b, `"revokedBefore":`...)
+	b = v.RevokedBefore.AppendJSON(b)
+	b = append(b, ',')
+	return closeObject(b)
+}
+
+// AppendJSON appends v as the wire carries it: secrets in clear, absent members left out.
 func (v *RevokedGrant) AppendJSON(b []byte) []byte {
 	b = append(b, '{')
 	if v.AccountLabel != nil {
@@ -352,6 +435,23 @@ func (v *RevokedGrant) AppendJSON(b []byte) []byte {
 	b = append(b, ',')
 	b = append(b, `"workloadName":`...)
 	b = appendString(b, v.WorkloadName)
+	b = append(b, ',')
+	return closeObject(b)
+}
+
+// AppendJSON appends v as the wire carries it: secrets in clear, absent members left out.
+func (v *TrustedIssuer) AppendJSON(b []byte) []byte {
+	b = append(b, '{')
+	b = append(b, `"audiences":`...)
+	b = append(b, '[')
+	for i0 := range v.Audiences {
+		b = appendString(b, v.Audiences[i0])
+		b = append(b, ',')
+	}
+	b = closeArray(b)
+	b = append(b, ',')
+	b = append(b, `"issuer":`...)
+	b = appendString(b, v.Issuer)
 	b = append(b, ',')
 	return closeObject(b)
 }

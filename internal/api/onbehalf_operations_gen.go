@@ -16,11 +16,22 @@ var (
 		ReadOnly: true,
 		Errors:   []string{"UnauthorizedException", "ValidationException", "AccessDeniedException", "ResourceNotFoundException", "ThrottlingException", "InternalServerException"},
 	}}
+	// GetTrustedIssuers is POST /onbehalf/GetTrustedIssuers.
+	GetTrustedIssuers = Operation[GetTrustedIssuersRequest, GetTrustedIssuersResponse]{&Info{
+		Name: "GetTrustedIssuers", Service: "onbehalf", Method: "POST", Path: "/onbehalf/GetTrustedIssuers", Status: 200,
+		ReadOnly: true,
+		Errors:   []string{"UnauthorizedException", "ValidationException", "AccessDeniedException", "ResourceNotFoundException", "ThrottlingException", "InternalServerException"},
+	}}
 	// ListGrants is POST /onbehalf/ListGrants.
 	ListGrants = Operation[ListGrantsRequest, ListGrantsResponse]{&Info{
 		Name: "ListGrants", Service: "onbehalf", Method: "POST", Path: "/onbehalf/ListGrants", Status: 200,
 		ReadOnly: true,
 		Errors:   []string{"UnauthorizedException", "ValidationException", "AccessDeniedException", "ResourceNotFoundException", "ThrottlingException", "InternalServerException"},
+	}}
+	// PutTrustedIssuers is POST /onbehalf/PutTrustedIssuers.
+	PutTrustedIssuers = Operation[PutTrustedIssuersRequest, PutTrustedIssuersResponse]{&Info{
+		Name: "PutTrustedIssuers", Service: "onbehalf", Method: "POST", Path: "/onbehalf/PutTrustedIssuers", Status: 200,
+		Errors: []string{"UnauthorizedException", "ValidationException", "AccessDeniedException", "ResourceNotFoundException", "ThrottlingException", "InternalServerException"},
 	}}
 	// RevokeGrant is POST /onbehalf/RevokeGrant.
 	RevokeGrant = Operation[RevokeGrantRequest, RevokeGrantResponse]{&Info{
@@ -30,6 +41,11 @@ var (
 	// RevokeUserGrants is POST /onbehalf/RevokeUserGrants.
 	RevokeUserGrants = Operation[RevokeUserGrantsRequest, RevokeUserGrantsResponse]{&Info{
 		Name: "RevokeUserGrants", Service: "onbehalf", Method: "POST", Path: "/onbehalf/RevokeUserGrants", Status: 200,
+		Errors: []string{"UnauthorizedException", "ValidationException", "AccessDeniedException", "ResourceNotFoundException", "ThrottlingException", "InternalServerException"},
+	}}
+	// RevokeWorkloadTokens is POST /onbehalf/RevokeWorkloadTokens.
+	RevokeWorkloadTokens = Operation[RevokeWorkloadTokensRequest, RevokeWorkloadTokensResponse]{&Info{
+		Name: "RevokeWorkloadTokens", Service: "onbehalf", Method: "POST", Path: "/onbehalf/RevokeWorkloadTokens", Status: 200,
 		Errors: []string{"UnauthorizedException", "ValidationException", "AccessDeniedException", "ResourceNotFoundException", "ThrottlingException", "InternalServerException"},
 	}}
 )

@@ -41,6 +41,17 @@ type GetResourceTokenStateResponse struct {
 	State         ResourceTokenState `json:"state"` // required
 }
 
+// GetTrustedIssuersRequest is the input of GetTrustedIssuers.
+type GetTrustedIssuersRequest struct {
+	WorkloadName string `json:"workloadName"` // required
+}
+
+// GetTrustedIssuersResponse is the output of GetTrustedIssuers.
+type GetTrustedIssuersResponse struct {
+	Issuers      []TrustedIssuer `json:"issuers"`      // required
+	WorkloadName string          `json:"workloadName"` // required
+}
+
 // Grant is a part of GetGrantResponse.
 type Grant struct {
 	AccountLabel    *string    `json:"accountLabel,omitempty"`
@@ -78,6 +89,18 @@ type ListGrantsResponse struct {
 	NextToken *string `json:"nextToken,omitempty"`
 }
 
+// PutTrustedIssuersRequest is the input of PutTrustedIssuers.
+type PutTrustedIssuersRequest struct {
+	Issuers      []TrustedIssuer `json:"issuers"`      // required
+	WorkloadName string          `json:"workloadName"` // required
+}
+
+// PutTrustedIssuersResponse is the output of PutTrustedIssuers.
+type PutTrustedIssuersResponse struct {
+	Issuers      []TrustedIssuer `json:"issuers"`      // required
+	WorkloadName string          `json:"workloadName"` // required
+}
+
 // RevokeGrantRequest is the input of RevokeGrant.
 type RevokeGrantRequest struct {
 	GrantId string `json:"grantId"` // required
@@ -100,6 +123,17 @@ type RevokeUserGrantsResponse struct {
 	RevokedGrants []RevokedGrant `json:"revokedGrants"` // required
 }
 
+// RevokeWorkloadTokensRequest is the input of RevokeWorkloadTokens.
+type RevokeWorkloadTokensRequest struct {
+	User         *EndUser `json:"user,omitempty"`
+	WorkloadName string   `json:"workloadName"` // required
+}
+
+// RevokeWorkloadTokensResponse is the output of RevokeWorkloadTokens.
+type RevokeWorkloadTokensResponse struct {
+	RevokedBefore ISOTime `json:"revokedBefore"` // required
+}
+
 // RevokedGrant is a part of lists and maps of the model.
 type RevokedGrant struct {
 	AccountLabel       *string            `json:"accountLabel,omitempty"`
@@ -107,4 +141,10 @@ type RevokedGrant struct {
 	ProviderName       string             `json:"providerName"`       // required
 	ProviderRevocation ProviderRevocation `json:"providerRevocation"` // required
 	WorkloadName       string             `json:"workloadName"`       // required
+}
+
+// TrustedIssuer is a part of lists and maps of the model.
+type TrustedIssuer struct {
+	Audiences []string `json:"audiences"` // required
+	Issuer    string   `json:"issuer"`    // required
 }

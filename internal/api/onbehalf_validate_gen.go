@@ -68,6 +68,17 @@ func (v *GetResourceTokenStateRequest) validate(c *checker) {
 }
 
 // Validate names every constraint that v breaks; nil is a good request.
+func (v *GetTrustedIssuersRequest) Validate() []fault.Field {
+	var c checker
+	v.validate(&c)
+	return c.fields
+}
+
+func (v *GetTrustedIssuersRequest) validate(c *checker) {
+	c.text("workloadName", v.WorkloadName, &onbehalfRuleWorkloadName)
+}
+
+// Validate names every constraint that v breaks; nil is a good request.
 func (v *ListGrantsRequest) Validate() []fault.Field {
 	var c checker
 	v.validate(&c)
@@ -95,6 +106,28 @@ func (v *ListGrantsRequest) validate(c *checker) {
 	if v.WorkloadName != nil {
 		c.text("workloadName", *v.WorkloadName, &onbehalfRuleWorkloadName)
 	}
+}
+
+// Validate names every constraint that v breaks; nil is a good request.
+func (v *PutTrustedIssuersRequest) Validate() []fault.Field {
+	var c checker
+	v.validate(&c)
+	return c.fields
+}
+
+func (v *PutTrustedIssuersRequest) validate(c *checker) {
+	if v.Issuers == nil {
+		c.missing("issuers")
+	}
+	if v.Issuers != nil {
+		c.size("issuers", len(v.Issuers), &onbehalfRuleTrustedIssuers)
+		for i0 := range v.Issuers {
+			c.item("issuers", i0)
+			v.Issuers[i0].validate(c)
+			c.leave()
+		}
+	}
+	c.text("workloadName", v.WorkloadName, &onbehalfRuleWorkloadName)
 }
 
 // Validate names every constraint that v breaks; nil is a good request.
@@ -132,6 +165,37 @@ func (v *RevokeUserGrantsRequest) validate(c *checker) {
 	}
 }
 
+// Validate names every constraint that v breaks; nil is a good request.
+func (v *RevokeWorkloadTokensRequest) Validate() []fault.Field {
+	var c checker
+	v.validate(&c)
+	return c.fields
+}
+
+func (v *RevokeWorkloadTokensRequest) validate(c *checker) {
+	if v.User != nil {
+		c.enter("user")
+		v.User.validate(c)
+		c.leave()
+	}
+	c.text("workloadName", v.WorkloadName, &onbehalfRuleWorkloadName)
+}
+
+func (v *TrustedIssuer) validate(c *checker) {
+	if v.Audiences == nil {
+		c.missing("audiences")
+	}
+	if v.Audiences != nil {
+		c.size("audiences", len(v.Audiences), &onbehalfRuleTrustedAudiences)
+		for i0 := range v.Audiences {
+			c.item("audiences", i0)
+			c.text("", v.Audiences[i0], &onbehalfRuleTrustedAudience)
+			c.leave()
+		}
+	}
+	c.text("issuer", v.Issuer, &onbehalfRuleIssuer)
+}
+
 var onbehalfRuleAccountLabel = rule{least: 1, most: 64, bounded: true, pattern: newPattern("[A-Za-z0-9._@\\-]+", "[A-Za-z0-9._@\\-]+")}
 var onbehalfRuleAudience = rule{least: 1, most: 2048, bounded: true}
 var onbehalfRuleGrantId = rule{least: 1, most: 64, bounded: true, pattern: newPattern("[A-Za-z0-9]+", "[A-Za-z0-9]+")}
@@ -144,6 +208,9 @@ var onbehalfRuleProviderName = rule{least: 1, most: 128, bounded: true, pattern:
 var onbehalfRuleResource = rule{least: 1, most: 2048, bounded: true}
 var onbehalfRuleScope = rule{least: 1, most: 128, bounded: true}
 var onbehalfRuleSubject = rule{least: 1, most: 2048, bounded: true}
+var onbehalfRuleTrustedAudience = rule{least: 1, most: 255, bounded: true}
+var onbehalfRuleTrustedAudiences = rule{least: 1, most: 20, bounded: true}
+var onbehalfRuleTrustedIssuers = rule{least: 0, most: 20, bounded: true}
 var onbehalfRuleUserId = rule{least: 1, most: 128, bounded: true}
 var onbehalfRuleWorkloadIdentityToken = rule{least: 1, most: 131072, bounded: true}
 var onbehalfRuleWorkloadName = rule{least: 3, most: 255, bounded: true, pattern: newPattern("[A-Za-z0-9_.-]+", "[A-Za-z0-9_.-]+")}

@@ -88,9 +88,12 @@ var Operations = []*Info{
 	StopRuntimeSession.Info,
 	GetGrant.Info,
 	GetResourceTokenState.Info,
+	GetTrustedIssuers.Info,
 	ListGrants.Info,
+	PutTrustedIssuers.Info,
 	RevokeGrant.Info,
 	RevokeUserGrants.Info,
+	RevokeWorkloadTokens.Info,
 }
 
 // ExceptionStatus is the HTTP status of each modelled exception.

@@ -77,10 +77,11 @@ func (b *Broker) sessionToComplete(ctx context.Context, caller principal.Caller,
 }
 
 // whoCameBack believes a user token under the authorizer that the session was
-// opened under, and a user id because the application vouches for it.
+// opened under, or by the issuers that the workload trusts, and a user id
+// because the application vouches for it.
 func (b *Broker) whoCameBack(ctx context.Context, s *session, who *api.UserIdentifier) (principal.User, error) {
 	if who.UserToken != nil {
-		user, _, err := b.auth.VerifyUser(ctx, s.key.Account, s.authorizer, *who.UserToken)
+		user, _, err := b.identity.VerifyUser(ctx, s.key.Account, s.key.WorkloadID, s.authorizer, *who.UserToken)
 		return user, err
 	}
 	if who.UserId == nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/onbehalf/onbehalf/internal/seal"
 	"github.com/onbehalf/onbehalf/internal/secret"
 	"github.com/onbehalf/onbehalf/internal/store"
+	"github.com/onbehalf/onbehalf/internal/vault"
 )
 
 // signInLimit bounds the sign-ins under way of one attempt: reloads make new ones.
@@ -231,7 +232,7 @@ func (b *Broker) SignedIn(ctx context.Context, caller principal.Caller, answer S
 	if there.Location, err = b.hostedURL(ctx, h.session, proof); err != nil {
 		return nil, err
 	}
-	user, err := b.whoSignedIn(ctx, i, answer)
+	user, err := b.whoSignedIn(ctx, h, i, answer)
 	if err != nil {
 		gate.Detail(ctx, "session_outcome", "the sign-in failed")
 		return there, err
@@ -293,7 +294,7 @@ func (b *Broker) takeSignIn(ctx context.Context, caller principal.Caller, answer
 
 // whoSignedIn redeems the issuer's code and reads who that is out of its ID
 // token: signed by the issuer, for the platform's client, in answer to this sign-in.
-func (b *Broker) whoSignedIn(ctx context.Context, i *signIn, answer SignInAnswer) (principal.User, error) {
+func (b *Broker) whoSignedIn(ctx context.Context, h *hostedSession, i *signIn, answer SignInAnswer) (principal.User, error) {
 	failed := func(kind fault.Kind, why string, cause error) error {
 		return fault.New(kind, "The sign-in did not succeed. %s", why).Because(errors.Join(ErrSignIn, cause))
 	}
@@ -301,6 +302,9 @@ func (b *Broker) whoSignedIn(ctx context.Context, i *signIn, answer SignInAnswer
 		return principal.User{}, failed(fault.Denied, "The issuer answered with an error ("+safeCode(answer.Error)+").", nil)
 	}
 	client, err := b.signInAt(i.issuer)
+	if err == nil && h.session.authorizer == "" {
+		err = b.stillTrusts(ctx, h.session.key)
+	}
 	if err != nil {
 		return principal.User{}, failed(fault.Upstream, fault.Of(err).Message, nil)
 	}
@@ -343,6 +347,15 @@ func (b *Broker) whoSignedIn(ctx context.Context, i *signIn, answer SignInAnswer
 		return principal.User{}, failed(fault.Denied, "The issuer's answer does not fit: "+err.Error()+".", err)
 	}
 	return principal.User{Issuer: claims.Issuer, Subject: claims.Subject}, nil
+}
+
+// stillTrusts asks again what was asked when the workload access token was made.
+func (b *Broker) stillTrusts(ctx context.Context, key vault.Key) error {
+	trusted, err := b.identity.Trusts(ctx, key.Account, key.WorkloadID, key.User.Issuer)
+	if err == nil && !trusted {
+		err = fault.New(fault.Denied, "The issuer is not trusted for this workload identity any more.")
+	}
+	return err
 }
 
 // hostedURL is the hosted page of this session for the browser with the proof.

@@ -5,6 +5,7 @@
 //	GetWorkloadAccessToken* ─▶ sealed token: workload id, user, authorizer, 1 h
 //	gateway, runtime ────────▶ Mint, for the identities they own
 //	token ── Open ───────────▶ Caller with Workload, User, UserToken, Authorizer
+//	a user's JWT ─ VerifyUser ▶ the workload's trusted issuers, else the operator's ──▶ User
 //
 // Invariant: a token opens only for a Caller of its own account, while the very
 // workload it was issued to exists (a re-created name is another one), until it
@@ -36,11 +37,16 @@ type Service struct {
 	auth   *auth.Authenticator
 	region string
 	known  *store.Cache[standing, stands]
+
+	trusted *store.Cache[trusting, trusts]
 }
 
 // New opens the room. Run, in the background, keeps it swept.
 func New(db *store.DB, k *seal.Keeper, a *auth.Authenticator, o Options) *Service {
-	return &Service{db: db, keeper: k, auth: a, region: o.Region, known: store.NewCache[standing, stands](db, mostKnown)}
+	return &Service{
+		db: db, keeper: k, auth: a, region: o.Region,
+		known: store.NewCache[standing, stands](db, mostKnown), trusted: store.NewCache[trusting, trusts](db, mostKnown),
+	}
 }
 
 // Identity is a workload identity as stored.

@@ -2,6 +2,7 @@ package identity
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -122,6 +123,9 @@ func TestReturnURLsThatABrowserMustNotOpen(t *testing.T) {
 		wantFault(t, err, fault.Invalid, "not allowed")
 	}
 	w.create(t, "agent", "http://localhost:8081/oauth2/callback", "com.example.app://done", "myapp:done", "https://app.example/done?x=1#y")
+	many := slices.Repeat([]string{"https://app.example/done"}, returnURLLimit+1)
+	_, tooMany := w.CreateWorkloadIdentity(t.Context(), caller, &api.CreateWorkloadIdentityRequest{Name: "agent", AllowedResourceOauth2ReturnUrls: many})
+	wantFault(t, tooMany, fault.Invalid, "At most 200")
 	_, err := w.UpdateWorkloadIdentity(t.Context(), caller, &api.UpdateWorkloadIdentityRequest{Name: "agent", AllowedResourceOauth2ReturnUrls: []string{"javascript:alert(1)"}})
 	wantFault(t, err, fault.Invalid, "not allowed")
 }

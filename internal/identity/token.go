@@ -41,13 +41,17 @@ func (s *Service) GetWorkloadAccessToken(ctx context.Context, caller principal.C
 }
 
 // GetWorkloadAccessTokenForJWT answers a token for the user whom the JWT names,
-// if one of the operator's trusted issuers signed it for us.
+// if an issuer signed it that the workload trusts, or the operator where it names none.
 func (s *Service) GetWorkloadAccessTokenForJWT(ctx context.Context, caller principal.Caller, r *api.GetWorkloadAccessTokenForJWTRequest) (*api.GetWorkloadAccessTokenForJWTResponse, error) {
-	user, expires, err := s.auth.VerifyUser(ctx, caller.Account, "", r.UserToken)
+	workloadID, _, err := s.mintable(ctx, caller.Account, r.WorkloadName)
 	if err != nil {
 		return nil, err
 	}
-	token, err := s.issue(ctx, caller.Account, r.WorkloadName, content{user: user, userToken: r.UserToken.Reveal()}, expires)
+	user, expires, err := s.VerifyUser(ctx, caller.Account, workloadID, "", r.UserToken)
+	if err != nil {
+		return nil, err
+	}
+	token, err := s.issue(ctx, caller.Account, r.WorkloadName, content{workloadID: workloadID, user: user, userToken: r.UserToken.Reveal()}, expires)
 	if err != nil {
 		return nil, err
 	}
@@ -69,22 +73,28 @@ func (s *Service) GetWorkloadAccessTokenForUserId(ctx context.Context, caller pr
 // issue is for callers: the identity is theirs by name, and no service owns it.
 // The root key is no exception, or it could read every gateway user's grants.
 func (s *Service) issue(ctx context.Context, account, name string, c content, userTokenExpires time.Time) (secret.Text, error) {
-	var now time.Time
-	err := s.db.View(ctx, func(tx *store.Tx) error {
+	id, now, err := s.mintable(ctx, account, name)
+	switch {
+	case err != nil:
+		return secret.Text{}, err
+	case c.workloadID != "" && c.workloadID != id: // made anew while the user's token was verified
+		return secret.Text{}, errForeignToken
+	}
+	c.workloadID = id
+	return s.seal(ctx, account, c, now, userTokenExpires)
+}
+
+// mintable is the id of a workload identity that callers may have tokens of.
+func (s *Service) mintable(ctx context.Context, account, name string) (id string, now time.Time, err error) {
+	err = s.db.View(ctx, func(tx *store.Tx) error {
 		found, err := s.named(tx, account, name)
-		if err != nil {
-			return err
-		}
-		if found.Owner != "" {
+		if err == nil && found.Owner != "" {
 			return fault.New(fault.Denied, "WorkloadIdentity is linked to a service and cannot retrieve an access token by the caller.")
 		}
-		c.workloadID, now = found.ID, tx.Now
-		return nil
+		id, now = found.ID, tx.Now
+		return err
 	})
-	if err != nil {
-		return secret.Text{}, err
-	}
-	return s.seal(ctx, account, c, now, userTokenExpires)
+	return id, now, err
 }
 
 // Mint is for owners: a token for the Workload, User, UserToken and Authorizer

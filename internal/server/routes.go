@@ -43,6 +43,16 @@ func routes(m resources, identities *identity.Service, b *broker.Broker, g *gate
 			return m.workload(account, r.WorkloadName)
 		}, identities.GetWorkloadAccessTokenForUserId),
 
+		row(api.RevokeWorkloadTokens, func(account string, r *api.RevokeWorkloadTokensRequest) []string {
+			return m.workload(account, r.WorkloadName)
+		}, identities.RevokeWorkloadTokens),
+		row(api.GetTrustedIssuers, func(account string, r *api.GetTrustedIssuersRequest) []string {
+			return m.workload(account, r.WorkloadName)
+		}, identities.GetTrustedIssuers),
+		row(api.PutTrustedIssuers, func(account string, r *api.PutTrustedIssuersRequest) []string {
+			return m.workload(account, r.WorkloadName)
+		}, identities.PutTrustedIssuers),
+
 		// OAuth2 credential providers
 		row(api.CreateOauth2CredentialProvider, func(account string, r *api.CreateOauth2CredentialProviderRequest) []string {
 			return m.provider(account, r.Name)
