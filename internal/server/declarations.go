@@ -94,6 +94,11 @@ func (c Config) ownFiles(folder string) []string {
 	}
 	texts := append(slices.Clone(c.SigningKeys), c.KMSKeys...)
 	texts = append(texts, c.KeyWrapper)
+	for _, client := range c.SignIns {
+		if _, file, found := strings.Cut(client, ","); found {
+			files = append(files, file)
+		}
+	}
 	for _, text := range c.SecretSources {
 		texts = append(texts, string(text))
 	}
