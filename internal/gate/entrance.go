@@ -24,6 +24,15 @@ func (g *Gate) Signed(w http.ResponseWriter, r *http.Request, limit int64) (prin
 	return caller, body, err
 }
 
+// SignedQuery is Signed for IAM's and STS's calls, and tells which it is; see auth.
+func (g *Gate) SignedQuery(w http.ResponseWriter, r *http.Request, limit int64) (principal.Caller, string, []byte, error) {
+	caller, service, body, err := g.auth.SignedQuery(w, r, limit)
+	if err != nil {
+		g.refused(r.Context(), "signature", "", err)
+	}
+	return caller, service, body, err
+}
+
 // Bearer authenticates a bearer JWT for the gateway or runtime ownerARN; see auth.
 func (g *Gate) Bearer(ctx context.Context, r *http.Request, account, ownerARN string, z auth.Authorizer) (principal.Caller, error) {
 	caller, err := g.auth.Bearer(ctx, r, account, ownerARN, z)
@@ -56,7 +65,13 @@ func System(account string) principal.Caller {
 }
 
 // Limit holds back an address that asks too often; see auth.
-func (g *Gate) Limit(kind string, address netip.Addr) error { return g.auth.Limit(kind, address) }
+func (g *Gate) Limit(kind string, address netip.Addr) error {
+	err := g.auth.Limit(kind, address)
+	if err != nil && g.watch.Limit != nil {
+		g.watch.Limit(kind)
+	}
+	return err
+}
 
 const (
 	authenticate = "onbehalf:Authenticate" // the action of sampled refusals
@@ -107,9 +122,16 @@ func (f *failures) count(what failure) (fresh uint64) {
 }
 
 // refused counts a failed authentication and records a sample. The caller gets
-// the refusal whether or not the sample could be written.
+// the refusal whether or not the sample could be written. A body that is too
+// long, or trouble of our own, says nothing about who asks.
 func (g *Gate) refused(ctx context.Context, door, account string, err error) {
+	if kind := fault.KindOf(err); door != "callback" && !auth.Unproven(err) && kind != fault.Denied && kind != fault.Throttled {
+		return
+	}
 	kind := fault.KindOf(err)
+	if g.watch.Failure != nil {
+		g.watch.Failure(door, kind)
+	}
 	fresh := g.failures.count(failure{door, kind})
 	if fresh == 0 {
 		return

@@ -45,6 +45,7 @@ type Gate struct {
 	policy   *policy.Engine
 	log      *audit.Log
 	failures failures
+	watch    Watch
 }
 
 // New joins the three guards.
@@ -121,13 +122,18 @@ var (
 func (g *Gate) perform(ctx context.Context, caller principal.Caller, action string,
 	scope func(context.Context) (principal.Caller, []Check, error), fn func(context.Context, principal.Caller) error) error {
 	a := &act{caller: caller, action: action, decision: audit.Deny}
+	began := time.Now()
 	err := contained(func() error { return g.decide(ctx, a, scope) })
 	if err == nil {
 		a.decision = audit.Allow
 		err = contained(func() error { return fn(context.WithValue(ctx, actKey{}, a), a.caller) })
 	}
-	if unkept := g.keep(ctx, a.record(ctx, err)); unkept != nil {
+	record := a.record(ctx, err)
+	if unkept := g.keep(ctx, record); unkept != nil {
 		return unkept
+	}
+	if g.watch.Act != nil {
+		g.watch.Act(&record, time.Since(began))
 	}
 	if errors.Is(err, http.ErrAbortHandler) {
 		panic(http.ErrAbortHandler) // net/http's way to cut a connection in the middle of an answer

@@ -89,6 +89,18 @@ type Client struct {
 	metadata *otter.Cache[string, discovered]    // by discovery URL
 	keys     *otter.Cache[string, *keySet]       // by JWKS URL
 	verified *otter.Cache[[32]byte, verifiedJWT] // by hash of discovery URL and token
+	watch    func(vendor, kind string, took time.Duration, err error)
+}
+
+// Watch has do told of each request to a token or revocation endpoint: the
+// vendor's name in the table, the grant type or "revoke", and how it ended. Call
+// it before the first request.
+func (c *Client) Watch(do func(vendor, kind string, took time.Duration, err error)) { c.watch = do }
+
+func (c *Client) told(s Server, kind string, began time.Time, err *error) {
+	if c.watch != nil {
+		c.watch(s.Vendor, kind, time.Since(began), *err)
+	}
 }
 
 // New makes a Client. It holds no goroutines and needs no closing.

@@ -65,7 +65,8 @@ func (c *Client) Refresh(ctx context.Context, s Server, refresh secret.Text, sco
 }
 
 // redeem posts a form to the token endpoint and reads the token of its answer.
-func (c *Client) redeem(ctx context.Context, s Server, form url.Values, secrets ...secret.Text) (Token, error) {
+func (c *Client) redeem(ctx context.Context, s Server, form url.Values, secrets ...secret.Text) (_ Token, err error) {
+	defer c.told(s, form.Get("grant_type"), time.Now(), &err)
 	got, err := c.post(ctx, request{server: s, endpoint: tokenEndpoint, address: s.Metadata.TokenEndpoint, form: form, secrets: secrets})
 	if err != nil {
 		return Token{}, err

@@ -50,6 +50,7 @@ type engine interface {
 	transact(ctx context.Context, k kind, fn func(statements) error) error
 	clash(err error) bool        // the transaction failed only because of another one, and may be run again
 	render(schema string) string // the schema files' types in the engine's words
+	stats() map[string]Stats
 	close() error
 }
 
