@@ -203,6 +203,9 @@ type RevokeUserGrantsInput struct {
 
 // RevokeUserGrantsOutput is what RevokeUserGrants answers.
 type RevokeUserGrantsOutput struct {
+	// Whether the user has more grants than one call revokes: call again.
+	// Required.
+	Remaining *bool `json:"remaining,omitzero"`
 	// Required.
 	RevokedGrants []RevokedGrant `json:"revokedGrants,omitzero"`
 }

@@ -382,6 +382,9 @@ func (v *RevokeUserGrantsRequest) AppendJSON(b []byte) []byte {
 // AppendJSON appends v as the wire carries it: secrets in clear, absent members left out.
 func (v *RevokeUserGrantsResponse) AppendJSON(b []byte) []byte {
 	b = append(b, '{')
+	b = append(b, `"remaining":`...)
+	b = appendBoolean(b, v.Remaining)
+	b = append(b, ',')
 	b = append(b, `"revokedGrants":`...)
 	b = append(b, '[')
 	for i0 := range v.RevokedGrants {

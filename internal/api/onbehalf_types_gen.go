@@ -120,6 +120,7 @@ type RevokeUserGrantsRequest struct {
 
 // RevokeUserGrantsResponse is the output of RevokeUserGrants.
 type RevokeUserGrantsResponse struct {
+	Remaining     bool           `json:"remaining"`     // required
 	RevokedGrants []RevokedGrant `json:"revokedGrants"` // required
 }
 

@@ -72,7 +72,11 @@ func (b *Broker) ask(ctx context.Context, caller principal.Caller, q question) (
 // has to be as wide. Scopes of a provider that is another one by now mean nothing there.
 func (b *Broker) union(tx *store.Tx, grant *vault.Grant, wanted vault.Scopes) (vault.Scopes, error) {
 	p, err := b.providerByID(tx, grant.Account, grant.ProviderID)
-	if err != nil || p.Origin() != grant.Origin {
+	if err != nil {
+		return wanted, err
+	}
+	origin, err := b.vault.OriginOf(tx, grant)
+	if err != nil || p.Origin() != origin {
 		return wanted, err
 	}
 	return grant.Asked.Union(wanted), nil

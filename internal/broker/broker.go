@@ -2,7 +2,7 @@
 // the consent of the person whose account it is, and API keys.
 //
 //	GetResourceOauth2Token, gateway ─▶ UserToken
-//	    a grant covers it ─▶ fresh: its access token
+//	    a grant covers it ─▶ fresh: its access token; soon to expire: refreshed in the background as well
 //	                       └ expired: refreshed, once, whoever else waits
 //	    else ─▶ authorization session: a link, good for ten minutes
 //	browser: Authorize (an attempt) ─▶ provider ─▶ Callback (parks the code) ─▶ the application's page
@@ -47,8 +47,8 @@ const (
 	sessionLifetime = 10 * time.Minute
 	// providerTimeout bounds one request to a token endpoint, with the waits around it.
 	providerTimeout = 30 * time.Second
-	// leaseLifetime is how long a dead process keeps others from a grant or a session. It is longer
-	// than providerTimeout, so that nobody living loses its lease while it waits for a provider.
+	// leaseLifetime is how long a dead process keeps others from a session that it was redeeming. It is longer
+	// than providerTimeout, so that nobody living loses its lease while it waits for a provider. (For refreshes see holding.)
 	leaseLifetime = 60 * time.Second
 	// pollInterval is how often another process's refresh or redemption is looked at.
 	pollInterval = 100 * time.Millisecond
@@ -76,6 +76,8 @@ type Broker struct {
 	options  Options
 
 	holder     string // names this process in leases
+	holding    holding
+	background *background
 	refreshes  singleflight.Group
 	completing singleflight.Group
 	obtains    singleflight.Group
@@ -86,7 +88,7 @@ type Broker struct {
 
 // New opens the room. Run, in the background, keeps it swept.
 func New(db *store.DB, k *seal.Keeper, i *identity.Service, v *vault.Vault, o *oauth.Client, e *egress.Client, a *auth.Authenticator, g *gate.Gate, options Options) *Broker {
-	return &Broker{db: db, keeper: k, identity: i, vault: v, oauth: o, egress: e, auth: a, gate: g, options: options, holder: rand.Text(),
+	return &Broker{db: db, keeper: k, identity: i, vault: v, oauth: o, egress: e, auth: a, gate: g, options: options, holder: rand.Text(), holding: usualHolding, background: newBackground(),
 		found: store.NewCache[finding, found](db, mostFound), cached: store.NewCache[obtainable, obtained](db, mostFound),
 		keys: store.NewCache[keyName, *apiKeyProvider](db, mostKeys)}
 }

@@ -52,6 +52,8 @@ type idp struct {
 	forms        []url.Values
 	sent         []string // every form that the token endpoint got
 	lastAuth     string
+
+	takesBack *revocations // has a revocation endpoint
 }
 
 type issuedCode struct {
@@ -81,6 +83,7 @@ func newIDP(t testing.TB) *idp {
 	})
 	mux.HandleFunc("GET /authorize", p.authorize)
 	mux.HandleFunc("POST /token", p.token)
+	mux.HandleFunc("POST /revoke", p.revoke)
 	return p
 }
 
@@ -110,8 +113,10 @@ func (p *idp) everSent(value string) bool {
 func (p *idp) metadata(w http.ResponseWriter, _ *http.Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	revocation := map[bool]string{true: p.URL + "/revoke"}[p.takesBack != nil]
 	_ = json.NewEncoder(w).Encode(map[string]any{
-		"issuer": p.URL, "jwks_uri": p.URL + "/jwks", "authorization_endpoint": p.URL + "/authorize", "token_endpoint": p.URL + "/token",
+		"revocation_endpoint": revocation,
+		"issuer":              p.URL, "jwks_uri": p.URL + "/jwks", "authorization_endpoint": p.URL + "/authorize", "token_endpoint": p.URL + "/token",
 		"response_types_supported": []string{"code"}, "code_challenge_methods_supported": []string{"S256"},
 		"token_endpoint_auth_methods_supported":          []string{"client_secret_basic", "client_secret_post"},
 		"authorization_response_iss_parameter_supported": p.issuerParam,

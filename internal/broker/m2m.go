@@ -19,10 +19,12 @@ func (b *Broker) ClientToken(ctx context.Context, caller principal.Caller, r Tok
 	if caller.Workload.IsZero() {
 		return secret.Text{}, fault.New(fault.Invalid, "A token is given to a workload identity, and the caller has none.")
 	}
-	q := newQuestion(caller, r)
-	q.key.User, q.authorizer = principal.User{}, ""
+	q, err := clientQuestion(caller, r)
+	if err != nil {
+		return secret.Text{}, err
+	}
 	return b.obtain(ctx, caller, r, q, obtaining{
-		kind: "client-credentials", action: actionClientToken,
+		kind: kindClient, action: actionClientToken,
 		check: func(p *Provider) error {
 			if p.ClientID == "" {
 				return fault.New(fault.Invalid, "The credential provider %s has no client of its own.", p.Name)
@@ -33,4 +35,14 @@ func (b *Broker) ClientToken(ctx context.Context, caller principal.Caller, r Tok
 			return b.oauth.ClientCredentials(ctx, s, q.scopes, q.key.Resources, q.key.Audiences, q.parameters)
 		},
 	})
+}
+
+// kindClient is what M2M tokens are called in lookups and records.
+const kindClient = "client-credentials"
+
+// clientQuestion is the same whoever the user is.
+func clientQuestion(caller principal.Caller, r TokenRequest) (question, error) {
+	q, err := newQuestion(caller, r)
+	q.key.User, q.authorizer = principal.User{}, ""
+	return q, err
 }

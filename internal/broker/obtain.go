@@ -21,9 +21,10 @@ const unknownLifetime = 5 * time.Minute
 
 // obtaining is a token for which nobody has to be asked, and how to get it.
 type obtaining struct {
-	kind    string // part of the lookup, and of records: no two kinds share a token
-	action  string // of the intent
-	subject []byte // hash of the token that is traded; nil where there is none
+	kind    string         // part of the lookup, and of records: no two kinds share a token
+	action  string         // of the intent
+	subject []byte         // hash of the token that is traded; nil where there is none
+	user    principal.User // whose token is traded
 	until   time.Time
 	check   func(*Provider) error // whether the provider can be asked so
 	send    func(context.Context, *Provider, oauth.Server) (oauth.Token, error)
@@ -42,21 +43,9 @@ type obtainable struct{ account, providerName, providerARN, lookup string }
 // one flight, and other processes wait for its lease. A fetch that fails while the
 // old token still lives costs nobody anything. Force asks the provider, whatever there is.
 func (b *Broker) obtain(ctx context.Context, caller principal.Caller, r TokenRequest, q question, o obtaining) (secret.Text, error) {
-	macKey, err := b.keeper.Derive(ctx, caller.Account, seal.Vault, "cached token lookup")
+	looked, err := b.lookUp(ctx, caller, r, q, o)
 	if err != nil {
 		return secret.Text{}, err
-	}
-	looked, err := b.cached.Read(ctx, obtainable{caller.Account, r.ProviderName, r.ProviderARN, q.lookup(macKey, o)}, func(tx *store.Tx) (looked obtained, err error) {
-		asked := q
-		if asked.key.ProviderID, err = b.resolveProvider(tx, caller.Account, r); err != nil {
-			return looked, err
-		}
-		looked.key = vault.CachedKey{Account: caller.Account, WorkloadID: caller.Workload.ID, ProviderID: asked.key.ProviderID, Lookup: asked.lookup(macKey, o)}
-		looked.token, err = b.vault.FindCached(tx, caller.Account, looked.key.Lookup)
-		return looked, err
-	})
-	if err != nil {
-		return secret.Text{}, fault.Wrap(err, "looking for a cached token")
 	}
 	token, now, version := looked.token, b.db.Now(), int64(0)
 	if token != nil {
@@ -77,6 +66,24 @@ func (b *Broker) obtain(ctx context.Context, caller principal.Caller, r TokenReq
 		return b.vault.OpenCached(ctx, token)
 	}
 	return secret.Text{}, err
+}
+
+// lookUp finds the cached token that a question has, if any.
+func (b *Broker) lookUp(ctx context.Context, caller principal.Caller, r TokenRequest, q question, o obtaining) (obtained, error) {
+	macKey, err := b.keeper.Derive(ctx, caller.Account, seal.Vault, "cached token lookup")
+	if err != nil {
+		return obtained{}, err
+	}
+	looked, err := b.cached.Read(ctx, obtainable{caller.Account, r.ProviderName, r.ProviderARN, q.lookup(macKey, o)}, func(tx *store.Tx) (looked obtained, err error) {
+		asked := q
+		if asked.key.ProviderID, err = b.resolveProvider(tx, caller.Account, r); err != nil {
+			return looked, err
+		}
+		looked.key = vault.CachedKey{Account: caller.Account, WorkloadID: caller.Workload.ID, ProviderID: asked.key.ProviderID, Lookup: asked.lookup(macKey, o), User: o.user}
+		looked.token, err = b.vault.FindCached(tx, caller.Account, looked.key.Lookup)
+		return looked, err
+	})
+	return looked, fault.Wrap(err, "looking for a cached token")
 }
 
 // obtainOnce takes the lease, or waits for who has it.
@@ -103,7 +110,7 @@ func (b *Broker) obtainOnce(ctx context.Context, caller principal.Caller, key va
 				return err
 			}
 			leased := false
-			if lease, leased, err = b.vault.LeaseCached(tx, key, current, b.holder, leaseLifetime); leased {
+			if lease, leased, err = b.vault.LeaseCached(tx, key, current, b.holder, b.holding.life); leased {
 				p = provider
 			}
 			return err
@@ -130,7 +137,8 @@ func (b *Broker) obtainOnce(ctx context.Context, caller principal.Caller, key va
 func (b *Broker) fetch(ctx context.Context, caller principal.Caller, p *Provider, lease vault.CachedLease, o obtaining) (*vault.Cached, error) {
 	ctx, cancel := unhurried(ctx) // it may have waited for most of the flight's time
 	defer cancel()
-	token, err := b.request(ctx, caller, p, o)
+	token, err := held(ctx, b, func(tx *store.Tx) (bool, error) { return b.vault.RenewCached(tx, lease, b.holding.life) },
+		func(ctx context.Context) (oauth.Token, error) { return b.request(ctx, caller, p, o) })
 	if err != nil {
 		// Where releasing fails too, the lease ends by itself.
 		_ = b.db.Update(ctx, func(tx *store.Tx) error { return b.vault.ReleaseCached(tx, lease) })

@@ -33,10 +33,12 @@ func (b *Broker) ExchangedToken(ctx context.Context, caller principal.Caller, r 
 	if !b.db.Now().Before(expiry) { // one that was too large to travel has been swept by now: the same answer
 		return secret.Text{}, fault.New(fault.Unauthenticated, "The user's sign-in token has expired. Let the user sign in again, and get a new workload access token with GetWorkloadAccessTokenForJWT.")
 	}
-	q := newQuestion(caller, r)
-	subject := sha256.Sum256([]byte(caller.UserToken.Reveal()))
+	q, err := newQuestion(caller, r)
+	if err != nil {
+		return secret.Text{}, err
+	}
 	return b.obtain(ctx, caller, r, q, obtaining{
-		kind: "on-behalf-of", action: actionExchange, subject: subject[:], until: expiry,
+		kind: kindExchanged, action: actionExchange, subject: subjectOf(caller), user: caller.User, until: expiry,
 		check: func(p *Provider) error {
 			if p.OnBehalfOf == nil && presetOf(p).GrantType == "" {
 				return fault.New(fault.Invalid, "The credential provider %s has no onBehalfOfTokenExchangeConfig, and its vendor has none by itself.", p.Name)
@@ -47,6 +49,15 @@ func (b *Broker) ExchangedToken(ctx context.Context, caller principal.Caller, r 
 			return b.trade(ctx, caller, p, s, q)
 		},
 	})
+}
+
+// kindExchanged is what traded tokens are called in lookups and records.
+const kindExchanged = "on-behalf-of"
+
+// subjectOf tells tokens that were traded for one sign-in token from those for another.
+func subjectOf(caller principal.Caller) []byte {
+	sum := sha256.Sum256([]byte(caller.UserToken.Reveal()))
+	return sum[:]
 }
 
 // presetOf is the trade that a vendor does without being configured for it.

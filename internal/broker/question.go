@@ -34,15 +34,18 @@ const (
 	parameterAudience = "audience"
 )
 
-func newQuestion(caller principal.Caller, r TokenRequest) question {
-	q := question{
+func newQuestion(caller principal.Caller, r TokenRequest) (q question, err error) {
+	q = question{
 		key:    vault.Key{Account: caller.Account, WorkloadID: caller.Workload.ID, User: caller.User},
 		scopes: vault.ScopesOf(r.Scopes), authorizer: caller.Authorizer,
-		returnURL: r.ReturnURL, parameters: r.Parameters, state: r.State, force: r.Force,
+		returnURL: r.ReturnURL, state: r.State, force: r.Force,
+	}
+	if q.key.Label, q.parameters, err = accountLabel(r.Parameters); err != nil {
+		return q, err
 	}
 	resources, audiences := r.Resources, r.Audiences
 	if r.Parameters[parameterResource] != "" || r.Parameters[parameterAudience] != "" {
-		q.parameters = maps.Clone(r.Parameters)
+		q.parameters = maps.Clone(q.parameters)
 		if value := r.Parameters[parameterResource]; value != "" {
 			resources = append(slices.Clone(resources), value)
 		}
@@ -53,7 +56,7 @@ func newQuestion(caller principal.Caller, r TokenRequest) question {
 		delete(q.parameters, parameterAudience)
 	}
 	q.key.Resources, q.key.Audiences = vault.Set(resources), vault.Set(audiences)
-	return q
+	return q, nil
 }
 
 // fingerprintKey is the MAC key of fingerprints: customState and the values of

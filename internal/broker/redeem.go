@@ -74,7 +74,7 @@ func (b *Broker) redeem(ctx context.Context, s *session, a *attempt, provider *P
 		}
 		return "", fault.New(kind, "%s Call GetResourceOauth2Token to ask the user again.", why).Because(err)
 	}
-	tokens := vault.Tokens{Access: token.Access, Refresh: token.Refresh, ID: token.ID, Expiry: token.Expiry, Asked: s.scopes, Origin: provider.Origin()}
+	tokens := vault.Tokens{Access: token.Access, Refresh: token.Refresh, Expiry: token.Expiry, Asked: s.scopes, Origin: provider.Origin()}
 	if token.Scopes != nil {
 		tokens.Granted = vault.ScopesOf(token.Scopes)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"time"
 
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/gate"
@@ -37,7 +38,7 @@ func (b *Broker) refreshOnce(ctx context.Context, caller principal.Caller, grant
 		case turn.provider != nil:
 			unhurried, cancel := unhurried(ctx) // it may have waited for most of the flight's time
 			defer cancel()
-			return b.redeemRefresh(unhurried, caller, grant, turn)
+			return b.redeemRefresh(unhurried, caller, turn.grant, turn)
 		}
 		if err := pause(ctx); err != nil {
 			return nil, err
@@ -46,17 +47,22 @@ func (b *Broker) refreshOnce(ctx context.Context, caller principal.Caller, grant
 }
 
 // turn is the outcome of trying for a lease: done (somebody else has refreshed),
-// or provider and fence (it is ours), or neither (somebody else is at it).
+// or grant, provider and fence (it is ours), or neither (somebody else is at it).
 type turn struct {
 	done     *vault.Grant
+	grant    *vault.Grant
 	provider *Provider
 	fence    int64
 }
 
 func (b *Broker) leaseRefresh(ctx context.Context, grant *vault.Grant) (t turn, err error) {
+	if err := b.backingOff(ctx, grant); err != nil {
+		return t, err
+	}
 	needsConsent := false
+	var wait error
 	err = b.db.Update(ctx, func(tx *store.Tx) error {
-		t, needsConsent = turn{}, false
+		t, needsConsent, wait = turn{}, false, nil
 		current, err := b.vault.Get(tx, grant.Account, grant.ID)
 		if err != nil {
 			return err
@@ -73,25 +79,69 @@ func (b *Broker) leaseRefresh(ctx context.Context, grant *vault.Grant) (t turn, 
 		if err != nil {
 			return err
 		}
-		if p.Origin() != current.Origin { // an Update marks them; nothing must depend on it
+		origin, err := b.vault.OriginOf(tx, current)
+		if err != nil {
+			return err
+		}
+		if p.Origin() != origin { // an Update marks them; nothing must depend on it
 			needsConsent = true
 			return b.vault.MarkNeedsConsent(tx, grant.Account, grant.ID, grant.Version)
 		}
-		fence, leased, err := b.vault.Lease(tx, current, b.holder, leaseLifetime)
+		if wait = backOff(current, p, tx.Now); wait != nil {
+			return nil
+		}
+		fence, leased, err := b.vault.Lease(tx, current, b.holder, b.holding.life)
 		if leased {
-			t.provider, t.fence = p, fence
+			t.grant, t.provider, t.fence = current, p, fence
 		}
 		return err
 	})
-	if err == nil && needsConsent {
+	switch {
+	case err == nil && needsConsent:
 		err = errNeedsConsent
+	case err == nil:
+		err = wait
 	}
 	return t, err
 }
 
+// backingOff answers at once, and without a write, while a provider that failed
+// is left alone.
+func (b *Broker) backingOff(ctx context.Context, grant *vault.Grant) error {
+	if !b.db.Now().Before(grant.NextRefresh) {
+		return nil
+	}
+	var wait error
+	err := b.db.View(ctx, func(tx *store.Tx) error {
+		p, err := b.providerByID(tx, grant.Account, grant.ProviderID)
+		if err == nil {
+			wait = backOff(grant, p, tx.Now)
+		}
+		return err
+	})
+	if err != nil {
+		return fault.Wrap(err, "reading a credential provider")
+	}
+	return wait
+}
+
+// backOff is the error of a grant whose next refresh is not due yet. It ends when
+// the operator changes the credential provider: a new secret is tried at once.
+func backOff(grant *vault.Grant, p *Provider, now time.Time) error {
+	left := grant.NextRefresh.Sub(now)
+	if left <= 0 || p.Updated.After(grant.FailedAt) {
+		return nil
+	}
+	failed := fault.New(fault.Unavailable, "The user's token of the provider %s cannot be renewed at the moment: that failed %d times in a row, and the provider is asked again in %s. The user's consent is kept.",
+		p.Name, grant.Failures, left.Round(time.Second).String())
+	failed.RetryAfter = left
+	return failed
+}
+
 // redeemRefresh sends the refresh token and stores what comes back.
 func (b *Broker) redeemRefresh(ctx context.Context, caller principal.Caller, grant *vault.Grant, t turn) (*vault.Grant, error) {
-	token, err := b.sendRefresh(ctx, caller, grant, t.provider)
+	token, err := held(ctx, b, func(tx *store.Tx) (bool, error) { return b.vault.Renew(tx, grant, t.fence, b.holding.life) },
+		func(ctx context.Context) (oauth.Token, error) { return b.sendRefresh(ctx, caller, grant, t.provider) })
 	var refused *oauth.Error
 	if errors.As(err, &refused) && refused.Code == "invalid_grant" {
 		// The person, or the provider, has withdrawn it. Kept, marked, and asked for again.
@@ -103,14 +153,14 @@ func (b *Broker) redeemRefresh(ctx context.Context, caller principal.Caller, gra
 		return nil, errNeedsConsent
 	}
 	if err != nil {
-		// Where releasing fails too, the lease ends by itself.
-		_ = b.db.Update(ctx, func(tx *store.Tx) error { return b.vault.Release(tx, grant, t.fence) })
+		// Where writing that down fails too, the lease ends by itself.
+		_ = b.db.Update(ctx, func(tx *store.Tx) error { return b.vault.Failed(tx, grant, t.fence, fault.Of(err).RetryAfter) })
 		return nil, refreshFault(t.provider, err)
 	}
 	var current *vault.Grant
 	stored := false
 	err = b.db.Update(ctx, func(tx *store.Tx) (err error) {
-		tokens := vault.Tokens{Access: token.Access, Refresh: token.Refresh, ID: token.ID, Expiry: token.Expiry}
+		tokens := vault.Tokens{Access: token.Access, Refresh: token.Refresh, Expiry: token.Expiry}
 		if token.Scopes != nil {
 			tokens.Granted = vault.ScopesOf(token.Scopes)
 		}
@@ -123,8 +173,11 @@ func (b *Broker) redeemRefresh(ctx context.Context, caller principal.Caller, gra
 	switch {
 	case err != nil:
 		return nil, fault.Wrap(err, "storing refreshed tokens")
-	case current == nil || current.State != vault.Active:
-		return nil, errNeedsConsent // deleted, or marked, while the provider answered
+	case current == nil: // revoked while the provider answered: nobody else will give back what it sent
+		b.takeBack(context.WithoutCancel(ctx), t.provider, token.Refresh, token.Access)
+		return nil, errNeedsConsent
+	case current.State != vault.Active:
+		return nil, errNeedsConsent // marked while the provider answered
 	case !stored && current.Version == grant.Version:
 		return nil, fault.New(fault.Unavailable, "Another process is renewing the user's token. Try again.") // our lease had run out
 	}

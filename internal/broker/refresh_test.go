@@ -103,11 +103,13 @@ func TestFailingProviderCostsNoGrant(t *testing.T) {
 			if strings.Contains(fault.Of(err).Message, "canary") {
 				t.Errorf("the provider's words came through: %s", fault.Of(err).Message)
 			}
+			w.later(5 * time.Minute) // the back-off is over
 		}
 	}
 	w.idp.with(func(p *idp) { p.tokenStatus, p.tokenError = http.StatusUnauthorized, "invalid_client" })
 	_, err := w.UserToken(t.Context(), ada, ask("profile"))
 	wantFault(t, err, fault.Upstream, "invalid_client")
+	w.later(5 * time.Minute)
 	if n := w.count(t, `SELECT COUNT(*) FROM authorization_sessions WHERE state <> 'done'`); n != 0 {
 		t.Errorf("%d times the person was asked", n)
 	}
@@ -130,6 +132,7 @@ func TestFailingProviderCostsNothingBeforeExpiry(t *testing.T) {
 		t.Errorf("got %s, want the token that still lives", token)
 	}
 	w.idp.with(func(p *idp) { p.tokenStatus = 0 })
+	w.later(time.Second) // the back-off is over
 	if token := w.token(t, ada, ask("profile")); token == old {
 		t.Error("a token about to expire was not renewed")
 	}
@@ -333,7 +336,7 @@ func TestCrashWhileRedeeming(t *testing.T) {
 func TestCrashWhileRefreshing(t *testing.T) {
 	t.Parallel()
 	w, ada, old := expiredGrant(t)
-	w.exec(t, `UPDATE grants SET lease_holder = 'dead', fence = 1, lease_until = $1`, time.Now().Add(time.Duration(w.clock.Load())+leaseLifetime).UnixMicro())
+	w.exec(t, `UPDATE grants SET lease_holder = 'dead', fence = 1, lease_until = $1`, time.Now().Add(time.Duration(w.clock.Load())+usualHolding.life).UnixMicro())
 	got := make(chan string)
 	go func() {
 		result, err := w.UserToken(t.Context(), ada, ask("profile"))
@@ -342,7 +345,7 @@ func TestCrashWhileRefreshing(t *testing.T) {
 		}
 		got <- result.Access.Reveal()
 	}()
-	w.later(leaseLifetime)
+	w.later(usualHolding.life)
 	if <-got == old {
 		t.Error("the token was not renewed")
 	}

@@ -17,13 +17,15 @@ const (
 
 // Run deletes, each minute until ctx ends, what is left of sessions that are
 // over: first their codes and verifiers, later the sessions. One replica does it
-// for all; what is overdue is refused by the clock, not by the sweep.
+// for all; what is overdue is refused by the clock, not by the sweep. When ctx
+// ends, it waits for refreshes that go on in the background.
 func (b *Broker) Run(ctx context.Context) error {
 	ticker := time.NewTicker(sweepEvery)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
+			b.background.close()
 			return nil
 		case <-ticker.C:
 			if err := b.sweep(ctx); err != nil { // the next one makes it good

@@ -109,23 +109,18 @@ func (b *Broker) UserToken(ctx context.Context, caller principal.Caller, r Token
 		return nil, fault.New(fault.Invalid, "A token is given to a workload identity, and the caller has none.")
 	}
 	if caller.User.IsZero() {
-		return nil, fault.New(fault.Invalid, "USER_FEDERATION acts for a user, and the workload access token names none. Get it with GetWorkloadAccessTokenForJWT or GetWorkloadAccessTokenForUserId.")
+		return nil, errNoUser
 	}
-	q := newQuestion(caller, r)
+	q, err := newQuestion(caller, r)
+	if err != nil {
+		return nil, err
+	}
 	if r.SessionURI != "" {
 		return b.poll(ctx, caller, r, q)
 	}
-	looked, err := b.found.Read(ctx, finding{caller.Account, r.ProviderName, r.ProviderARN, q.key.Lookup()}, func(tx *store.Tx) (found found, err error) {
-		key := q.key
-		if key.ProviderID, err = b.resolveProvider(tx, caller.Account, r); err != nil {
-			return found, err
-		}
-		found.providerID = key.ProviderID
-		found.grant, err = b.vault.Find(tx, key)
-		return found, err
-	})
+	looked, err := b.find(ctx, caller, r, q)
 	if err != nil {
-		return nil, fault.Wrap(err, "looking for a grant")
+		return nil, err
 	}
 	q.key.ProviderID = looked.providerID
 	grant, now := looked.grant, b.db.Now()
@@ -139,6 +134,20 @@ func (b *Broker) UserToken(ctx context.Context, caller principal.Caller, r Token
 		}
 	}
 	return b.ask(ctx, caller, q)
+}
+
+// find reads the grant that a question has, if any.
+func (b *Broker) find(ctx context.Context, caller principal.Caller, r TokenRequest, q question) (found, error) {
+	looked, err := b.found.Read(ctx, finding{caller.Account, r.ProviderName, r.ProviderARN, q.key.Lookup()}, func(tx *store.Tx) (found found, err error) {
+		key := q.key
+		if key.ProviderID, err = b.resolveProvider(tx, caller.Account, r); err != nil {
+			return found, err
+		}
+		found.providerID = key.ProviderID
+		found.grant, err = b.vault.Find(tx, key)
+		return found, err
+	})
+	return looked, fault.Wrap(err, "looking for a grant")
 }
 
 // finding is what decides which grant a request finds; found is that grant, nil
@@ -170,6 +179,9 @@ func (b *Broker) resolveProvider(tx *store.Tx, account string, r TokenRequest) (
 func (b *Broker) use(ctx context.Context, caller principal.Caller, grant *vault.Grant, now time.Time) (secret.Text, error) {
 	gate.Detail(ctx, "grant", grant.ID)
 	if grant.Fresh(now) {
+		if grant.Aging(now) {
+			b.refreshAhead(grant)
+		}
 		return b.vault.OpenAccess(ctx, grant, now)
 	}
 	if !grant.HasRefresh {

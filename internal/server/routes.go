@@ -100,6 +100,19 @@ func routes(m resources, identities *identity.Service, b *broker.Broker, g *gate
 		row(api.GetTokenVault, func(account string, _ *api.GetTokenVaultRequest) []string { return m.vault(account) }, b.GetTokenVault),
 		row(api.SetTokenVaultCMK, func(account string, _ *api.SetTokenVaultCMKRequest) []string { return m.vault(account) }, b.SetTokenVaultCMK),
 
+		// Grants: who holds what
+		row(api.ListGrants, func(account string, r *api.ListGrantsRequest) []string {
+			return m.grants(account, r.WorkloadName, r.ProviderName)
+		}, b.ListGrants),
+		ofGrant(api.GetGrant, m, b, func(r *api.GetGrantRequest) string { return r.GrantId }, b.GetGrant),
+		ofGrant(api.RevokeGrant, m, b, func(r *api.RevokeGrantRequest) string { return r.GrantId }, b.RevokeGrant),
+		row(api.RevokeUserGrants, func(account string, r *api.RevokeUserGrantsRequest) []string {
+			return m.grants(account, r.WorkloadName, r.ProviderName)
+		}, b.RevokeUserGrants),
+		throughWorkload(api.GetResourceTokenState, m, identities, func(account string, r *api.GetResourceTokenStateRequest) (secret.Text, []string) {
+			return r.WorkloadIdentityToken, m.provider(account, r.ProviderName)
+		}, b.GetResourceTokenState),
+
 		// Tags, of whatever has some
 		row(api.ListTagsForResource, func(_ string, r *api.ListTagsForResourceRequest) []string { return []string{r.ResourceArn} }, tagged.list),
 		row(api.TagResource, func(_ string, r *api.TagResourceRequest) []string { return []string{r.ResourceArn} }, tagged.add),

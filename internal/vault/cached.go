@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/onbehalf/onbehalf/internal/fault"
+	"github.com/onbehalf/onbehalf/internal/principal"
 	"github.com/onbehalf/onbehalf/internal/seal"
 	"github.com/onbehalf/onbehalf/internal/secret"
 	"github.com/onbehalf/onbehalf/internal/store"
@@ -19,6 +20,7 @@ type CachedKey struct {
 	WorkloadID string
 	ProviderID string
 	Lookup     string
+	User       principal.User // whose sign-in was traded for it; nobody where the client itself asked
 }
 
 // Cached is a token that can be had again without asking a person, its secret apart.
@@ -70,9 +72,9 @@ type CachedLease struct {
 func (v *Vault) LeaseCached(tx *store.Tx, key CachedKey, version int64, holder string, d time.Duration) (l CachedLease, ok bool, err error) {
 	l = CachedLease{CachedKey: key, version: version}
 	if version == 0 {
-		_, err = tx.Exec(`INSERT INTO cached_tokens (id, account, lookup, workload_id, provider_id, expires, version, lease_holder, lease_until, fence, created, refreshed)
-			VALUES ($1, $2, $3, $4, $5, 0, 0, '', 0, 0, $6, 0) ON CONFLICT (account, lookup) DO NOTHING`,
-			rand.Text(), key.Account, key.Lookup, key.WorkloadID, key.ProviderID, store.Micros(tx.Now))
+		_, err = tx.Exec(`INSERT INTO cached_tokens (id, account, lookup, workload_id, provider_id, user_issuer, user_subject, expires, version, lease_holder, lease_until, fence, created, refreshed)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, 0, 0, '', 0, 0, $8, 0) ON CONFLICT (account, lookup) DO NOTHING`,
+			rand.Text(), key.Account, key.Lookup, key.WorkloadID, key.ProviderID, key.User.Issuer, key.User.Subject, store.Micros(tx.Now))
 		if store.IsForeignKey(err) {
 			return l, false, fault.New(fault.NotFound, "The workload identity or the credential provider was deleted meanwhile.")
 		}
@@ -87,6 +89,13 @@ func (v *Vault) LeaseCached(tx *store.Tx, key CachedKey, version int64, holder s
 		return l, false, nil
 	}
 	return l, err == nil, fault.Wrap(err, "leasing a cached token")
+}
+
+// RenewCached makes a lease last for d from now; false when it is lost.
+func (v *Vault) RenewCached(tx *store.Tx, l CachedLease, d time.Duration) (bool, error) {
+	renewed, err := tx.Exec(`UPDATE cached_tokens SET lease_until = $1 WHERE id = $2 AND account = $3 AND fence = $4 AND lease_until > 0`,
+		store.Micros(tx.Now.Add(d)), l.id, l.Account, l.fence)
+	return renewed == 1, fault.Wrap(err, "renewing the lease of a cached token")
 }
 
 // ReleaseCached gives a lease back without a token: an older one stays as it is.

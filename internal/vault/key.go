@@ -52,13 +52,16 @@ func (k Key) Lookup() string {
 		}
 	}
 	sum := sha256.Sum256(buffer)
-	return base64.RawURLEncoding.EncodeToString(sum[:])
+	return base64.RawURLEncoding.EncodeToString(sum[:])[:lookupLength]
 }
+
+// lookupLength is 132 bits of the hash: nobody finds a second key with the same.
+const lookupLength = 22
 
 func encodeSet(values []string) (string, error) {
 	set := Set(values)
 	if set == nil {
-		return "[]", nil
+		return "", nil
 	}
 	encoded, err := json.Marshal(set)
 	return string(encoded), fault.Wrap(err, "encoding a set")
@@ -66,7 +69,7 @@ func encodeSet(values []string) (string, error) {
 
 func decodeSet(text string) ([]string, error) {
 	var set []string
-	if text == "[]" {
+	if text == "" {
 		return nil, nil
 	}
 	return set, fault.Wrap(json.Unmarshal([]byte(text), &set), "decoding a set")

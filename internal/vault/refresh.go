@@ -2,6 +2,7 @@ package vault
 
 import (
 	"errors"
+	"math/rand/v2"
 	"time"
 
 	"github.com/onbehalf/onbehalf/internal/fault"
@@ -22,24 +23,54 @@ func (v *Vault) Lease(tx *store.Tx, g *Grant, holder string, d time.Duration) (f
 	return fence, err == nil, fault.Wrap(err, "leasing a grant")
 }
 
-// Release gives a lease back without a result: the refresh failed, the grant stays as it is.
+// Renew makes a lease last for d from now; false when it is lost.
+func (v *Vault) Renew(tx *store.Tx, g *Grant, fence int64, d time.Duration) (bool, error) {
+	renewed, err := tx.Exec(`UPDATE grants SET lease_until = $1 WHERE id = $2 AND account = $3 AND fence = $4 AND lease_until > 0`,
+		store.Micros(tx.Now.Add(d)), g.ID, g.Account, fence)
+	return renewed == 1, fault.Wrap(err, "renewing the lease of a grant")
+}
+
+// Failed gives a lease back without a result. The grant stays as it is, and the
+// provider is left alone for a while: longer each time, at most maxDelay, and no
+// shorter than the provider has asked for.
+func (v *Vault) Failed(tx *store.Tx, g *Grant, fence int64, retryAfter time.Duration) error {
+	_, err := tx.Exec(`UPDATE grants SET lease_holder = '', lease_until = 0, refresh_failures = $1, refresh_failed = $2, next_refresh = $3
+		WHERE id = $4 AND account = $5 AND fence = $6`,
+		min(g.Failures+1, mostFailures), store.Micros(tx.Now), store.Micros(tx.Now.Add(max(delay(g.Failures), min(retryAfter, maxRetryAfter)))), g.ID, g.Account, fence)
+	return fault.Wrap(err, "writing down that a refresh failed")
+}
+
+// Release gives a lease back: the provider was not asked.
 func (v *Vault) Release(tx *store.Tx, g *Grant, fence int64) error {
 	_, err := tx.Exec(`UPDATE grants SET lease_holder = '', lease_until = 0 WHERE id = $1 AND account = $2 AND fence = $3`, g.ID, g.Account, fence)
 	return fault.Wrap(err, "releasing a grant")
 }
 
+const (
+	firstDelay    = time.Second
+	maxDelay      = 5 * time.Minute
+	maxRetryAfter = time.Hour // a provider that asks for more is asked again all the same
+	mostFailures  = 1000      // enough to know
+)
+
+// delay is how long a provider is left alone after that many failures before
+// this one: 1, 2, 4 seconds and so on, of which a random part up to a half is
+// taken off, so that the grants of a provider that was away do not come back all at once.
+func delay(before int) time.Duration {
+	longest := maxDelay
+	if before < 9 {
+		longest = min(maxDelay, firstDelay<<before)
+	}
+	return longest - rand.N(longest/2)
+}
+
 // PutRefreshed stores what a refresh gave, under the lease it was made with. A
-// refresh or ID token that the provider did not send again is kept. The state is
+// refresh token that the provider did not send again is kept. The state is
 // not touched: a grant that was marked meanwhile stays marked. ok is false when
-// the lease was lost or the grant replaced.
+// the lease was lost, or the grant replaced or deleted.
 func (v *Vault) PutRefreshed(tx *store.Tx, g *Grant, fence int64, t Tokens) (ok bool, err error) {
 	if t.Refresh.Empty() {
 		if t.Refresh, err = v.openColumn(tx, g.Account, g.ID, refreshToken, g.Version); err != nil {
-			return false, err
-		}
-	}
-	if t.ID.Empty() {
-		if t.ID, err = v.openColumn(tx, g.Account, g.ID, idToken, g.Version); err != nil {
 			return false, err
 		}
 	}
@@ -51,9 +82,9 @@ func (v *Vault) PutRefreshed(tx *store.Tx, g *Grant, fence int64, t Tokens) (ok 
 	if err != nil {
 		return false, err
 	}
-	changed, err := tx.Exec(`UPDATE grants SET granted = $1, access_token = $2, refresh_token = $3, id_token = $4, expires = $5, version = $6, refreshed = $7,
-			lease_holder = '', lease_until = 0
-		WHERE id = $8 AND account = $9 AND version = $10 AND fence = $11`,
-		granted.String(), sealed.access, sealed.refresh, sealed.id, store.Micros(t.Expiry), g.Version+1, store.Micros(tx.Now), g.ID, g.Account, g.Version, fence)
+	changed, err := tx.Exec(`UPDATE grants SET granted = $1, access_token = $2, refresh_token = $3, expires = $4, version = $5, refreshed = $6,
+			lease_holder = '', lease_until = 0, refresh_failures = 0, refresh_failed = 0, next_refresh = 0
+		WHERE id = $7 AND account = $8 AND version = $9 AND fence = $10`,
+		granted.String(), sealed.access, sealed.refresh, store.Micros(t.Expiry), g.Version+1, store.Micros(tx.Now), g.ID, g.Account, g.Version, fence)
 	return changed == 1, fault.Wrap(err, "storing refreshed tokens")
 }

@@ -3,7 +3,8 @@
 //
 //	consent ──▶ Put ─────────▶ grants row: tokens sealed, bound to id and version
 //	caller ───▶ Find ──Covers─▶ OpenAccess ──▶ the answer
-//	expired ──▶ Lease ▶ OpenRefresh ▶ (provider) ▶ PutRefreshed | MarkNeedsConsent | Release
+//	expired ──▶ Lease ▶ OpenRefresh ▶ (provider) ▶ PutRefreshed | MarkNeedsConsent | Failed
+//	operator ─▶ List ─────────▶ Get ▶ Delete: gone for good, whatever is under way
 //
 // Beside them lie cached tokens, for which nobody has to be asked:
 //
@@ -50,16 +51,10 @@ const (
 	NeedsConsent State = "needs-consent" // its tokens are kept and not used: the person is asked again
 )
 
-// Origin is where a grant was made. Its refresh token is sent to no other place.
-type Origin struct {
-	Issuer, TokenEndpoint, ClientID string
-}
-
 // Grant is a row, its secrets apart.
 type Grant struct {
 	ID string
 	Key
-	Origin
 	Asked       Scopes // what the person was asked for
 	Granted     Scopes // what the provider says it gave; nil where it said nothing
 	State       State
@@ -68,9 +63,15 @@ type Grant struct {
 	Version     int64 // of the tokens; grows with consent and refresh
 	Created     time.Time
 	RefreshedAt time.Time // when the tokens came
-	LastUsed    time.Time // to within a minute
+	LastUsed    time.Time // to within a minute; zero: never
+
+	// Of refreshes that failed for a passing reason, in a row; zero after a good one.
+	Failures    int
+	FailedAt    time.Time
+	NextRefresh time.Time // not before then is the provider asked again
 
 	access []byte // sealed
+	origin int64
 }
 
 // Covers reports whether the grant answers a request for these scopes. What was
@@ -78,6 +79,17 @@ type Grant struct {
 // "profile" with a URL) or given less: asking the person again would give the same.
 func (g *Grant) Covers(wanted Scopes) bool {
 	return g.Asked.Cover(wanted) || g.Asked.Union(g.Granted).Cover(wanted)
+}
+
+// Lacks are the scopes that keep the grant from covering a request.
+func (g *Grant) Lacks(wanted Scopes) (lacking Scopes) {
+	has := g.Asked.Union(g.Granted)
+	for _, scope := range wanted {
+		if !has.Cover(Scopes{scope}) {
+			lacking = append(lacking, scope)
+		}
+	}
+	return lacking
 }
 
 const (
@@ -93,55 +105,76 @@ func fresh(now, expiry, since time.Time) bool {
 	return expiry.IsZero() || now.Before(expiry.Add(-margin))
 }
 
+const (
+	ahead        = 5 * time.Minute // before expiry a token is renewed although it still serves,
+	partForAhead = 5               // but not in more than this part of its lifetime
+)
+
+// Aging reports whether it is time to renew an access token in the background.
+func (g *Grant) Aging(now time.Time) bool {
+	return g.HasRefresh && !g.Expiry.IsZero() && !now.Before(g.Expiry.Add(-min(ahead, g.Expiry.Sub(g.RefreshedAt)/partForAhead)))
+}
+
 // Expired reports whether the access token is of no use any more.
 func (g *Grant) Expired(now time.Time) bool { return !g.Expiry.IsZero() && !now.Before(g.Expiry) }
 
-const grantColumns = `SELECT id, account, workload_id, user_issuer, user_subject, user_id, provider_id, label, resources, audiences,
-	asked, granted, state, issuer, token_endpoint, client_id, access_token, refresh_token IS NOT NULL, expires, version, created, refreshed, last_used FROM grants `
+// grantColumns are what Find and Get read; the columns of the key come before them.
+const grantColumns = `id, asked, granted, state, origin, access_token, refresh_token IS NOT NULL, expires, version, created, refreshed, last_used,
+	refresh_failures, refresh_failed, next_refresh FROM grants `
+
+// scanGrant reads grantColumns, after the columns that the caller scans into key.
+func scanGrant(row interface{ Scan(...any) error }, g *Grant, key ...any) error {
+	var asked, granted string
+	var expires, created, refreshed, used, failed, next int64
+	err := row.Scan(append(key, &g.ID, &asked, &granted, &g.State, &g.origin, &g.access, &g.HasRefresh, &expires, &g.Version, &created, &refreshed, &used,
+		&g.Failures, &failed, &next)...)
+	if err != nil {
+		return err
+	}
+	g.Asked, g.Granted = parseScopes(asked), parseScopes(granted)
+	g.Expiry, g.Created, g.RefreshedAt, g.LastUsed = store.Time(expires), store.Time(created), store.Time(refreshed), store.Time(used)
+	g.FailedAt, g.NextRefresh = store.Time(failed), store.Time(next)
+	return nil
+}
 
 // Find reads the grant of a key; nil when there is none. It stands on the way
 // of every token request: the columns of the key, which the caller has, are not read again.
 func (v *Vault) Find(tx *store.Tx, key Key) (*Grant, error) {
 	g := &Grant{Key: key}
-	var asked, granted string
-	var expires, created, refreshed, used int64
-	err := tx.QueryRow(`SELECT id, asked, granted, state, issuer, token_endpoint, client_id, access_token, refresh_token IS NOT NULL,
-		expires, version, created, refreshed, last_used FROM grants WHERE account = $1 AND lookup = $2`, key.Account, key.Lookup()).
-		Scan(&g.ID, &asked, &granted, &g.State, &g.Issuer, &g.TokenEndpoint, &g.ClientID, &g.access, &g.HasRefresh, &expires, &g.Version, &created, &refreshed, &used)
+	err := scanGrant(tx.QueryRow(`SELECT `+grantColumns+`WHERE lookup = $1 AND account = $2`, key.Lookup(), key.Account), g)
 	if errors.Is(err, store.ErrNoRows) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fault.Wrap(err, "finding a grant")
 	}
-	g.Asked, g.Granted = parseScopes(asked), parseScopes(granted)
-	g.Expiry, g.Created, g.RefreshedAt, g.LastUsed = store.Time(expires), store.Time(created), store.Time(refreshed), store.Time(used)
 	return g, nil
 }
 
-// Get reads a grant by its id; nil when there is none.
-func (v *Vault) Get(tx *store.Tx, account, id string) (*Grant, error) {
+const keyColumns = `SELECT account, workload_id, user_issuer, user_subject, user_id, provider_id, label, resources, audiences, `
+
+// scanWhole reads keyColumns and grantColumns.
+func scanWhole(row interface{ Scan(...any) error }) (*Grant, error) {
 	var g Grant
-	var resources, audiences, asked, granted string
-	var expires, created, refreshed, used int64
-	err := tx.QueryRow(grantColumns+`WHERE id = $1 AND account = $2`, id, account).
-		Scan(&g.ID, &g.Account, &g.WorkloadID, &g.User.Issuer, &g.User.Subject, &g.User.ID, &g.ProviderID, &g.Label, &resources, &audiences,
-			&asked, &granted, &g.State, &g.Issuer, &g.TokenEndpoint, &g.ClientID, &g.access, &g.HasRefresh, &expires, &g.Version, &created, &refreshed, &used)
-	if errors.Is(err, store.ErrNoRows) {
-		return nil, nil
-	}
+	var resources, audiences string
+	err := scanGrant(row, &g, &g.Account, &g.WorkloadID, &g.User.Issuer, &g.User.Subject, &g.User.ID, &g.ProviderID, &g.Label, &resources, &audiences)
 	if err != nil {
-		return nil, fault.Wrap(err, "reading a grant")
+		return nil, err
 	}
 	if g.Resources, err = decodeSet(resources); err != nil {
 		return nil, err
 	}
-	if g.Audiences, err = decodeSet(audiences); err != nil {
-		return nil, err
+	g.Audiences, err = decodeSet(audiences)
+	return &g, err
+}
+
+// Get reads a grant by its id; nil when there is none.
+func (v *Vault) Get(tx *store.Tx, account, id string) (*Grant, error) {
+	g, err := scanWhole(tx.QueryRow(keyColumns+grantColumns+`WHERE id = $1 AND account = $2`, id, account))
+	if errors.Is(err, store.ErrNoRows) {
+		return nil, nil
 	}
-	g.Asked, g.Granted = parseScopes(asked), parseScopes(granted)
-	g.Expiry, g.Created, g.RefreshedAt, g.LastUsed = store.Time(expires), store.Time(created), store.Time(refreshed), store.Time(used)
-	return &g, nil
+	return g, fault.Wrap(err, "reading a grant")
 }
 
 // OpenAccess opens the access token for the answer that carries it, and remembers that the grant was used.
@@ -163,7 +196,6 @@ func (v *Vault) OpenRefresh(tx *store.Tx, g *Grant) (secret.Text, error) {
 const (
 	accessToken  = "access_token"
 	refreshToken = "refresh_token"
-	idToken      = "id_token"
 )
 
 func bound(account, id, column string, version int64) seal.Context {
