@@ -25,28 +25,59 @@ import (
 // that the two answers, which are AWS's, do not say themselves; signatures are
 // compared in constant time. An unknown and a disabled key look the same.
 func (a *Authenticator) Signed(w http.ResponseWriter, r *http.Request, limit int64) (principal.Caller, []byte, error) {
+	return a.limited(w, r, limit, func(header *sigv4.Header) error { return header.CheckScope(a.opts.Region, Service) })
+}
+
+// The signing names of the Query protocol's services.
+const (
+	ServiceIAM = "iam"
+	ServiceSTS = "sts"
+)
+
+// globalRegion is what clients sign calls of IAM for, which has no regions.
+const globalRegion = "us-east-1"
+
+// SignedQuery is Signed for IAM and STS, whose signatures are never good for
+// AgentCore's operations, nor the other way round. It tells which of the two the
+// signature is for, as far as it could be read.
+func (a *Authenticator) SignedQuery(w http.ResponseWriter, r *http.Request, limit int64) (caller principal.Caller, service string, body []byte, err error) {
+	service = ServiceIAM
+	caller, body, err = a.limited(w, r, limit, func(header *sigv4.Header) error {
+		if header.Service == ServiceSTS {
+			service = ServiceSTS
+		}
+		if header.Region == globalRegion {
+			return header.CheckScope(globalRegion, service)
+		}
+		return header.CheckScope(a.opts.Region, service)
+	})
+	return caller, service, body, err
+}
+
+// limited holds back who fails too often.
+func (a *Authenticator) limited(w http.ResponseWriter, r *http.Request, limit int64, scope func(*sigv4.Header) error) (principal.Caller, []byte, error) {
 	address := addressOf(r)
 	if err := a.limits.exhausted(LimitSignature, address); err != nil {
 		return principal.Caller{}, nil, err
 	}
-	caller, body, err := a.signed(w, r, limit)
-	if err != nil && blames(err) {
+	caller, body, err := a.signed(w, r, limit, scope)
+	if err != nil && Unproven(err) {
 		a.limits.spend(LimitSignature, address)
 	}
 	return caller, body, err
 }
 
-// blames says which errors are the sender's failure to prove himself. A body
-// that is too long or our own trouble is not.
-func blames(err error) bool {
+// Unproven reports whether an error of Signed or Bearer is the sender's failure
+// to prove himself. A body that is too long or our own trouble is not.
+func Unproven(err error) bool {
 	switch fault.KindOf(err) {
-	case fault.MissingSignature, fault.UnknownKey, fault.BadSignature, fault.StaleSignature, fault.ExpiredToken:
+	case fault.MissingSignature, fault.UnknownKey, fault.BadSignature, fault.StaleSignature, fault.ExpiredToken, fault.Unauthenticated:
 		return true
 	}
 	return false
 }
 
-func (a *Authenticator) signed(w http.ResponseWriter, r *http.Request, limit int64) (principal.Caller, []byte, error) {
+func (a *Authenticator) signed(w http.ResponseWriter, r *http.Request, limit int64, scope func(*sigv4.Header) error) (principal.Caller, []byte, error) {
 	header, err := sigv4.Parse(r)
 	if err != nil {
 		return principal.Caller{}, nil, err
@@ -55,7 +86,7 @@ func (a *Authenticator) signed(w http.ResponseWriter, r *http.Request, limit int
 	if err != nil {
 		return principal.Caller{}, nil, err
 	}
-	if err := header.CheckScope(a.opts.Region, Service); err != nil {
+	if err := scope(header); err != nil {
 		return principal.Caller{}, nil, err
 	}
 	if err := header.CheckTime(a.now()); err != nil {
