@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"time"
 
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/secret"
@@ -22,7 +23,7 @@ var ErrNoRevocation = errors.New("no revocation endpoint")
 // Revoke tells the server that a token is not needed any more (RFC 7009), with
 // one request. A server that does not know the token has done so already: no
 // error. Revoking a refresh token ends, at most servers, its access tokens too.
-func (c *Client) Revoke(ctx context.Context, s Server, token secret.Text, hint string) error {
+func (c *Client) Revoke(ctx context.Context, s Server, token secret.Text, hint string) (err error) {
 	vendor, err := s.vendor()
 	if err != nil {
 		return err
@@ -38,6 +39,7 @@ func (c *Client) Revoke(ctx context.Context, s Server, token secret.Text, hint s
 	if hint != "" && !vendor.Quirks.JSONBody { // a schema that is checked has no room for hints
 		form.Set("token_type_hint", hint)
 	}
+	defer c.told(s, "revoke", time.Now(), &err)
 	got, err := c.post(ctx, request{server: s, endpoint: revocationEndpoint, address: address, form: form, secrets: []secret.Text{token}})
 	if err != nil {
 		return err
