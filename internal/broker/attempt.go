@@ -36,7 +36,7 @@ type Attempt struct {
 	ReturnHost    string // where the browser ends up; the scheme, for an application's own
 	SignInHost    string // of the hosted page: where the person signs in at the end
 	Expires       time.Time
-	Location      string // the provider's authorize URL, for the browser alone
+	Location      string // for the browser alone: the provider's authorize URL, or ours on the way to it (ContinuePath)
 	CookieName    string // set it HttpOnly, SameSite=Lax, Secure where the public URL is https, until Expires
 	CookieValue   string
 	CookiePath    string
@@ -79,15 +79,16 @@ func (b *Broker) Authorize(ctx context.Context, caller principal.Caller, request
 		if err != nil {
 			return err
 		}
-		parameters, err := b.openParameters(ctx, s)
-		if err != nil {
-			return err
-		}
-		location, err := oauth.AuthorizationURL(b.server(p), oauth.Authorization{
-			State: state, Verifier: verifier, Scopes: s.scopes, Resources: s.key.Resources, Audiences: s.key.Audiences, Parameters: parameters,
-		})
-		if err != nil {
-			return err
+		location := b.continueURL(p, state)
+		if !p.Metadata.RequirePushedAuthorizationRequests {
+			asked, err := b.asked(ctx, s, state)
+			if err != nil {
+				return err
+			}
+			asked.Verifier = verifier
+			if location, err = oauth.AuthorizationURL(b.server(p), asked); err != nil {
+				return err
+			}
 		}
 		id := hashed(state)
 		attempt = &Attempt{

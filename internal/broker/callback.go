@@ -105,20 +105,28 @@ var errOtherBrowser = fault.New(fault.Denied, "This browser did not begin the si
 // checkCallback asks whether the callback is this attempt's, from the provider
 // that the attempt went to, in the browser that began it.
 func checkCallback(caller principal.Caller, c Callback, a *attempt, s *session, p *Provider) error {
-	if caller.Account != s.key.Account || c.ProviderCallbackID != p.CallbackID {
-		return errAttempt
-	}
-	if a.parked { // the browser's Back button, or its reload
-		return errCameBack
-	}
-	if subtle.ConstantTimeCompare([]byte(hashed(c.Cookie(cookieName(a.id)))), []byte(a.cookie)) != 1 {
-		return errOtherBrowser
+	if err := checkAttempt(caller, c.ProviderCallbackID, c.Cookie, a, s, p); err != nil {
+		return err
 	}
 	if err := oauth.CheckResponseIssuer(p.Metadata, c.Issuer); err != nil {
 		return fault.New(fault.Denied, "The answer does not come from the provider that was asked.").Because(errors.Join(ErrIssuer, err))
 	}
 	if c.Error == "" && c.Code.Empty() {
 		return fault.New(fault.Invalid, "The provider sent neither a code nor an error.")
+	}
+	return nil
+}
+
+// checkAttempt is what a browser that names an attempt has to prove in any case.
+func checkAttempt(caller principal.Caller, callbackID string, cookie func(name string) string, a *attempt, s *session, p *Provider) error {
+	if caller.Account != s.key.Account || callbackID != p.CallbackID {
+		return errAttempt
+	}
+	if a.parked { // the browser's Back button, or its reload
+		return errCameBack
+	}
+	if subtle.ConstantTimeCompare([]byte(hashed(cookie(cookieName(a.id)))), []byte(a.cookie)) != 1 {
+		return errOtherBrowser
 	}
 	return nil
 }

@@ -94,8 +94,8 @@ func (b *Broker) configureCustom(ctx context.Context, account string, in *api.Cu
 	if err != nil {
 		return c, err
 	}
-	if c.metadata.RequirePushedAuthorizationRequests {
-		return c, notBuilt("A provider that requires pushed authorization requests", "Configure the client at the provider not to need them.")
+	if c.metadata.RequirePushedAuthorizationRequests && c.metadata.PushedAuthorizationRequestEndpoint == "" {
+		return c, fault.InvalidField(memberCustom+".oauthDiscovery", "The provider requires pushed authorization requests, and does not say where to.")
 	}
 	if !signs {
 		c.authMethod = authMethodOf(in.ClientAuthenticationMethod, c.metadata.TokenEndpointAuthMethods)

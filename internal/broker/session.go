@@ -82,6 +82,8 @@ var (
 	ErrOtherBrowser = errors.New("the cookie is not the attempt's")
 	ErrIssuer       = errors.New("the answer is another provider's")
 
+	ErrPush = errors.New("the provider did not take the pushed request") // of Continue
+
 	// And of Connect and SignedIn.
 	ErrDeclined    = fmt.Errorf("%w: the person said no", ErrLinkFailed)
 	ErrFinishing   = errors.New("another request is finishing the session")

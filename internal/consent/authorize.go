@@ -2,6 +2,7 @@ package consent
 
 import (
 	"context"
+	"errors"
 	"mime"
 	"net/http"
 	"strconv"
@@ -56,6 +57,56 @@ func (p *pages) authorize(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	p.showConsent(w, r, attempt, subject.Workload)
+}
+
+// goOn is where the button leads if the provider has to be told first what the
+// browser will ask for: that happens now, once for each time the button is pressed.
+func (p *pages) goOn(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet {
+		w.Header().Set("Allow", "GET")
+		p.show(w, r, wrongMethod)
+		return
+	}
+	if err := p.gate.Limit(auth.LimitAuthorize, addressOf(r)); err != nil {
+		p.fail(w, r, err)
+		return
+	}
+	state, ok := single(r.URL.Query(), "state")
+	if !ok || state == "" {
+		p.show(w, r, incompleteLink)
+		return
+	}
+	ctx, id := r.Context(), r.PathValue("id")
+	subject, err := p.broker.SubjectOfCallback(ctx, id)
+	if err != nil {
+		p.fail(w, r, err)
+		return
+	}
+	if err := p.broker.KnowsState(ctx, state); err != nil {
+		if errors.Is(err, broker.ErrAttempt) {
+			p.gate.Unproven(ctx, subject.Account, err)
+		}
+		p.fail(w, r, err)
+		return
+	}
+	caller := p.gate.Browser(ctx, subject.Account)
+	var location string
+	err = p.gate.Do(ctx, caller, []gate.Check{{Action: gate.ActionAuthorize, Resource: subject.ProviderARN}}, func(ctx context.Context) error {
+		var err error
+		location, err = p.broker.Continue(ctx, caller, id, state, p.cookieOf(r))
+		return err
+	})
+	switch {
+	case err == nil:
+		p.send(w, location)
+	case errors.Is(err, broker.ErrPush):
+		p.logged(r, err)
+		problem := notTaken
+		problem.Again = r.URL.RequestURI()
+		p.show(w, r, problem)
+	default:
+		p.fail(w, r, err)
+	}
 }
 
 // remember gives this browser the cookie that ties the callback to it.

@@ -60,6 +60,7 @@ func New(g *gate.Gate, b *broker.Broker, o Options) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+broker.AuthorizePath, p.authorize)
 	mux.HandleFunc("GET "+broker.CallbackPath+"{id}", p.callback)
+	mux.HandleFunc("GET "+broker.CallbackPath+"{id}"+broker.ContinuePath, p.goOn)
 	mux.HandleFunc("GET "+broker.DonePath, p.connect)
 	mux.HandleFunc("GET "+broker.SignedInPath+"{id}", p.signedIn)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

@@ -17,6 +17,7 @@ type problem struct {
 	What   string // what happened, and that nothing else did
 	Next   string // what to do
 	Again  string // address of another try; empty: there is none
+	Button string // what its link says
 	wait   time.Duration
 }
 
@@ -53,8 +54,15 @@ var (
 	}
 	signInFailed = problem{
 		Status: http.StatusForbidden, Title: "We don’t know yet who you are",
-		What: "The sign-in did not succeed, or was declined, so we can’t tell whether you are the one who asked. Nothing was connected.",
-		Next: "Sign in once more. If it happens again, tell the people who run this service.",
+		What:   "The sign-in did not succeed, or was declined, so we can’t tell whether you are the one who asked. Nothing was connected.",
+		Next:   "Sign in once more. If it happens again, tell the people who run this service.",
+		Button: "Sign in again",
+	}
+	notTaken = problem{
+		Status: http.StatusBadGateway, Title: "The provider did not take the request",
+		What:   "It wants to be told beforehand what you will be asked, and refused that or does not answer. Nothing was shared.",
+		Next:   "Try once more. If it happens again, tell the people who run this service: the client that is registered at the provider may need mending.",
+		Button: "Try again",
 	}
 	noSignIn = problem{
 		Status: http.StatusBadGateway, Title: "You can’t sign in here",

@@ -54,13 +54,19 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return worldWith(t, demoidp.Options{})
+}
+
+func worldWith(t *testing.T, o demoidp.Options) *world {
+	t.Helper()
 	w := &world{}
 	front, provider := httptest.NewUnstartedServer(nil), httptest.NewUnstartedServer(nil)
 	w.url = "http://" + front.Listener.Addr().String()
 	now := func() time.Time { return time.Now().Add(time.Duration(w.late.Load())) }
 
 	var err error
-	if w.demo, err = demoidp.New(demoidp.Options{Address: provider.Listener.Addr()}); err != nil {
+	o.Address = provider.Listener.Addr()
+	if w.demo, err = demoidp.New(o); err != nil {
 		t.Fatal(err)
 	}
 	provider.Config.Handler = w.demo

@@ -49,6 +49,11 @@ func (p *Provider) authorize(w http.ResponseWriter, r *http.Request) {
 		p.problemPage(w, http.StatusBadRequest, "This link is damaged", "It names its application twice. Go back to the application and start again.")
 		return
 	}
+	query, taken := p.takePushed(query)
+	if !taken {
+		p.problemPage(w, http.StatusBadRequest, "This request has gone", "It was used, is too old, or was never sent here beforehand. Go back to the application and start again.")
+		return
+	}
 	p.mu.Lock()
 	client, known := p.clients[query.Get("client_id")]
 	p.mu.Unlock()

@@ -3,6 +3,7 @@
 // like any other provider, imports nothing of ours, and is no back door.
 //
 //	browser ── /authorize ── /signin ── /consent ──▶ redirect URI?code&state&iss
+//	client  ── /par (what it will ask) ──▶ request_uri for /authorize
 //	client  ── /token (code + PKCE, refresh_token, client_credentials) ──▶ tokens
 //	anybody ── /v1/people/me, /userinfo with a bearer token ──▶ the person
 //

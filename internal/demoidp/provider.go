@@ -49,6 +49,8 @@ type Options struct {
 	RefreshLifetime time.Duration // of a refresh token that nobody uses
 	ReuseGrace      time.Duration // how long a rotated refresh token may come back before that counts as theft
 
+	RequirePush bool // authorization requests have to be pushed beforehand (RFC 9126)
+
 	KeyFile   string // holds the signing key; made when missing. Empty: the state file, else a new key per start
 	StateFile string // keeps key, clients and refresh tokens over restarts. Empty: memory
 
@@ -68,6 +70,7 @@ type Provider struct {
 	stateFile   string
 	stateHasKey bool // the key is kept in the state file, there being no key file
 	now         func() time.Time
+	requirePush bool
 	signing     signingKey
 	mux         *http.ServeMux
 	crossSite   *http.CrossOriginProtection
@@ -79,6 +82,7 @@ type Provider struct {
 	requests *shelf[*request]
 	sessions *shelf[session]
 	codes    *shelf[*code]
+	pushed   *shelf[pushed]
 	levers   levers
 }
 
@@ -93,8 +97,8 @@ func New(o Options) (*Provider, error) {
 		issuer: issuer.String(), host: issuer.Host, secure: issuer.Scheme == "https",
 		people: o.People, scopes: map[string]string{}, grace: o.ReuseGrace,
 		refreshFor: o.RefreshLifetime, stateFile: o.StateFile, now: o.Now,
-		crossSite: http.NewCrossOriginProtection(),
-		clients:   map[string]registered{}, families: map[string]*family{},
+		crossSite: http.NewCrossOriginProtection(), requirePush: o.RequirePush, pushed: newShelf[pushed](maxPending),
+		clients: map[string]registered{}, families: map[string]*family{},
 		revoked: newShelf[struct{}](maxFamilies), requests: newShelf[*request](maxPending),
 		sessions: newShelf[session](maxPending), codes: newShelf[*code](maxPending),
 	}
@@ -181,6 +185,7 @@ func (p *Provider) routes() *http.ServeMux {
 	mux.HandleFunc("GET /consent", p.consentPage)
 	mux.HandleFunc("POST /consent", p.consent)
 	mux.HandleFunc("POST /token", p.token)
+	mux.HandleFunc("POST /par", p.push)
 	mux.HandleFunc("POST /revoke", p.revoke)
 	mux.HandleFunc("GET /userinfo", p.userInfo)
 	mux.HandleFunc("POST /userinfo", p.userInfo)
@@ -216,6 +221,8 @@ func (p *Provider) discovery(w http.ResponseWriter, _ *http.Request) {
 		"jwks_uri":                                       p.issuer + "/jwks",
 		"userinfo_endpoint":                              p.issuer + "/userinfo",
 		"registration_endpoint":                          p.issuer + "/register",
+		"pushed_authorization_request_endpoint":          p.issuer + "/par",
+		"require_pushed_authorization_requests":          p.requirePush,
 		"revocation_endpoint":                            p.issuer + "/revoke",
 		"scopes_supported":                               p.scopeNames(),
 		"response_types_supported":                       []string{"code"},
