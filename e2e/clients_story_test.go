@@ -118,7 +118,7 @@ type stage struct {
 func setStage(t *testing.T) *stage {
 	t.Helper()
 	idp := startProvider(t)
-	vaultKey, declared := declareVaultKey(t)
+	lastingKey, doomedKey, declared := declareVaultKeys(t)
 	s := &stage{platform: startPlatform(t, append(idp.flags(), declared...)...)}
 	client := demoidp.Client{ID: "platform", Secret: "secret-of-the-platform"}
 	if err := idp.Register(client); err != nil {
@@ -149,7 +149,7 @@ func setStage(t *testing.T) *stage {
 	s.values = map[string]any{
 		"return_url": returnURL, "discovery_url": idp.DiscoveryURL(), "issuer": idp.url, "audience": demoidp.SignInClientID,
 		"client_id": client.ID, "client_secret": client.Secret, "user_token": signedIn.ID, "person": person.URL, "openapi": peopleAPI(idp.url),
-		"vault_key": vaultKey,
+		"vault_key": lastingKey, "doomed_key": doomedKey,
 	}
 	s.file = filepath.Join(t.TempDir(), "values.json")
 	settings := filepath.Join(t.TempDir(), "config")
@@ -197,7 +197,7 @@ func judge(t *testing.T, steps []step, p played, client string, built []string) 
 		case step.Person != nil:
 			continue
 		case result.Skipped:
-			if !slices.Contains(maySkip[client], step.As) {
+			if !slices.Contains(maySkip[client], step.As) && !slices.Contains(newest, step.Operation) {
 				t.Errorf("%s: skipped, and this client can do it", where)
 			}
 			continue
@@ -235,11 +235,14 @@ func judge(t *testing.T, steps []step, p played, client string, built []string) 
 		t.Errorf("%d of %d steps were played", len(p.Results), len(steps))
 	}
 	for _, name := range built {
-		if !played[name] {
+		if !played[name] && !(client != "Go" && slices.Contains(newest, name)) {
 			t.Errorf("%s is built, and this client has not called it with success: add it to clients/operations.json", name)
 		}
 	}
 }
+
+// newest are operations that not every client's release has yet.
+var newest = []string{"ResetTokenVaultKeyMaterial"}
 
 // maySkip is what a client has no way to do.
 var maySkip = map[string][]string{

@@ -72,6 +72,8 @@ def call(service, operation, request, pages, mischief):
     statuses = [int(status) for status in ANSWER.findall(err)]
     ids = REQUEST.findall(err)
     result = {"status": statuses[-1] if statuses else 0, "requestId": ids[-1] if ids else None}
+    if code != 0 and "invalid choice" in err.lower():
+        return {"skipped": True}  # newer than this release
     if code != 0:
         error = ERROR.search(err)
         if not error:

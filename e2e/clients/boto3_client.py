@@ -52,6 +52,8 @@ def call(service, operation, request, pages, mischief):
         return {"skipped": True}  # botocore does not correct its clock
     client = make(service, mischief) if mischief else CLIENTS[service]
     method = botocore.xform_name(operation)
+    if not hasattr(client, method):
+        return {"skipped": True}  # newer than this release
     try:
         if pages:
             found = list(client.get_paginator(method).paginate(**request, PaginationConfig={"PageSize": 1}))

@@ -58,6 +58,7 @@ const (
 type Options struct {
 	Region    string            // stands in ARNs
 	PublicURL string            // scheme and host of every URL that is minted, without a trailing slash
+	Custodian *seal.Custodian   // moves and resets token vaults
 	Secrets   *external.Secrets // where secrets may lie; nil: nowhere but here
 	Keys      *external.Keys    // what clients may sign with; nil: nothing
 	SignIns   []SignIn          // the platform's own clients, for the hosted page

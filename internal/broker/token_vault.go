@@ -40,7 +40,7 @@ func (b *Broker) SetTokenVaultCMK(ctx context.Context, caller principal.Caller, 
 		arn = *given
 	}
 	gate.Detail(ctx, "key", arn)
-	chosen, err := b.keeper.Move(ctx, caller.Account, arn)
+	chosen, err := b.options.Custodian.Move(ctx, caller.Account, arn)
 	if err != nil {
 		return nil, err
 	}
@@ -59,4 +59,18 @@ func shownKey(chosen seal.Choice) *api.KmsConfiguration {
 		return &api.KmsConfiguration{KeyType: api.KeyTypeServiceManagedKey}
 	}
 	return &api.KmsConfiguration{KeyType: api.KeyTypeCustomerManagedKey, KmsKeyArn: &chosen.ARN}
+}
+
+// ResetTokenVaultKeyMaterial gives the account an empty vault under the
+// platform's key, once the key that it had chosen was deleted: nobody can open
+// what was in the old one. Providers and their secrets stay.
+func (b *Broker) ResetTokenVaultKeyMaterial(ctx context.Context, caller principal.Caller, r *api.ResetTokenVaultKeyMaterialRequest) (*api.ResetTokenVaultKeyMaterialResponse, error) {
+	if err := checkVault(&r.TokenVaultId); err != nil {
+		return nil, err
+	}
+	chosen, err := b.options.Custodian.Reset(ctx, caller.Account)
+	if err != nil {
+		return nil, err
+	}
+	return &api.ResetTokenVaultKeyMaterialResponse{TokenVaultId: api.TokenVaultID, KmsConfiguration: shownKey(chosen), LastModifiedDate: api.Epoch(chosen.Changed)}, nil
 }

@@ -309,3 +309,9 @@ func TestATokenIsReadAnewEachTime(t *testing.T) {
 		}
 	}
 }
+
+func respondDisabled(w http.ResponseWriter, _ *http.Request) bool {
+	w.WriteHeader(http.StatusBadRequest)
+	_, _ = io.WriteString(w, `{"__type":"DisabledException"}`)
+	return true
+}

@@ -158,3 +158,11 @@ func (k *Keeper) unwrapRaw(ctx context.Context, r row) ([]byte, error) {
 	}
 	return w.Unwrap(ctx, r.wrapped, boundTo(r.account, r.purpose, r.generation))
 }
+
+// forget drops what memory has of an account's keys: they were replaced.
+func (k *Keeper) forget(at slot) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.rings, at)
+	delete(k.refusals, at)
+}

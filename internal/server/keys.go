@@ -5,11 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
+	"github.com/onbehalf/onbehalf/internal/audit"
+	"github.com/onbehalf/onbehalf/internal/auth"
+	"github.com/onbehalf/onbehalf/internal/broker"
 	"github.com/onbehalf/onbehalf/internal/fault"
+	"github.com/onbehalf/onbehalf/internal/gateway"
+	"github.com/onbehalf/onbehalf/internal/identity"
 	"github.com/onbehalf/onbehalf/internal/seal"
 	"github.com/onbehalf/onbehalf/internal/store"
+	"github.com/onbehalf/onbehalf/internal/vault"
 )
 
 // keys are the settings about key-encryption keys, read: the platform's own, and
@@ -91,4 +98,9 @@ func (k keys) keeper(ctx context.Context, db *store.DB, first bool) (*seal.Keepe
 		return nil, err
 	}
 	return seal.NewKeeper(ctx, db, platform, declared...)
+}
+
+// sealedTables are where the rooms keep sealed values: all of them.
+func sealedTables() []seal.Table {
+	return slices.Concat(seal.Own, auth.Sealed, identity.Sealed, vault.Sealed, broker.Sealed, gateway.Sealed, audit.Sealed)
 }

@@ -99,6 +99,7 @@ func routes(m resources, identities *identity.Service, b *broker.Broker, g *gate
 		// The token vault
 		row(api.GetTokenVault, func(account string, _ *api.GetTokenVaultRequest) []string { return m.vault(account) }, b.GetTokenVault),
 		row(api.SetTokenVaultCMK, func(account string, _ *api.SetTokenVaultCMKRequest) []string { return m.vault(account) }, b.SetTokenVaultCMK),
+		row(api.ResetTokenVaultKeyMaterial, func(account string, _ *api.ResetTokenVaultKeyMaterialRequest) []string { return m.vault(account) }, b.ResetTokenVaultKeyMaterial),
 
 		// Grants: who holds what
 		row(api.ListGrants, func(account string, r *api.ListGrantsRequest) []string {

@@ -12,6 +12,7 @@
 //	operator.go     what the operator's commands do on the data folder; accounts.go what an account starts with
 //	demo.go         the demo provider of --dev
 //	signin.go       the platform's own clients, for the hosted completion page
+//	keys.go         key-encryption keys, and where the rooms keep what is sealed
 //	connections.go  what a stop need not wait for
 //
 // Invariant: Start returns a server that answers, or an error and nothing left
@@ -191,7 +192,8 @@ func (s *Server) assemble(ctx, running context.Context) (http.Handler, error) {
 	}
 	identities := identity.New(s.db, keeper, authenticator, identity.Options{Region: c.Region})
 	grants := vault.New(s.db, keeper)
-	brokers := broker.New(s.db, keeper, identities, grants, protocol, s.egress, authenticator, gated, broker.Options{SignIns: s.signIns, Region: c.Region, PublicURL: s.url, Secrets: secrets, Keys: signing})
+	custodian := seal.NewCustodian(keeper, sealedTables())
+	brokers := broker.New(s.db, keeper, identities, grants, protocol, s.egress, authenticator, gated, broker.Options{Custodian: custodian, SignIns: s.signIns, Region: c.Region, PublicURL: s.url, Secrets: secrets, Keys: signing})
 	if s.elsewhere() == "" {
 		// The lock of the data folder says that nobody else is at work on its database.
 		if err := brokers.Recover(ctx); err != nil {
@@ -205,7 +207,7 @@ func (s *Server) assemble(ctx, running context.Context) (http.Handler, error) {
 	tagged := newTags(c.Region, identities, brokers, gateways)
 	policies.UseTags(tagged.of)
 	for name, run := range map[string]func(context.Context) error{
-		"audit": s.records.Run, "auth": authenticator.Run, "identity": identities.Run, "vault": grants.Run, "broker": brokers.Run,
+		"audit": s.records.Run, "keys": custodian.Run, "auth": authenticator.Run, "identity": identities.Run, "vault": grants.Run, "broker": brokers.Run,
 	} {
 		s.background.Go(func() {
 			if err := run(running); err != nil && running.Err() == nil {

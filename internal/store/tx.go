@@ -15,10 +15,11 @@ type Tx struct {
 
 	ctx        context.Context
 	statements statements
+	engine     string // "sqlite" or "postgres"
 }
 
 func (db *DB) begin(ctx context.Context, s statements) *Tx {
-	return &Tx{Now: db.Now(), ctx: ctx, statements: s}
+	return &Tx{Now: db.Now(), ctx: ctx, statements: s, engine: db.name}
 }
 
 // Context is the one that View or Update was given.
