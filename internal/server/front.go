@@ -20,6 +20,7 @@ import (
 // before any decoding, so that no two doors disagree on what a path means.
 type front struct {
 	ping, wire, mcp, metadata, consent http.Handler
+	query                              http.Handler // IAM and STS
 	proxies                            []netip.Prefix
 	proxied                            bool   // the trusted proxies end TLS
 	region                             string // of this server
@@ -29,6 +30,7 @@ type front struct {
 // Prefixes of the doors. What matches none is an AWS path.
 const (
 	pathPing      = "/ping"
+	pathQuery     = "/"
 	pathGateway   = "/gateway/"
 	pathMetadata  = "/.well-known/oauth-protected-resource/gateway/"
 	pathAuthorize = "/identities/oauth2/authorize"
@@ -65,6 +67,8 @@ func (f *front) door(r *http.Request) http.Handler {
 	switch {
 	case path == pathPing:
 		return f.ping
+	case path == pathQuery && r.Method == http.MethodPost:
+		return f.query
 	case strings.HasPrefix(path, pathGateway):
 		return f.mcp
 	case strings.HasPrefix(path, pathMetadata):

@@ -51,6 +51,7 @@ import (
 	"github.com/onbehalf/onbehalf/internal/store"
 	"github.com/onbehalf/onbehalf/internal/vault"
 	"github.com/onbehalf/onbehalf/internal/wire"
+	"github.com/onbehalf/onbehalf/internal/wire/query"
 )
 
 // Server is a running platform.
@@ -223,6 +224,7 @@ func (s *Server) assemble(ctx, running context.Context) (http.Handler, error) {
 	return &front{
 		ping:     http.HandlerFunc(s.ping),
 		wire:     wire.New(gated, keeper, wire.Options{}, routes(resources{c.Region}, identities, brokers, gateways, tagged, resourcePolicies{s.db, policies, c.Region, gateways})),
+		query:    query.New(gated, iam{s.db, authenticator, policies}.actions()),
 		mcp:      gateways.MCP(),
 		metadata: gateways.Metadata(),
 		consent:  consent.New(gated, brokers, consent.Options{PublicURL: s.url, Log: s.log}),
