@@ -11,6 +11,7 @@ type envCmd struct {
 	Data      string `name:"data" env:"ONBEHALF_DATA" type:"path" placeholder:"DIR" help:"Data folder of the platform. Default ~/.local/share/onbehalf."`
 	PublicURL string `name:"public-url" env:"ONBEHALF_PUBLIC_URL" placeholder:"URL" help:"The platform's URL. Default: where the platform on this data folder listens, or listened last."`
 	Region    string `name:"region" env:"ONBEHALF_REGION" placeholder:"REGION" help:"Region name. Default us-east-1."`
+	IAM       bool   `name:"iam" help:"Redirect IAM and STS as well: the calls on roles and their policies, and get-caller-identity."`
 	Output    string `name:"output" enum:"sh,dotenv,json" default:"sh" help:"sh (export lines), dotenv or json."`
 }
 
@@ -19,7 +20,8 @@ func (envCmd) Help() string {
 	return `Examples:
   eval "$(onbehalf env)"                    this shell's AWS SDKs and AWS CLI now use the platform
   onbehalf env --output dotenv > .env       for a program that reads .env
-Only the two AgentCore endpoints are redirected: every other AWS service is left alone.`
+  eval "$(onbehalf env --iam)"              also put_role_policy, get_caller_identity and the like
+Only the AgentCore endpoints are redirected, and with --iam those of IAM and STS: every other AWS service is left alone.`
 }
 
 // Run prints the variables.
@@ -27,6 +29,9 @@ func (c envCmd) Run(t *terminal) error {
 	variables, err := server.Environment(server.Config{Data: c.Data, PublicURL: c.PublicURL, Region: c.Region})
 	if err != nil {
 		return hinted{err, "start the platform first: onbehalf serve"}
+	}
+	if c.IAM {
+		variables = server.WithIAM(variables)
 	}
 	if c.Output == "json" {
 		object := map[string]string{}

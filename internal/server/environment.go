@@ -16,8 +16,9 @@ const Profile = "onbehalf"
 type Variable struct{ Name, Value string }
 
 // Environment is what makes an AWS SDK talk to this installation: its
-// credentials, its region, and the endpoints of the two AgentCore services. The
-// general AWS_ENDPOINT_URL is left out: it would redirect every AWS service.
+// credentials, its region, and the endpoints of the two AgentCore services and of
+// our own operations. The general AWS_ENDPOINT_URL is left out: it would redirect
+// every AWS service.
 func Environment(c Config) ([]Variable, error) {
 	region := c.Region
 	c = c.WithDefaults()
@@ -50,7 +51,21 @@ func Environment(c Config) ([]Variable, error) {
 		{"AWS_DEFAULT_REGION", c.Region}, // what botocore reads, and with it boto3 and the AWS CLI of version 1
 		{"AWS_ENDPOINT_URL_BEDROCK_AGENTCORE", url},
 		{"AWS_ENDPOINT_URL_BEDROCK_AGENTCORE_CONTROL", url},
+		{endpointOwn, url},
 	}, nil
+}
+
+const endpointOwn = "AWS_ENDPOINT_URL_ONBEHALF" // read by package client, and by boto3 and the AWS CLI with our model
+
+// WithIAM adds the endpoints of IAM and STS, for programs that set up roles. All
+// their calls of these services then go to this installation.
+func WithIAM(variables []Variable) []Variable {
+	for _, v := range variables {
+		if v.Name == endpointOwn {
+			return append(variables, Variable{"AWS_ENDPOINT_URL_IAM", v.Value}, Variable{"AWS_ENDPOINT_URL_STS", v.Value})
+		}
+	}
+	return variables
 }
 
 // ShellQuoted protects a value from the shell where it needs protection.
