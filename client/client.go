@@ -59,10 +59,10 @@ func New(cfg aws.Config, options ...func(*Options)) *Client {
 	return &Client{options: o, signer: v4.NewSigner()}
 }
 
-// endpoint finds the platform as the SDK finds a service: the service's own
-// variable or profile setting wins over the configuration's base endpoint,
-// unless AWS_ENDPOINT_URL alone is set in the environment. Where ours is not
-// set, AgentCore's data plane has the same address.
+// endpoint finds the platform as the SDK finds a service: what the program says
+// wins over the service's own variable, that over a profile's setting, and all
+// over AWS_ENDPOINT_URL. Where ours is not set, AgentCore's data plane has the
+// same address.
 func endpoint(cfg aws.Config) string {
 	for _, service := range []struct{ id, variable string }{{ServiceID, "AWS_ENDPOINT_URL_ONBEHALF"}, {"Bedrock AgentCore", "AWS_ENDPOINT_URL_BEDROCK_AGENTCORE"}} {
 		_, general := os.LookupEnv("AWS_ENDPOINT_URL")

@@ -3,6 +3,8 @@ package client
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -24,12 +26,12 @@ import (
 // that middleware which is added by configuration finds its place.
 func (c *Client) assemble(stack *middleware.Stack, o Options, operation string, output any) error {
 	serialize := middleware.SerializeMiddlewareFunc("OperationSerializer", func(ctx context.Context, in middleware.SerializeInput, next middleware.SerializeHandler) (middleware.SerializeOutput, middleware.Metadata, error) {
-		request, err := encode(in.Request.(*smithyhttp.Request), o.BaseEndpoint, operation, in.Parameters)
+		request, hash, err := encode(in.Request.(*smithyhttp.Request), o.BaseEndpoint, operation, in.Parameters)
 		if err != nil {
 			return middleware.SerializeOutput{}, middleware.Metadata{}, &smithy.SerializationError{Err: err}
 		}
 		in.Request = request
-		return next.HandleSerialize(ctx, in)
+		return next.HandleSerialize(v4.SetPayloadHash(ctx, hash), in)
 	})
 	sign := middleware.FinalizeMiddlewareFunc("Signing", func(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
 		if err := c.sign(ctx, o, in.Request.(*smithyhttp.Request)); err != nil {
@@ -55,7 +57,6 @@ func (c *Client) assemble(stack *middleware.Stack, o Options, operation string, 
 		stack.Build.Add(agent, middleware.After),
 		smithyhttp.AddComputeContentLengthMiddleware(stack),
 		stack.Finalize.Add(attempts, middleware.After),
-		v4.AddComputePayloadSHA256Middleware(stack),
 		stack.Finalize.Add(sign, middleware.After),
 		stack.Deserialize.Add(deserialize, middleware.After),
 		awsmiddleware.AddRequestIDRetrieverMiddleware(stack),
@@ -71,24 +72,26 @@ func (c *Client) assemble(stack *middleware.Stack, o Options, operation string, 
 	return nil
 }
 
-// encode makes the HTTP request. All that a call says is in its body: users' ids
+// encode makes the HTTP request, and the hash of its body for the signature. All that a call says is in its body: users' ids
 // are nobody's business on the way, and URLs end in logs.
-func encode(request *smithyhttp.Request, base, operation string, input any) (*smithyhttp.Request, error) {
+func encode(request *smithyhttp.Request, base, operation string, input any) (_ *smithyhttp.Request, hash string, err error) {
 	if base == "" {
-		return nil, errNoEndpoint
+		return nil, "", errNoEndpoint
 	}
 	target, err := url.Parse(base)
 	if err != nil || target.Host == "" {
-		return nil, fmt.Errorf("the endpoint %q is not a URL", base)
+		return nil, "", fmt.Errorf("the endpoint %q is not a URL", base)
 	}
 	body, err := json.Marshal(input)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	target.Path = strings.TrimSuffix(target.Path, "/") + "/onbehalf/" + operation
 	request.URL, request.Method = target, http.MethodPost
 	request.Header.Set("Content-Type", "application/json")
-	return request.SetStream(bytes.NewReader(body))
+	sum := sha256.Sum256(body)
+	request, err = request.SetStream(bytes.NewReader(body))
+	return request, hex.EncodeToString(sum[:]), err
 }
 
 func (c *Client) sign(ctx context.Context, o Options, request *smithyhttp.Request) error {
