@@ -42,6 +42,7 @@ type Config struct {
 	SigningKeys    []string      `name:"signing-key" yaml:"signing-key" env:"ONBEHALF_SIGNING_KEY" sep:";" placeholder:"ARN=KEY" help:"What the ARN of a KMS key stands for that clients of the account in the ARN sign with (PRIVATE_KEY_JWT): file:PATH (PEM), secret:SECRETID#JSONKEY (as EXTERNAL secrets), or awskms:KEYARN[@ENDPOINT],credentials-file=FILE. Repeatable."`
 	Region         string        `name:"region" yaml:"region" env:"ONBEHALF_REGION" placeholder:"REGION" help:"AWS region name in ARNs and signatures. Default us-east-1."`
 	Account        string        `name:"account" yaml:"account" env:"ONBEHALF_ACCOUNT" placeholder:"ID" help:"12-digit account that the first start creates. Default 000000000000."`
+	MetricsAddr    string        `name:"metrics-addr" yaml:"metrics-addr" env:"ONBEHALF_METRICS_ADDR" placeholder:"HOST:PORT" help:"Address on which Prometheus finds /metrics, over plain HTTP: loopback, or an address of an inner network. Default none."`
 	LogLevel       string        `name:"log-level" yaml:"log-level" env:"ONBEHALF_LOG_LEVEL" placeholder:"LEVEL" help:"debug, info, warn or error. Default info."`
 	LogFormat      string        `name:"log-format" yaml:"log-format" env:"ONBEHALF_LOG_FORMAT" placeholder:"FORMAT" help:"text or json. Default text."`
 
@@ -102,6 +103,9 @@ func (c Config) Check() error {
 	}
 	if err := c.checkDatabaseURL(); err != nil {
 		return err
+	}
+	if _, _, err := net.SplitHostPort(c.MetricsAddr); c.MetricsAddr != "" && err != nil {
+		return fmt.Errorf("--metrics-addr %q is not HOST:PORT", c.MetricsAddr)
 	}
 	var level slog.Level
 	if level.UnmarshalText([]byte(c.LogLevel)) != nil {

@@ -10,6 +10,7 @@
 //	routes.go       the map: one row per operation
 //	tags.go         whose row a tag's ARN names
 //	operator.go     what the operator's commands do on the data folder; accounts.go what an account starts with
+//	metrics.go      what is counted, and where Prometheus reads it
 //	demo.go         the demo provider of --dev
 //	signin.go       the platform's own clients, for the hosted completion page
 //	keys.go         key-encryption keys, and where the rooms keep what is sealed
@@ -70,6 +71,7 @@ type Server struct {
 	db       *store.DB
 	egress   *egress.Client
 	records  *audit.Log
+	metrics  *metricsServer // nil without --metrics-addr
 
 	background sync.WaitGroup
 	stop       context.CancelFunc
@@ -195,6 +197,9 @@ func (s *Server) assemble(ctx, running context.Context) (http.Handler, error) {
 	grants := vault.New(s.db, keeper)
 	custodian := seal.NewCustodian(keeper, sealedTables())
 	brokers := broker.New(s.db, keeper, identities, grants, protocol, s.egress, authenticator, gated, broker.Options{Custodian: custodian, SignIns: s.signIns, Region: c.Region, PublicURL: s.url, Secrets: secrets, Keys: signing})
+	if err := s.startMetrics(gated, protocol, grants); err != nil {
+		return nil, err
+	}
 	if s.elsewhere() == "" {
 		// The lock of the data folder says that nobody else is at work on its database.
 		if err := brokers.Recover(ctx); err != nil {
@@ -312,6 +317,9 @@ func (s *Server) release() error {
 	if s.demo != nil {
 		problems = append(problems, s.demo.close())
 	}
+	if s.metrics != nil {
+		problems = append(problems, s.metrics.close())
+	}
 	s.background.Wait()
 	if s.records != nil {
 		problems = append(problems, s.records.Close())
@@ -360,6 +368,9 @@ func (s *Server) Banner() []string {
 	command := "onbehalf env"
 	if s.config.Data != DefaultData() {
 		command += " --data " + ShellQuoted(s.folder.path)
+	}
+	if s.metrics != nil {
+		lines = append(lines, "  metrics     "+s.MetricsURL())
 	}
 	lines = append(lines, "  use it      eval \"$("+command+")\", then any AWS SDK or the AWS CLI")
 	for _, client := range s.signIns {
