@@ -119,8 +119,9 @@ func setStage(t *testing.T) *stage {
 	t.Helper()
 	idp := startProvider(t)
 	lastingKey, doomedKey, declared := declareVaultKeys(t)
-	s := &stage{platform: startPlatform(t, append(idp.flags(), declared...)...)}
 	client := demoidp.Client{ID: "platform", Secret: "secret-of-the-platform"}
+	declared = append(declared, declareSecrets(t, client.Secret)...)
+	s := &stage{platform: startPlatform(t, append(idp.flags(), declared...)...)}
 	if err := idp.Register(client); err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +150,7 @@ func setStage(t *testing.T) *stage {
 	s.values = map[string]any{
 		"return_url": returnURL, "discovery_url": idp.DiscoveryURL(), "issuer": idp.url, "audience": demoidp.SignInClientID,
 		"client_id": client.ID, "client_secret": client.Secret, "user_token": signedIn.ID, "person": person.URL, "openapi": peopleAPI(idp.url),
-		"vault_key": lastingKey, "doomed_key": doomedKey,
+		"signing_key": signingKeyARN, "vault_key": lastingKey, "doomed_key": doomedKey,
 	}
 	s.file = filepath.Join(t.TempDir(), "values.json")
 	settings := filepath.Join(t.TempDir(), "config")
