@@ -16,6 +16,18 @@ func (c *Client) GetGrant(ctx context.Context, input *GetGrantInput, options ...
 	return output, nil
 }
 
+// GetOauth2ProviderSettings shows what is set of an OAuth2 credential provider beyond its configuration.
+func (c *Client) GetOauth2ProviderSettings(ctx context.Context, input *GetOauth2ProviderSettingsInput, options ...func(*Options)) (*GetOauth2ProviderSettingsOutput, error) {
+	if input == nil {
+		input = &GetOauth2ProviderSettingsInput{}
+	}
+	output := new(GetOauth2ProviderSettingsOutput)
+	if err := c.invoke(ctx, "GetOauth2ProviderSettings", input, output, options); err != nil {
+		return nil, err
+	}
+	return output, nil
+}
+
 // GetResourceTokenState tells what GetResourceOauth2Token would find for the workload and user of a workload access token, without refreshing anything or asking anybody.
 func (c *Client) GetResourceTokenState(ctx context.Context, input *GetResourceTokenStateInput, options ...func(*Options)) (*GetResourceTokenStateOutput, error) {
 	if input == nil {
@@ -82,6 +94,18 @@ func (p *ListGrantsPaginator) NextPage(ctx context.Context, options ...func(*Opt
 		return nil, err
 	}
 	p.begun, p.input.NextToken = true, output.NextToken
+	return output, nil
+}
+
+// PutOauth2ProviderSettings sets what the configuration of an OAuth2 credential provider cannot say: a public client, pushed authorization requests, a revocation endpoint. Replaces all settings; a later update of the configuration keeps them.
+func (c *Client) PutOauth2ProviderSettings(ctx context.Context, input *PutOauth2ProviderSettingsInput, options ...func(*Options)) (*PutOauth2ProviderSettingsOutput, error) {
+	if input == nil {
+		input = &PutOauth2ProviderSettingsInput{}
+	}
+	output := new(PutOauth2ProviderSettingsOutput)
+	if err := c.invoke(ctx, "PutOauth2ProviderSettings", input, output, options); err != nil {
+		return nil, err
+	}
 	return output, nil
 }
 

@@ -4,6 +4,15 @@ package client
 
 import "time"
 
+// ClientAuthentication is one of the values below. CONFIGURED: as the provider is configured. NONE: a public client, which has no secret and always uses PKCE.
+type ClientAuthentication string
+
+// The values of ClientAuthentication.
+const (
+	ClientAuthenticationConfigured ClientAuthentication = "CONFIGURED"
+	ClientAuthenticationNone       ClientAuthentication = "NONE"
+)
+
 // EndUser is a user: either userId, or issuer and subject.
 type EndUser struct {
 	// With subject: a user that an issuer's JWT named (GetWorkloadAccessTokenForJWT).
@@ -23,6 +32,26 @@ type GetGrantInput struct {
 type GetGrantOutput struct {
 	// Required.
 	Grant *Grant `json:"grant,omitzero"`
+}
+
+// GetOauth2ProviderSettingsInput is what GetOauth2ProviderSettings is asked with.
+type GetOauth2ProviderSettingsInput struct {
+	// Required.
+	Name *string `json:"name,omitzero"`
+}
+
+// GetOauth2ProviderSettingsOutput is what GetOauth2ProviderSettings answers.
+type GetOauth2ProviderSettingsOutput struct {
+	// Required.
+	ClientAuthentication ClientAuthentication `json:"clientAuthentication,omitzero"`
+	// Required.
+	CredentialProviderArn *string `json:"credentialProviderArn,omitzero"`
+	// Required.
+	Name                               *string `json:"name,omitzero"`
+	PushedAuthorizationRequestEndpoint *string `json:"pushedAuthorizationRequestEndpoint,omitzero"`
+	// Required.
+	PushedAuthorizationRequests *bool   `json:"pushedAuthorizationRequests,omitzero"`
+	RevocationEndpoint          *string `json:"revocationEndpoint,omitzero"`
 }
 
 // GetResourceTokenStateInput is what GetResourceTokenState is asked with.
@@ -153,6 +182,30 @@ const (
 	ProviderRevocationUnsupported ProviderRevocation = "UNSUPPORTED"
 	ProviderRevocationFailed      ProviderRevocation = "FAILED"
 )
+
+// PutOauth2ProviderSettingsInput is what PutOauth2ProviderSettings is asked with.
+type PutOauth2ProviderSettingsInput struct {
+	ClientAuthentication ClientAuthentication `json:"clientAuthentication,omitzero"`
+	// Required.
+	Name                               *string `json:"name,omitzero"`
+	PushedAuthorizationRequestEndpoint *string `json:"pushedAuthorizationRequestEndpoint,omitzero"`
+	PushedAuthorizationRequests        *bool   `json:"pushedAuthorizationRequests,omitzero"`
+	RevocationEndpoint                 *string `json:"revocationEndpoint,omitzero"`
+}
+
+// PutOauth2ProviderSettingsOutput is what PutOauth2ProviderSettings answers.
+type PutOauth2ProviderSettingsOutput struct {
+	// Required.
+	ClientAuthentication ClientAuthentication `json:"clientAuthentication,omitzero"`
+	// Required.
+	CredentialProviderArn *string `json:"credentialProviderArn,omitzero"`
+	// Required.
+	Name                               *string `json:"name,omitzero"`
+	PushedAuthorizationRequestEndpoint *string `json:"pushedAuthorizationRequestEndpoint,omitzero"`
+	// Required.
+	PushedAuthorizationRequests *bool   `json:"pushedAuthorizationRequests,omitzero"`
+	RevocationEndpoint          *string `json:"revocationEndpoint,omitzero"`
+}
 
 // PutTrustedIssuersInput is what PutTrustedIssuers is asked with.
 type PutTrustedIssuersInput struct {

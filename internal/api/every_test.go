@@ -150,6 +150,8 @@ func init() {
 	add(api.InvokeAgentRuntimeCommand)
 	add(api.StopRuntimeSession)
 	add(api.GetGrant)
+	add(api.GetOauth2ProviderSettings)
+	add(api.PutOauth2ProviderSettings)
 	add(api.GetResourceTokenState)
 	add(api.ListGrants)
 	add(api.RevokeGrant)

@@ -11,6 +11,11 @@ func (v *GetGrantRequest) BindHTTP(_ func(string) string, _ url.Values, _ http.H
 }
 
 // BindHTTP fills in the members that travel in path, query and headers.
+func (v *GetOauth2ProviderSettingsRequest) BindHTTP(_ func(string) string, _ url.Values, _ http.Header) error {
+	return nil
+}
+
+// BindHTTP fills in the members that travel in path, query and headers.
 func (v *GetResourceTokenStateRequest) BindHTTP(_ func(string) string, _ url.Values, _ http.Header) error {
 	return nil
 }
@@ -30,6 +35,11 @@ func (v *ListGrantsRequest) PageToken() **string { return &v.NextToken }
 
 // PageToken is where the next-page token is.
 func (v *ListGrantsResponse) PageToken() **string { return &v.NextToken }
+
+// BindHTTP fills in the members that travel in path, query and headers.
+func (v *PutOauth2ProviderSettingsRequest) BindHTTP(_ func(string) string, _ url.Values, _ http.Header) error {
+	return nil
+}
 
 // BindHTTP fills in the members that travel in path, query and headers.
 func (v *PutTrustedIssuersRequest) BindHTTP(_ func(string) string, _ url.Values, _ http.Header) error {

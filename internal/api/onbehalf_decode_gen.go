@@ -52,6 +52,33 @@ func (v *GetGrantRequest) readBody(d *reader) {
 	v.readJSON(d)
 }
 
+func (v *GetOauth2ProviderSettingsRequest) readJSON(d *reader) {
+	if !d.object("") {
+		return
+	}
+	var given [1]bool
+	for d.member() {
+		switch string(d.key) {
+		case "name":
+			v.Name = d.text("name")
+			given[0] = true
+		default:
+			d.skip()
+		}
+	}
+	if !given[0] {
+		d.missing("name")
+	}
+}
+
+func (v *GetOauth2ProviderSettingsRequest) readBody(d *reader) {
+	if d.peek() == 0 {
+		d.data = emptyObject
+		d.pos = 0
+	}
+	v.readJSON(d)
+}
+
 func (v *GetResourceTokenStateRequest) readJSON(d *reader) {
 	if !d.object("") {
 		return
@@ -186,6 +213,44 @@ func (v *ListGrantsRequest) readJSON(d *reader) {
 }
 
 func (v *ListGrantsRequest) readBody(d *reader) {
+	if d.peek() == 0 {
+		d.data = emptyObject
+		d.pos = 0
+	}
+	v.readJSON(d)
+}
+
+func (v *PutOauth2ProviderSettingsRequest) readJSON(d *reader) {
+	if !d.object("") {
+		return
+	}
+	var given [1]bool
+	for d.member() {
+		switch string(d.key) {
+		case "clientAuthentication":
+			v.ClientAuthentication = ClientAuthentication(d.word("clientAuthentication", &onbehalfRuleClientAuthentication))
+		case "name":
+			v.Name = d.text("name")
+			given[0] = true
+		case "pushedAuthorizationRequestEndpoint":
+			value := d.text("pushedAuthorizationRequestEndpoint")
+			v.PushedAuthorizationRequestEndpoint = &value
+		case "pushedAuthorizationRequests":
+			value := d.boolean("pushedAuthorizationRequests")
+			v.PushedAuthorizationRequests = &value
+		case "revocationEndpoint":
+			value := d.text("revocationEndpoint")
+			v.RevocationEndpoint = &value
+		default:
+			d.skip()
+		}
+	}
+	if !given[0] {
+		d.missing("name")
+	}
+}
+
+func (v *PutOauth2ProviderSettingsRequest) readBody(d *reader) {
 	if d.peek() == 0 {
 		d.data = emptyObject
 		d.pos = 0

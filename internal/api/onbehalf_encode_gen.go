@@ -44,6 +44,43 @@ func (v *GetGrantResponse) AppendJSON(b []byte) []byte {
 }
 
 // AppendJSON appends v as the wire carries it: secrets in clear, absent members left out.
+func (v *GetOauth2ProviderSettingsRequest) AppendJSON(b []byte) []byte {
+	b = append(b, '{')
+	b = append(b, `"name":`...)
+	b = appendString(b, v.Name)
+	b = append(b, ',')
+	return closeObject(b)
+}
+
+// AppendJSON appends v as the wire carries it: secrets in clear, absent members left out.
+func (v *GetOauth2ProviderSettingsResponse) AppendJSON(b []byte) []byte {
+	b = append(b, '{')
+	b = append(b, `"clientAuthentication":`...)
+	b = appendString(b, string(v.ClientAuthentication))
+	b = append(b, ',')
+	b = append(b, `"credentialProviderArn":`...)
+	b = appendString(b, v.CredentialProviderArn)
+	b = append(b, ',')
+	b = append(b, `"name":`...)
+	b = appendString(b, v.Name)
+	b = append(b, ',')
+	if v.PushedAuthorizationRequestEndpoint != nil {
+		b = append(b, `"pushedAuthorizationRequestEndpoint":`...)
+		b = appendString(b, *v.PushedAuthorizationRequestEndpoint)
+		b = append(b, ',')
+	}
+	b = append(b, `"pushedAuthorizationRequests":`...)
+	b = appendBoolean(b, v.PushedAuthorizationRequests)
+	b = append(b, ',')
+	if v.RevocationEndpoint != nil {
+		b = append(b, `"revocationEndpoint":`...)
+		b = appendString(b, *v.RevocationEndpoint)
+		b = append(b, ',')
+	}
+	return closeObject(b)
+}
+
+// AppendJSON appends v as the wire carries it: secrets in clear, absent members left out.
 func (v *GetResourceTokenStateRequest) AppendJSON(b []byte) []byte {
 	b = append(b, '{')
 	if v.AccountLabel != nil {
@@ -301,6 +338,63 @@ func (v *ListGrantsResponse) AppendJSON(b []byte) []byte {
 	if v.NextToken != nil {
 		b = append(b, `"nextToken":`...)
 		b = appendString(b, *v.NextToken)
+		b = append(b, ',')
+	}
+	return closeObject(b)
+}
+
+// AppendJSON appends v as the wire carries it: secrets in clear, absent members left out.
+func (v *PutOauth2ProviderSettingsRequest) AppendJSON(b []byte) []byte {
+	b = append(b, '{')
+	if v.ClientAuthentication != "" {
+		b = append(b, `"clientAuthentication":`...)
+		b = appendString(b, string(v.ClientAuthentication))
+		b = append(b, ',')
+	}
+	b = append(b, `"name":`...)
+	b = appendString(b, v.Name)
+	b = append(b, ',')
+	if v.PushedAuthorizationRequestEndpoint != nil {
+		b = append(b, `"pushedAuthorizationRequestEndpoint":`...)
+		b = appendString(b, *v.PushedAuthorizationRequestEndpoint)
+		b = append(b, ',')
+	}
+	if v.PushedAuthorizationRequests != nil {
+		b = append(b, `"pushedAuthorizationRequests":`...)
+		b = appendBoolean(b, *v.PushedAuthorizationRequests)
+		b = append(b, ',')
+	}
+	if v.RevocationEndpoint != nil {
+		b = append(b, `"revocationEndpoint":`...)
+		b = appendString(b, *v.RevocationEndpoint)
+		b = append(b, ',')
+	}
+	return closeObject(b)
+}
+
+// AppendJSON appends v as the wire carries it: secrets in clear, absent members left out.
+func (v *PutOauth2ProviderSettingsResponse) AppendJSON(b []byte) []byte {
+	b = append(b, '{')
+	b = append(b, `"clientAuthentication":`...)
+	b = appendString(b, string(v.ClientAuthentication))
+	b = append(b, ',')
+	b = append(b, `"credentialProviderArn":`...)
+	b = appendString(b, v.CredentialProviderArn)
+	b = append(b, ',')
+	b = append(b, `"name":`...)
+	b = appendString(b, v.Name)
+	b = append(b, ',')
+	if v.PushedAuthorizationRequestEndpoint != nil {
+		b = append(b, `"pushedAuthorizationRequestEndpoint":`...)
+		b = appendString(b, *v.PushedAuthorizationRequestEndpoint)
+		b = append(b, ',')
+	}
+	b = append(b, `"pushedAuthorizationRequests":`...)
+	b = appendBoolean(b, v.PushedAuthorizationRequests)
+	b = append(b, ',')
+	if v.RevocationEndpoint != nil {
+		b = append(b, `"revocationEndpoint":`...)
+		b = appendString(b, *v.RevocationEndpoint)
 		b = append(b, ',')
 	}
 	return closeObject(b)

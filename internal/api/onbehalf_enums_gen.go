@@ -2,6 +2,15 @@
 
 package api
 
+// ClientAuthentication is one of the values below.
+type ClientAuthentication string
+
+// The values of ClientAuthentication.
+const (
+	ClientAuthenticationConfigured ClientAuthentication = "CONFIGURED"
+	ClientAuthenticationNone       ClientAuthentication = "NONE"
+)
+
 // GrantState is one of the values below.
 type GrantState string
 

@@ -10,6 +10,12 @@ var (
 		ReadOnly: true,
 		Errors:   []string{"UnauthorizedException", "ValidationException", "AccessDeniedException", "ResourceNotFoundException", "ThrottlingException", "InternalServerException"},
 	}}
+	// GetOauth2ProviderSettings is POST /onbehalf/GetOauth2ProviderSettings.
+	GetOauth2ProviderSettings = Operation[GetOauth2ProviderSettingsRequest, GetOauth2ProviderSettingsResponse]{&Info{
+		Name: "GetOauth2ProviderSettings", Service: "onbehalf", Method: "POST", Path: "/onbehalf/GetOauth2ProviderSettings", Status: 200,
+		ReadOnly: true,
+		Errors:   []string{"UnauthorizedException", "ValidationException", "AccessDeniedException", "ResourceNotFoundException", "ThrottlingException", "InternalServerException"},
+	}}
 	// GetResourceTokenState is POST /onbehalf/GetResourceTokenState.
 	GetResourceTokenState = Operation[GetResourceTokenStateRequest, GetResourceTokenStateResponse]{&Info{
 		Name: "GetResourceTokenState", Service: "onbehalf", Method: "POST", Path: "/onbehalf/GetResourceTokenState", Status: 200,
@@ -27,6 +33,11 @@ var (
 		Name: "ListGrants", Service: "onbehalf", Method: "POST", Path: "/onbehalf/ListGrants", Status: 200,
 		ReadOnly: true,
 		Errors:   []string{"UnauthorizedException", "ValidationException", "AccessDeniedException", "ResourceNotFoundException", "ThrottlingException", "InternalServerException"},
+	}}
+	// PutOauth2ProviderSettings is POST /onbehalf/PutOauth2ProviderSettings.
+	PutOauth2ProviderSettings = Operation[PutOauth2ProviderSettingsRequest, PutOauth2ProviderSettingsResponse]{&Info{
+		Name: "PutOauth2ProviderSettings", Service: "onbehalf", Method: "POST", Path: "/onbehalf/PutOauth2ProviderSettings", Status: 200,
+		Errors: []string{"UnauthorizedException", "ValidationException", "AccessDeniedException", "ResourceNotFoundException", "ThrottlingException", "InternalServerException"},
 	}}
 	// PutTrustedIssuers is POST /onbehalf/PutTrustedIssuers.
 	PutTrustedIssuers = Operation[PutTrustedIssuersRequest, PutTrustedIssuersResponse]{&Info{

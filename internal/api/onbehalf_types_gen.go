@@ -21,6 +21,21 @@ type GetGrantResponse struct {
 	Grant *Grant `json:"grant"` // required
 }
 
+// GetOauth2ProviderSettingsRequest is the input of GetOauth2ProviderSettings.
+type GetOauth2ProviderSettingsRequest struct {
+	Name string `json:"name"` // required
+}
+
+// GetOauth2ProviderSettingsResponse is the output of GetOauth2ProviderSettings.
+type GetOauth2ProviderSettingsResponse struct {
+	ClientAuthentication               ClientAuthentication `json:"clientAuthentication"`  // required
+	CredentialProviderArn              string               `json:"credentialProviderArn"` // required
+	Name                               string               `json:"name"`                  // required
+	PushedAuthorizationRequestEndpoint *string              `json:"pushedAuthorizationRequestEndpoint,omitempty"`
+	PushedAuthorizationRequests        bool                 `json:"pushedAuthorizationRequests"` // required
+	RevocationEndpoint                 *string              `json:"revocationEndpoint,omitempty"`
+}
+
 // GetResourceTokenStateRequest is the input of GetResourceTokenState.
 type GetResourceTokenStateRequest struct {
 	AccountLabel          *string        `json:"accountLabel,omitempty"`
@@ -87,6 +102,25 @@ type ListGrantsRequest struct {
 type ListGrantsResponse struct {
 	Grants    []Grant `json:"grants"` // required
 	NextToken *string `json:"nextToken,omitempty"`
+}
+
+// PutOauth2ProviderSettingsRequest is the input of PutOauth2ProviderSettings.
+type PutOauth2ProviderSettingsRequest struct {
+	ClientAuthentication               ClientAuthentication `json:"clientAuthentication,omitempty"`
+	Name                               string               `json:"name"` // required
+	PushedAuthorizationRequestEndpoint *string              `json:"pushedAuthorizationRequestEndpoint,omitempty"`
+	PushedAuthorizationRequests        *bool                `json:"pushedAuthorizationRequests,omitempty"`
+	RevocationEndpoint                 *string              `json:"revocationEndpoint,omitempty"`
+}
+
+// PutOauth2ProviderSettingsResponse is the output of PutOauth2ProviderSettings.
+type PutOauth2ProviderSettingsResponse struct {
+	ClientAuthentication               ClientAuthentication `json:"clientAuthentication"`  // required
+	CredentialProviderArn              string               `json:"credentialProviderArn"` // required
+	Name                               string               `json:"name"`                  // required
+	PushedAuthorizationRequestEndpoint *string              `json:"pushedAuthorizationRequestEndpoint,omitempty"`
+	PushedAuthorizationRequests        bool                 `json:"pushedAuthorizationRequests"` // required
+	RevocationEndpoint                 *string              `json:"revocationEndpoint,omitempty"`
 }
 
 // PutTrustedIssuersRequest is the input of PutTrustedIssuers.

@@ -28,6 +28,17 @@ func (v *GetGrantRequest) validate(c *checker) {
 }
 
 // Validate names every constraint that v breaks; nil is a good request.
+func (v *GetOauth2ProviderSettingsRequest) Validate() []fault.Field {
+	var c checker
+	v.validate(&c)
+	return c.fields
+}
+
+func (v *GetOauth2ProviderSettingsRequest) validate(c *checker) {
+	c.text("name", v.Name, &onbehalfRuleProviderName)
+}
+
+// Validate names every constraint that v breaks; nil is a good request.
 func (v *GetResourceTokenStateRequest) Validate() []fault.Field {
 	var c checker
 	v.validate(&c)
@@ -105,6 +116,26 @@ func (v *ListGrantsRequest) validate(c *checker) {
 	}
 	if v.WorkloadName != nil {
 		c.text("workloadName", *v.WorkloadName, &onbehalfRuleWorkloadName)
+	}
+}
+
+// Validate names every constraint that v breaks; nil is a good request.
+func (v *PutOauth2ProviderSettingsRequest) Validate() []fault.Field {
+	var c checker
+	v.validate(&c)
+	return c.fields
+}
+
+func (v *PutOauth2ProviderSettingsRequest) validate(c *checker) {
+	if v.ClientAuthentication != "" {
+		c.enum("clientAuthentication", string(v.ClientAuthentication), &onbehalfRuleClientAuthentication)
+	}
+	c.text("name", v.Name, &onbehalfRuleProviderName)
+	if v.PushedAuthorizationRequestEndpoint != nil {
+		c.text("pushedAuthorizationRequestEndpoint", *v.PushedAuthorizationRequestEndpoint, &onbehalfRuleEndpointUrl)
+	}
+	if v.RevocationEndpoint != nil {
+		c.text("revocationEndpoint", *v.RevocationEndpoint, &onbehalfRuleEndpointUrl)
 	}
 }
 
@@ -198,6 +229,8 @@ func (v *TrustedIssuer) validate(c *checker) {
 
 var onbehalfRuleAccountLabel = rule{least: 1, most: 64, bounded: true, pattern: newPattern("[A-Za-z0-9._@\\-]+", "[A-Za-z0-9._@\\-]+")}
 var onbehalfRuleAudience = rule{least: 1, most: 2048, bounded: true}
+var onbehalfRuleClientAuthentication = rule{values: []string{"CONFIGURED", "NONE"}}
+var onbehalfRuleEndpointUrl = rule{least: 1, most: 2048, bounded: true}
 var onbehalfRuleGrantId = rule{least: 1, most: 64, bounded: true, pattern: newPattern("[A-Za-z0-9]+", "[A-Za-z0-9]+")}
 var onbehalfRuleGrantState = rule{values: []string{"ACTIVE", "EXPIRED", "NEEDS_CONSENT"}}
 var onbehalfRuleIssuer = rule{least: 1, most: 2048, bounded: true}

@@ -56,7 +56,7 @@ func (b *Broker) setKey(ctx context.Context, p *apiKeyProvider, key secret.Text,
 
 // givenKey is the key of a create or an update, or where it lies: one of them, each time.
 func (b *Broker) givenKey(ctx context.Context, account string, key *secret.Text, source api.SecretSourceType, reference *api.SecretReference) (secret.Text, *api.SecretReference, error) {
-	return b.givenSecret(ctx, account, "", "apiKey", key, source, reference, longestAPIKey)
+	return b.givenSecret(ctx, account, "", "apiKey", key, source, reference, longestAPIKey, false)
 }
 
 // key opens the key, here or where it lies.

@@ -26,8 +26,11 @@ func (b *Broker) ClientToken(ctx context.Context, caller principal.Caller, r Tok
 	return b.obtain(ctx, caller, r, q, obtaining{
 		kind: kindClient, action: actionClientToken,
 		check: func(p *Provider) error {
-			if p.ClientID == "" {
+			switch {
+			case p.ClientID == "":
 				return fault.New(fault.Invalid, "The credential provider %s has no client of its own.", p.Name)
+			case p.settings.Public:
+				return fault.New(fault.Invalid, "The client of the credential provider %s is public: it has nothing to prove itself by, and no tokens of its own.", p.Name)
 			}
 			return nil
 		},

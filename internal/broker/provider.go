@@ -36,6 +36,7 @@ type Provider struct {
 	Created      time.Time
 	Updated      time.Time
 
+	settings     providerSettings
 	secretSuffix string
 	sealedSecret []byte // of a client that signs: its configuration
 }
@@ -70,7 +71,7 @@ func callbackID(account, name string) string {
 }
 
 const providerColumns = `SELECT id, account, name, vendor, callback_id, secret_suffix, client_id, client_secret, auth_method,
-	metadata, discovery_url, on_behalf_of, external_secret, private_endpoints, tags, version, created, updated FROM oauth2_providers `
+	metadata, discovery_url, on_behalf_of, external_secret, private_endpoints, settings, tags, version, created, updated FROM oauth2_providers `
 
 // providerID is all that the way of a valid grant needs to know.
 func (b *Broker) providerID(tx *store.Tx, account, name string) (id string, err error) {
@@ -122,10 +123,10 @@ func (b *Broker) nameInARN(account, arn string) (string, error) {
 
 func (b *Broker) scanProvider(row interface{ Scan(...any) error }, name string) (*Provider, error) {
 	var p Provider
-	var metadata, onBehalfOf, externalSecret, endpoints, tags string
+	var metadata, onBehalfOf, externalSecret, endpoints, set, tags string
 	var created, updated int64
 	err := row.Scan(&p.ID, &p.Account, &p.Name, &p.Vendor, &p.CallbackID, &p.secretSuffix, &p.ClientID, &p.sealedSecret, &p.AuthMethod,
-		&metadata, &p.DiscoveryURL, &onBehalfOf, &externalSecret, &endpoints, &tags, &p.Version, &created, &updated)
+		&metadata, &p.DiscoveryURL, &onBehalfOf, &externalSecret, &endpoints, &set, &tags, &p.Version, &created, &updated)
 	if errors.Is(err, store.ErrNoRows) {
 		if name == "" {
 			return nil, fault.New(fault.NotFound, "The OAuth2 credential provider does not exist any more.")
@@ -150,6 +151,11 @@ func (b *Broker) scanProvider(row interface{ Scan(...any) error }, name string) 
 	if p.Private, err = decodeEndpoints(endpoints); err != nil {
 		return nil, err
 	}
+	settings, err := decodeSettings(set)
+	if err != nil {
+		return nil, err
+	}
+	settings.apply(&p)
 	p.ARN = api.Oauth2CredentialProviderARN(b.options.Region, p.Account, p.Name)
 	p.Created, p.Updated = store.Time(created), store.Time(updated)
 	return &p, nil

@@ -14,6 +14,7 @@ const vendorCustom = "CustomOauth2"
 
 // configuration is what a Create or an Update says, checked and resolved.
 type configuration struct {
+	public       bool // no secret is needed
 	vendor       string
 	metadata     oauth.Metadata
 	discoveryURL string
@@ -27,17 +28,17 @@ type configuration struct {
 
 // configure reads the union of a request. It goes out to the network for a
 // discovery URL, and so never runs inside a transaction: what it finds is stored,
-// and stays what the provider is until the next Update.
-func (b *Broker) configure(ctx context.Context, account string, vendor api.CredentialProviderVendorType, input *api.Oauth2ProviderConfigInput) (configuration, error) {
+// and stays what the provider is until the next Update. A public client (providerSettings) needs no secret.
+func (b *Broker) configure(ctx context.Context, account string, vendor api.CredentialProviderVendorType, input *api.Oauth2ProviderConfigInput, public bool) (configuration, error) {
 	row, known := oauth.VendorOf(string(vendor))
 	if !known {
 		return configuration{}, fault.New(fault.NotBuilt, "The vendor %s is not supported by this server yet. CustomOauth2 takes any provider's metadata.", vendor)
 	}
 	if vendor == vendorCustom && input.CustomOauth2ProviderConfig != nil {
-		return b.configureCustom(ctx, account, input.CustomOauth2ProviderConfig)
+		return b.configureCustom(ctx, account, input.CustomOauth2ProviderConfig, public)
 	}
 	if in, given := builtInOf(vendor, input); given {
-		return b.configureBuiltIn(ctx, account, row, in)
+		return b.configureBuiltIn(ctx, account, row, in, public)
 	}
 	return configuration{}, fault.InvalidField("oauth2ProviderConfigInput", "The configuration given in oauth2ProviderConfigInput is not the one of the vendor %s.", vendor)
 }
@@ -49,7 +50,7 @@ func (b *Broker) setClient(ctx context.Context, account string, c *configuration
 		return fault.InvalidField(prefix+"clientId", "A clientId is required.")
 	}
 	c.clientID = *id
-	c.clientSecret, c.external, err = b.givenSecret(ctx, account, prefix, "client", given, source, reference, longestClientSecret)
+	c.clientSecret, c.external, err = b.givenSecret(ctx, account, prefix, "client", given, source, reference, longestClientSecret, c.public)
 	return err
 }
 
@@ -59,8 +60,8 @@ func notBuilt(what, instead string) error {
 
 const memberCustom = "oauth2ProviderConfigInput.customOauth2ProviderConfig"
 
-func (b *Broker) configureCustom(ctx context.Context, account string, in *api.CustomOauth2ProviderConfigInput) (configuration, error) {
-	c := configuration{vendor: vendorCustom}
+func (b *Broker) configureCustom(ctx context.Context, account string, in *api.CustomOauth2ProviderConfigInput, public bool) (configuration, error) {
+	c := configuration{vendor: vendorCustom, public: public}
 	signs := in.ClientAuthenticationMethod == api.ClientAuthenticationMethodTypePrivateKeyJwt
 	switch {
 	case in.ClientAuthenticationMethod == api.ClientAuthenticationMethodTypeAwsIamIdTokenJwt:

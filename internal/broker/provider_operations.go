@@ -18,7 +18,7 @@ const listDefault = 20
 
 // CreateOauth2CredentialProvider stores a client of a provider; its secret is sealed and never shown again.
 func (b *Broker) CreateOauth2CredentialProvider(ctx context.Context, caller principal.Caller, r *api.CreateOauth2CredentialProviderRequest) (*api.CreateOauth2CredentialProviderResponse, error) {
-	c, err := b.configure(ctx, caller.Account, r.CredentialProviderVendor, r.Oauth2ProviderConfigInput)
+	c, err := b.configure(ctx, caller.Account, r.CredentialProviderVendor, r.Oauth2ProviderConfigInput, false)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +108,17 @@ func (b *Broker) GetOauth2CredentialProvider(ctx context.Context, caller princip
 // client id), its grants need consent again and codes under way are dropped;
 // a new secret alone changes nothing for anybody.
 func (b *Broker) UpdateOauth2CredentialProvider(ctx context.Context, caller principal.Caller, r *api.UpdateOauth2CredentialProviderRequest) (*api.UpdateOauth2CredentialProviderResponse, error) {
-	c, err := b.configure(ctx, caller.Account, r.CredentialProviderVendor, r.Oauth2ProviderConfigInput)
+	public := false
+	if err := b.db.View(ctx, func(tx *store.Tx) error {
+		before, err := b.providerByName(tx, caller.Account, r.Name)
+		if err == nil {
+			public = before.settings.Public
+		}
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	c, err := b.configure(ctx, caller.Account, r.CredentialProviderVendor, r.Oauth2ProviderConfigInput, public)
 	if err != nil {
 		return nil, err
 	}

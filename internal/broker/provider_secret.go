@@ -29,6 +29,7 @@ func (b *Broker) client(ctx context.Context, p *Provider) (oauth.Server, error) 
 	server := b.server(p)
 	var err error
 	switch {
+	case server.AuthMethod == oauth.AuthNone:
 	case server.AuthMethod == oauth.AuthPrivateKeyJWT:
 		server.Assertion, err = b.assertion(ctx, p)
 	case p.External != nil:
@@ -42,7 +43,7 @@ func (b *Broker) client(ctx context.Context, p *Provider) (oauth.Server, error) 
 // server is the provider as the protocol sees it, without any proof: enough to
 // say where a browser goes, and nothing to send.
 func (b *Broker) server(p *Provider) oauth.Server {
-	return oauth.Server{Vendor: p.Vendor, Metadata: p.Metadata, ClientID: p.ClientID, AuthMethod: p.AuthMethod, RedirectURL: b.callbackURL(p)}
+	return oauth.Server{Vendor: p.Vendor, Metadata: p.Metadata, ClientID: p.ClientID, AuthMethod: p.authMethod(), RedirectURL: b.callbackURL(p)}
 }
 
 func (b *Broker) resolve(ctx context.Context, account string, r *api.SecretReference, limit int) (secret.Text, error) {
@@ -124,9 +125,9 @@ func (b *Broker) configurePrivateKey(ctx context.Context, account string, c *con
 }
 
 // givenSecret is the secret of a create or an update, or where it lies: one of
-// them, each time. The members are those of the request's structure. What lies
+// them, each time, unless the client is public. The members are those of the request's structure. What lies
 // elsewhere is read once, so that a mistake is heard of now and not at night; the value is not kept.
-func (b *Broker) givenSecret(ctx context.Context, account, prefix, name string, given *secret.Text, source api.SecretSourceType, reference *api.SecretReference, limit int) (secret.Text, *api.SecretReference, error) {
+func (b *Broker) givenSecret(ctx context.Context, account, prefix, name string, given *secret.Text, source api.SecretSourceType, reference *api.SecretReference, limit int, optional bool) (secret.Text, *api.SecretReference, error) {
 	sourceMember, configMember := prefix+name+"SecretSource", prefix+name+"SecretConfig"
 	member := prefix + name
 	if name == "client" {
@@ -136,6 +137,8 @@ func (b *Broker) givenSecret(ctx context.Context, account, prefix, name string, 
 	switch {
 	case source != api.SecretSourceTypeExternal && reference != nil:
 		return secret.Text{}, nil, fault.InvalidField(configMember, "%sSecretConfig says where a secret lies that is EXTERNAL: give %sSecretSource EXTERNAL with it.", name, name)
+	case source != api.SecretSourceTypeExternal && !there && optional:
+		return secret.Text{}, nil, nil
 	case source != api.SecretSourceTypeExternal && !there:
 		return secret.Text{}, nil, fault.InvalidField(member, "%s is required, here or EXTERNAL. An update replaces the whole configuration and takes it again.", member[len(prefix):])
 	case source != api.SecretSourceTypeExternal:

@@ -68,8 +68,8 @@ func builtInOf(vendor api.CredentialProviderVendorType, input *api.Oauth2Provide
 
 // configureBuiltIn fills in what the row knows. Nothing is asked of the network:
 // what a vendor publishes is in the row.
-func (b *Broker) configureBuiltIn(ctx context.Context, account string, row oauth.Vendor, in builtIn) (configuration, error) {
-	c := configuration{vendor: row.Name, metadata: row.Metadata, discoveryURL: row.DiscoveryURL, authMethod: row.AuthMethod}
+func (b *Broker) configureBuiltIn(ctx context.Context, account string, row oauth.Vendor, in builtIn, public bool) (configuration, error) {
+	c := configuration{public: public, vendor: row.Name, metadata: row.Metadata, discoveryURL: row.DiscoveryURL, authMethod: row.AuthMethod}
 	if err := b.setClient(ctx, account, &c, in.member, &in.clientID, in.secret, in.source, in.reference); err != nil {
 		return c, err
 	}

@@ -70,6 +70,13 @@ func routes(m resources, identities *identity.Service, b *broker.Broker, g *gate
 			return m.provider(account, "*")
 		}, b.ListOauth2CredentialProviders),
 
+		row(api.GetOauth2ProviderSettings, func(account string, r *api.GetOauth2ProviderSettingsRequest) []string {
+			return m.provider(account, r.Name)
+		}, b.GetOauth2ProviderSettings),
+		row(api.PutOauth2ProviderSettings, func(account string, r *api.PutOauth2ProviderSettingsRequest) []string {
+			return m.provider(account, r.Name)
+		}, b.PutOauth2ProviderSettings),
+
 		// API-key credential providers
 		row(api.CreateApiKeyCredentialProvider, func(account string, r *api.CreateApiKeyCredentialProviderRequest) []string {
 			return m.apiKey(account, r.Name)

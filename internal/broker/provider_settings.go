@@ -1,0 +1,154 @@
+package broker
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/onbehalf/onbehalf/internal/api"
+	"github.com/onbehalf/onbehalf/internal/fault"
+	"github.com/onbehalf/onbehalf/internal/oauth"
+	"github.com/onbehalf/onbehalf/internal/principal"
+	"github.com/onbehalf/onbehalf/internal/store"
+)
+
+// providerSettings are what AWS's configuration cannot say of a provider. They
+// are kept apart from it, so that an Update, which replaces all of it, leaves them alone.
+type providerSettings struct {
+	Public             bool   `json:"public,omitempty"`       // the client has no secret; PKCE proves what can be proven
+	Push               bool   `json:"push,omitempty"`         // push authorization requests, whether the provider requires it or not
+	PushEndpoint       string `json:"pushEndpoint,omitempty"` // where the metadata does not say
+	RevocationEndpoint string `json:"revocationEndpoint,omitempty"`
+}
+
+// apply completes a provider that has been read.
+func (s providerSettings) apply(p *Provider) {
+	p.settings = s
+	if s.Push {
+		p.Metadata.RequirePushedAuthorizationRequests = true
+	}
+	if s.PushEndpoint != "" {
+		p.Metadata.PushedAuthorizationRequestEndpoint = s.PushEndpoint
+	}
+	if s.RevocationEndpoint != "" {
+		p.Metadata.RevocationEndpoint = s.RevocationEndpoint
+	}
+}
+
+// authMethod is how the client proves itself, all things considered.
+func (p *Provider) authMethod() oauth.AuthMethod {
+	if p.settings.Public {
+		return oauth.AuthNone
+	}
+	return p.AuthMethod
+}
+
+func decodeSettings(stored string) (s providerSettings, err error) {
+	if stored != "" {
+		err = fault.Wrap(json.Unmarshal([]byte(stored), &s), "decoding a credential provider")
+	}
+	return s, err
+}
+
+// GetOauth2ProviderSettings shows what is set beyond the configuration.
+func (b *Broker) GetOauth2ProviderSettings(ctx context.Context, caller principal.Caller, r *api.GetOauth2ProviderSettingsRequest) (*api.GetOauth2ProviderSettingsResponse, error) {
+	var p *Provider
+	err := b.db.View(ctx, func(tx *store.Tx) (err error) {
+		p, err = b.providerByName(tx, caller.Account, r.Name)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	s := p.settings
+	return &api.GetOauth2ProviderSettingsResponse{
+		Name: p.Name, CredentialProviderArn: p.ARN, ClientAuthentication: s.method(), PushedAuthorizationRequests: s.Push,
+		PushedAuthorizationRequestEndpoint: given(s.PushEndpoint), RevocationEndpoint: given(s.RevocationEndpoint),
+	}, nil
+}
+
+// PutOauth2ProviderSettings replaces all settings. Grants stay: they belong to
+// the client, whatever it proves itself by.
+func (b *Broker) PutOauth2ProviderSettings(ctx context.Context, caller principal.Caller, r *api.PutOauth2ProviderSettingsRequest) (*api.PutOauth2ProviderSettingsResponse, error) {
+	s := providerSettings{Public: r.ClientAuthentication == api.ClientAuthenticationNone, Push: r.PushedAuthorizationRequests != nil && *r.PushedAuthorizationRequests}
+	for _, each := range []struct {
+		member string
+		given  *string
+		to     *string
+	}{
+		{"pushedAuthorizationRequestEndpoint", r.PushedAuthorizationRequestEndpoint, &s.PushEndpoint},
+		{"revocationEndpoint", r.RevocationEndpoint, &s.RevocationEndpoint},
+	} {
+		if each.given == nil {
+			continue
+		}
+		if err := b.checkURL(each.member, *each.given); err != nil { // codes, tokens and the client's proof go there
+			return nil, err
+		}
+		*each.to = *each.given
+	}
+	encoded, err := json.Marshal(s)
+	if err != nil {
+		return nil, fault.Wrap(err, "encoding settings")
+	}
+	var p *Provider
+	err = b.db.Update(ctx, func(tx *store.Tx) (err error) {
+		if p, err = b.providerByName(tx, caller.Account, r.Name); err != nil {
+			return err
+		}
+		switch {
+		case s.Public && p.ClientID == "":
+			return fault.InvalidField("clientAuthentication", "The credential provider %s has no client, public or not.", p.Name)
+		case s.Push && s.PushEndpoint == "" && p.Metadata.PushedAuthorizationRequestEndpoint == "":
+			return fault.InvalidField("pushedAuthorizationRequestEndpoint", "The provider's metadata does not say where authorization requests are pushed to.")
+		}
+		if p.settings.Public && !s.Public {
+			if err := b.hasProof(tx, p); err != nil {
+				return err
+			}
+			if err := b.vault.DropCached(tx, caller.Account, p.ID); err != nil {
+				return err
+			}
+		}
+		if s.Public && !p.settings.Public {
+			if err := b.vault.DropCached(tx, caller.Account, p.ID); err != nil { // tokens of the client itself, which a public one has not
+				return err
+			}
+		}
+		_, err = tx.Exec(`UPDATE oauth2_providers SET settings = $1, updated = $2 WHERE id = $3 AND account = $4`, string(encoded), store.Micros(tx.Now), p.ID, p.Account)
+		return fault.Wrap(err, "storing settings")
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &api.PutOauth2ProviderSettingsResponse{
+		Name: p.Name, CredentialProviderArn: p.ARN, ClientAuthentication: s.method(), PushedAuthorizationRequests: s.Push,
+		PushedAuthorizationRequestEndpoint: given(s.PushEndpoint), RevocationEndpoint: given(s.RevocationEndpoint),
+	}, nil
+}
+
+// hasProof refuses to make a client confidential that was configured without a secret.
+func (b *Broker) hasProof(tx *store.Tx, p *Provider) error {
+	if p.External != nil {
+		return nil
+	}
+	sealed, err := b.keeper.OpenText(tx.Context(), clientSecretContext(p), p.sealedSecret)
+	if err == nil && sealed.Empty() {
+		return fault.InvalidField("clientAuthentication", "The credential provider %s has no client secret. Give it one with UpdateOauth2CredentialProvider first.", p.Name)
+	}
+	return err
+}
+
+func (s providerSettings) method() api.ClientAuthentication {
+	if s.Public {
+		return api.ClientAuthenticationNone
+	}
+	return api.ClientAuthenticationConfigured
+}
+
+// given is an optional member: absent where it is empty.
+func given(text string) *string {
+	if text == "" {
+		return nil
+	}
+	return &text
+}
