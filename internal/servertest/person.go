@@ -51,7 +51,7 @@ func (p *Person) Visit(ctx context.Context, link, decision string) (arrival stri
 		return "", err
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, link, nil)
-	for range 12 {
+	for range 20 {
 		if err != nil {
 			return "", err
 		}
@@ -77,6 +77,9 @@ func (p *Person) Visit(ctx context.Context, link, decision string) (arrival stri
 			}
 			continue
 		}
+		if at := response.Request.URL; at.Host == platform.Host && at.Path == "/connect/done" && response.StatusCode == http.StatusOK {
+			return at.String(), nil // the platform's own page is where it ends
+		}
 		if response.Request.URL.Host != p.provider.Host {
 			return "", &StoppedError{Status: response.StatusCode, Host: response.Request.URL.Host, Page: string(body)}
 		}
@@ -84,7 +87,7 @@ func (p *Person) Visit(ctx context.Context, link, decision string) (arrival stri
 			return "", err
 		}
 	}
-	return "", errors.New("more than 12 pages")
+	return "", errors.New("more than 20 pages")
 }
 
 // StoppedError is a visit that ended on a page instead of a redirect to the application.
