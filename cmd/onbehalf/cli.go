@@ -28,6 +28,8 @@ type commands struct {
 
 	Audit auditCmd `cmd:"" help:"The record of every act: who did what, for whom." group:"Audit"`
 
+	Vault vaultCmd `cmd:"" help:"Token vaults: their keys, and sealing them anew." group:"Keys and copies"`
+
 	Accounts accountsCmd `cmd:"" help:"Tenants." group:"Who may do what"`
 	Keys     keysCmd     `cmd:"" help:"Access keys." group:"Who may do what"`
 	Roles    rolesCmd    `cmd:"" help:"Roles, and temporary credentials for them." group:"Who may do what"`
