@@ -108,7 +108,7 @@ func (b *Broker) insertAPIKeyProvider(tx *store.Tx, p *apiKeyProvider) error {
 	if added == 0 {
 		return fault.New(fault.Conflict, "Credential provider with name %s already exists.", p.name)
 	}
-	return nil
+	return b.withinQuota(tx, "api_key_providers", "API key", p.account)
 }
 
 func encodeTags(tags map[string]string) (string, error) {

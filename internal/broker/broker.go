@@ -56,12 +56,13 @@ const (
 
 // Options are what the broker cannot find out by itself.
 type Options struct {
-	Region    string            // stands in ARNs
-	PublicURL string            // scheme and host of every URL that is minted, without a trailing slash
-	Custodian *seal.Custodian   // moves and resets token vaults
-	Secrets   *external.Secrets // where secrets may lie; nil: nowhere but here
-	Keys      *external.Keys    // what clients may sign with; nil: nothing
-	SignIns   []SignIn          // the platform's own clients, for the hosted page
+	Region        string            // stands in ARNs
+	PublicURL     string            // scheme and host of every URL that is minted, without a trailing slash
+	Custodian     *seal.Custodian   // moves and resets token vaults
+	Secrets       *external.Secrets // where secrets may lie; nil: nowhere but here
+	Keys          *external.Keys    // what clients may sign with; nil: nothing
+	ProviderLimit int               // of each kind, per account; 0 is mostProviders
+	SignIns       []SignIn          // the platform's own clients, for the hosted page
 }
 
 // Broker is the room; safe for concurrent use.

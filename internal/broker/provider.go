@@ -182,6 +182,27 @@ func (b *Broker) insertProvider(tx *store.Tx, p *Provider) error {
 	if added == 0 {
 		return fault.New(fault.Conflict, "Credential provider with name %s already exists.", p.Name)
 	}
+	return b.withinQuota(tx, "oauth2_providers", "Oauth2", p.Account)
+}
+
+// mostProviders is how many providers of a kind an account may have. AWS's 50
+// are soon used up by what tests leave behind; this is a fence against a loop that creates.
+const mostProviders = 10_000
+
+// withinQuota refuses the row that was one too many. Two that are added at the
+// same time may both pass: it is a fence, not a price.
+func (b *Broker) withinQuota(tx *store.Tx, table, kind, account string) error {
+	limit := b.options.ProviderLimit
+	if limit == 0 {
+		limit = mostProviders
+	}
+	var n int
+	if err := tx.QueryRow(`SELECT COUNT(*) FROM `+table+` WHERE account = $1`, account).Scan(&n); err != nil {
+		return fault.Wrap(err, "counting credential providers")
+	}
+	if n > limit {
+		return fault.New(fault.QuotaExceeded, "The number of agent identity %s credential providers in this account has reached its limit", kind)
+	}
 	return nil
 }
 
