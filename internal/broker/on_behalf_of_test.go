@@ -109,6 +109,28 @@ func TestEachWayOfTrading(t *testing.T) {
 	})
 }
 
+// What the sign-in token is called is the caller's to say: some servers want it as an access token.
+func TestTypeOfTheTradedToken(t *testing.T) {
+	t.Parallel()
+	w := newBareWorld(t)
+	w.workload(t, "agent")
+	if _, err := w.trading(t, "google", exchangeBy("M2M", "act")); err != nil {
+		t.Fatal(err)
+	}
+	ada := w.as(t, "agent", "jwt:ada")
+	plain := w.traded(t, ada, TokenRequest{ProviderName: "google"})
+	typed := w.traded(t, ada, TokenRequest{ProviderName: "google", Parameters: map[string]string{"subject_token_type": oauth.TypeAccessToken, "actor_token_type": oauth.TypeJWT, "requested_token_type": oauth.TypeAccessToken}})
+	form := w.idp.lastForm()
+	for name, want := range map[string]string{"subject_token_type": oauth.TypeAccessToken, "requested_token_type": oauth.TypeAccessToken, "actor_token_type": oauth.TypeAccessToken, "scope": ""} {
+		if got := form.Get(name); got != want { // the actor's is the platform's to say: it has fetched that token
+			t.Errorf("%s=%q reached the provider, want %q", name, got, want)
+		}
+	}
+	if plain == typed || form.Get("actor_token") == "" {
+		t.Errorf("got %s and %s", plain, typed)
+	}
+}
+
 func TestTradedTokensOfOthers(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w *world) {
 		if _, err := w.trading(t, "google", exchangeBy("NONE")); err != nil {

@@ -3,6 +3,7 @@ package broker
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -11,7 +12,9 @@ import (
 	"github.com/onbehalf/onbehalf/internal/api"
 	"github.com/onbehalf/onbehalf/internal/external"
 	"github.com/onbehalf/onbehalf/internal/fault"
+	"github.com/onbehalf/onbehalf/internal/oauth"
 	"github.com/onbehalf/onbehalf/internal/secret"
+	"github.com/onbehalf/onbehalf/internal/store"
 )
 
 // sources gives the world a folder of secrets, and the account other a folder of its own.
@@ -188,4 +191,42 @@ func TestExternalAPIKey(t *testing.T) {
 			t.Errorf("got %q, %v", key, err)
 		}
 	})
+}
+
+// Vendors' clients may have their secret elsewhere as well.
+func TestExternalSecretOfEveryVendor(t *testing.T) {
+	t.Parallel()
+	w := newBareWorld(t)
+	put(t, w.sources(t), "secret", "canary-of-the-vendor")
+	reference := &api.SecretReference{SecretId: "files/secret", JsonKey: external.WholeValue}
+	for vendor := range everyVendor {
+		input := ofVendor(vendor, "client", nil)
+		union := reflect.ValueOf(input).Elem()
+		for i := range union.NumField() {
+			if member := union.Field(i); !member.IsNil() {
+				member.Elem().FieldByName("ClientSecretSource").SetString(string(api.SecretSourceTypeExternal))
+				member.Elem().FieldByName("ClientSecretConfig").Set(reflect.ValueOf(reference))
+			}
+		}
+		if input.IncludedOauth2ProviderConfig != nil {
+			at(input, w.idp.URL)
+		}
+		made, err := w.CreateOauth2CredentialProvider(t.Context(), root, &api.CreateOauth2CredentialProviderRequest{Name: string(vendor), CredentialProviderVendor: vendor, Oauth2ProviderConfigInput: input})
+		if err != nil || made.ClientSecretSource != api.SecretSourceTypeExternal || made.ClientSecretArn.SecretArn != "arn:aws:secretsmanager:us-east-1:000000000000:secret:files/secret" || *made.ClientSecretJsonKey != "$" {
+			t.Errorf("%s: %+v, %v", vendor, made, err)
+			continue
+		}
+		var server oauth.Server
+		err = w.db.View(t.Context(), func(tx *store.Tx) error {
+			p, err := w.providerByName(tx, account, string(vendor))
+			if err == nil {
+				server, err = w.client(t.Context(), p)
+			}
+			return err
+		})
+		if err != nil || server.ClientSecret.Reveal() != "canary-of-the-vendor" {
+			t.Errorf("%s: %v", vendor, err)
+		}
+	}
+	w.noCanaries(t)
 }
