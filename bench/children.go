@@ -20,6 +20,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/onbehalf/onbehalf/internal/secret"
 	"github.com/onbehalf/onbehalf/internal/server"
 )
 
@@ -139,10 +140,11 @@ func childProxy(args []string) int {
 // begins a CPU profile, which ends with the next SIGUSR1.
 func childPlatform(args []string) int {
 	var c server.Config
-	var profileFile, trust, allow string
+	var profileFile, trust, allow, database string
 	flags := flag.NewFlagSet("child-platform", flag.ContinueOnError)
 	flags.StringVar(&c.Data, "data", "", "")
 	flags.StringVar(&profileFile, "profile", "", "")
+	flags.StringVar(&database, "database", "", "")
 	flags.StringVar(&trust, "trust", "", "")
 	flags.StringVar(&allow, "allow", "", "")
 	flags.BoolVar(&c.Dev, "dev", true, "")
@@ -150,6 +152,9 @@ func childPlatform(args []string) int {
 		return 2
 	}
 	c.Addr, c.LogLevel = "127.0.0.1:0", "error"
+	if database != "" {
+		c.DatabaseURL = secret.New(database)
+	}
 	if trust != "" {
 		c.TrustedIssuers = []string{trust}
 	}

@@ -26,6 +26,7 @@ type settings struct {
 	connections int
 	write       bool
 	only        string
+	grants      int    // of the large installation
 	profiles    string // folder that keeps the CPU profiles
 }
 
@@ -47,7 +48,8 @@ func main() {
 	flag.DurationVar(&s.duration, "duration", 3*time.Second, "length of a round")
 	flag.IntVar(&s.connections, "connections", 32, "connections of the load generator")
 	flag.BoolVar(&s.write, "write", false, "rewrite the measured part of docs/benchmarks.md")
-	flag.StringVar(&s.only, "only", "", "one of token, tool, start, sayhello")
+	flag.StringVar(&s.only, "only", "", "one of token, key, grants, storm, postgres, tool, start, sayhello")
+	flag.IntVar(&s.grants, "grants", 1_000_000, "grants of the large installation")
 	flag.StringVar(&s.profiles, "profiles", "", "keep the CPU profiles of the platform in this folder")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -70,7 +72,10 @@ func run(ctx context.Context, s settings) error {
 	for _, b := range []struct {
 		name string
 		run  func(context.Context, settings) ([]result, error)
-	}{{"token", benchToken}, {"tool", benchTool}, {"start", benchStart}, {"sayhello", benchSayHello}} {
+	}{
+		{"token", benchToken}, {"key", benchKey}, {"grants", benchGrants}, {"storm", benchStorm}, {"postgres", benchPostgres},
+		{"tool", benchTool}, {"start", benchStart}, {"sayhello", benchSayHello},
+	} {
 		if s.only != "" && s.only != b.name {
 			continue
 		}

@@ -14,11 +14,9 @@ import (
 	"github.com/onbehalf/onbehalf/internal/vault"
 )
 
-// seedIssuer and seededUser name the people of seeded grants, number 0 to n-1.
-const seedIssuer = "https://people.example"
-
+// seededUser names the people of seeded grants, number 0 to n-1.
 func seededUser(number int) principal.User {
-	return principal.User{Issuer: seedIssuer, Subject: fmt.Sprintf("user-%07d", number)}
+	return principal.User{ID: fmt.Sprintf("user-%07d", number)}
 }
 
 // Tokens as providers give them: an access token with a few claims, an opaque refresh token.

@@ -32,6 +32,8 @@ const returnURL = "http://localhost:9090/oauth2/callback"
 // stage is a platform process with a provider beside it, set up through the official clients.
 type stage struct {
 	dir         string
+	database    string   // URL of PostgreSQL; empty is SQLite
+	allow       []string // addresses that egress may reach
 	platform    *child
 	provider    *demoidp.Provider
 	http        *httptest.Server
@@ -44,19 +46,23 @@ type stage struct {
 
 // newStage starts the platform; allow names further addresses that its egress may reach.
 func newStage(ctx context.Context, allow ...string) (*stage, error) {
+	return newStageOn(ctx, "", allow...)
+}
+
+// newStageOn is newStage on a database of one's own.
+func newStageOn(ctx context.Context, database string, allow ...string) (*stage, error) {
 	dir, err := os.MkdirTemp("", "onbehalf-bench-")
 	if err != nil {
 		return nil, err
 	}
-	s := &stage{dir: dir, http: httptest.NewUnstartedServer(nil)}
+	s := &stage{dir: dir, database: database, http: httptest.NewUnstartedServer(nil)}
 	if s.provider, err = demoidp.New(demoidp.Options{Address: s.http.Listener.Addr(), TokenLifetime: 2 * time.Hour}); err != nil {
 		return nil, err
 	}
 	s.http.Config.Handler = s.provider
 	s.http.Start()
-	allow = append(allow, s.http.Listener.Addr().String())
-	if s.platform, err = startChild(ctx, "child-platform", "-data", filepath.Join(dir, "data"), "-profile", filepath.Join(dir, "cpu.pprof"),
-		"-trust", s.http.URL+"="+demoidp.SignInClientID, "-allow", strings.Join(allow, ",")); err != nil {
+	s.allow = append(allow, s.http.Listener.Addr().String())
+	if err := s.start(ctx); err != nil {
 		return nil, err
 	}
 	loaded, err := config.LoadDefaultConfig(ctx, config.WithRegion("us-east-1"), config.WithBaseEndpoint(s.platform.url),
@@ -74,6 +80,13 @@ func newStage(ctx context.Context, allow ...string) (*stage, error) {
 	}
 	s.userToken = tokens.ID
 	return s, s.makeProvider(ctx)
+}
+
+// start starts the platform on the stage's folder; again on the same address.
+func (s *stage) start(ctx context.Context) (err error) {
+	s.platform, err = startChild(ctx, "child-platform", "-data", filepath.Join(s.dir, "data"), "-database", s.database, "-profile", filepath.Join(s.dir, "cpu.pprof"),
+		"-trust", s.http.URL+"="+demoidp.SignInClientID, "-allow", strings.Join(s.allow, ","))
+	return err
 }
 
 func (s *stage) close() {
