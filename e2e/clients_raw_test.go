@@ -99,7 +99,7 @@ func (p *platform) built(t *testing.T) []string {
 	t.Helper()
 	var names []string
 	for _, op := range api.Operations {
-		if !p.probe(t, op).saysNotBuilt() {
+		if op.Service != "onbehalf" && !p.probe(t, op).saysNotBuilt() { // ours have clients of their own
 			names = append(names, op.Name)
 		}
 	}

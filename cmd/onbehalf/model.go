@@ -9,7 +9,7 @@ import (
 )
 
 type modelCmd struct {
-	Into string `name:"into" type:"path" placeholder:"DIR" help:"Write it below this folder, where botocore finds it when AWS_DATA_PATH names the folder, instead of printing it."`
+	Into string `name:"into" type:"path" placeholder:"DIR" help:"Write it below this folder, with what its pages need, instead of printing it: botocore finds both when AWS_DATA_PATH names the folder."`
 }
 
 // Help is shown below the flags of model.
@@ -29,13 +29,19 @@ func (c modelCmd) Run(t *terminal) error {
 		_, err := t.out.Write(server.ServiceModel())
 		return err
 	}
-	path := filepath.Join(c.Into, "onbehalf", server.ServiceModelVersion, "service-2.json")
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	paginators, err := server.Paginators()
+	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(path, server.ServiceModel(), 0o644); err != nil {
+	folder := filepath.Join(c.Into, "onbehalf", server.ServiceModelVersion)
+	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintln(t.out, path)
+	for name, content := range map[string][]byte{"service-2.json": server.ServiceModel(), "paginators-1.json": paginators} {
+		if err := os.WriteFile(filepath.Join(folder, name), content, 0o644); err != nil {
+			return err
+		}
+	}
+	_, err = fmt.Fprintln(t.out, folder)
 	return err
 }

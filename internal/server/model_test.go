@@ -12,3 +12,15 @@ func TestServiceModelVersion(t *testing.T) {
 		t.Errorf("the model's head is %+v, %v", model.Metadata, err)
 	}
 }
+
+func TestPaginators(t *testing.T) {
+	t.Parallel()
+	file, err := Paginators()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got struct{ Pagination map[string]map[string]string }
+	if err := json.Unmarshal(file, &got); err != nil || got.Pagination["ListGrants"]["result_key"] != "grants" || got.Pagination["GetGrant"] != nil {
+		t.Errorf("%s, %v", file, err)
+	}
+}
