@@ -80,7 +80,9 @@ func (b *Broker) redeem(ctx context.Context, s *session, a *attempt, provider *P
 	}
 	var grantID string
 	changed := false // the provider has become another one meanwhile
+	ended := false   // somebody has revoked what the user was about to grant
 	err = b.db.Update(ctx, func(tx *store.Tx) error {
+		changed, ended = false, false
 		current, err := b.providerByID(tx, s.key.Account, s.key.ProviderID)
 		if err != nil {
 			return err
@@ -93,7 +95,7 @@ func (b *Broker) redeem(ctx context.Context, s *session, a *attempt, provider *P
 		}
 		ours, err := tx.Exec(`UPDATE authorization_sessions SET state = $1, grant_id = $2 WHERE id = $3 AND state = $4 AND attempt_id = $5`,
 			done, grantID, s.id, redeeming, s.attemptID)
-		if err == nil && ours == 0 {
+		if ended = err == nil && ours == 0; ended {
 			return sessionFault("it ended while the code was redeemed. Call GetResourceOauth2Token to ask the user again.")
 		}
 		if err == nil {
@@ -101,6 +103,9 @@ func (b *Broker) redeem(ctx context.Context, s *session, a *attempt, provider *P
 		}
 		return err
 	})
+	if ended { // nobody else will give back what the provider sent
+		b.takeBack(context.WithoutCancel(ctx), provider, token.Refresh, token.Access)
+	}
 	if err == nil && changed {
 		const why = "The credential provider was changed while the code was redeemed."
 		if err := b.settle(ctx, s, why); err != nil {

@@ -230,6 +230,40 @@ func TestRevokeEndsWhatIsUnderWay(t *testing.T) {
 	}
 }
 
+// A code that is being redeemed at that moment makes no grant, and what came of it is given back.
+func TestRevokeDuringRedemption(t *testing.T) {
+	t.Parallel()
+	w := revocable(t)
+	ada := w.as(t, "agent", "ada")
+	link := w.link(t, ada, ask("profile"))
+	w.goThrough(t, newBrowser("ada"), link)
+	_, s, err := w.reread(t.Context(), hashed(link.SessionURI))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored, _ := w.back.Load(link.SessionURI)
+	_, proof := splitSessionID(stored.(string))
+	if s.attemptID, _, err = w.cameBack(t.Context(), s, proof); err != nil {
+		t.Fatal(err)
+	}
+	attempt, provider, err := w.markRedeeming(t.Context(), s)
+	if err != nil || attempt == nil {
+		t.Fatalf("not marked: %v", err)
+	}
+	if _, err := w.RevokeUserGrants(t.Context(), root, &api.RevokeUserGrantsRequest{User: &api.EndUser{UserId: pointer("ada")}}); err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.redeem(t.Context(), s, attempt, provider)
+	wantFault(t, err, fault.Denied, "ended while the code was redeemed")
+	if n := w.count(t, `SELECT COUNT(*) FROM grants`); n != 0 {
+		t.Error("there is a grant")
+	}
+	if told := w.idp.told(); len(told) != 2 {
+		t.Errorf("the provider was told %q", told)
+	}
+	w.noCanaries(t)
+}
+
 func TestRevokeAllOfAUser(t *testing.T) {
 	t.Parallel()
 	w := revocable(t)
