@@ -23,6 +23,7 @@ type commands struct {
 
 	Workloads workloadsCmd `cmd:"" help:"Workload identities: the names under which agents ask for tokens." group:"Daily work"`
 	Providers providersCmd `cmd:"" help:"Credential providers: OAuth2 clients at vendors, and API keys." group:"Daily work"`
+	Grants    grantsCmd    `cmd:"" help:"Grants: what users allowed which workload, and taking it back." group:"Daily work"`
 	Gateways  gatewaysCmd  `cmd:"" help:"Gateways: MCP servers before your APIs." group:"Daily work"`
 	Targets   targetsCmd   `cmd:"" help:"Targets: the APIs behind a gateway." group:"Daily work"`
 

@@ -116,6 +116,26 @@ func (t *terminal) line(ctx context.Context, read func() ([]byte, error)) ([]byt
 	}
 }
 
+// typed reads a line that is not shown. The terminal goes silent before the
+// question is put, so that what is typed or pasted ahead is not shown either.
+func (t *terminal) typed(ctx context.Context, fd int, question string) ([]byte, error) {
+	return t.line(ctx, func() ([]byte, error) {
+		before, err := term.MakeRaw(fd)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = term.Restore(fd, before) }()
+		line, err := term.NewTerminal(struct {
+			io.Reader
+			io.Writer
+		}{t.in, t.err}, "").ReadPassword(question)
+		if errors.Is(err, io.EOF) { // Ctrl-C is a key here, and Ctrl-D
+			return nil, errStopped
+		}
+		return []byte(line), err
+	})
+}
+
 // longestSecret is far beyond what any provider hands out.
 const longestSecret = 64 << 10
 
@@ -131,9 +151,7 @@ func (t *terminal) secret(ctx context.Context, flag, path, what string) (string,
 	case path != "" && path != "-":
 		content, err = readSecretFile(path)
 	case can:
-		fmt.Fprintf(t.err, "%s (not shown): ", plain(what))
-		content, err = t.line(ctx, func() ([]byte, error) { return term.ReadPassword(fd) })
-		fmt.Fprintln(t.err)
+		content, err = t.typed(ctx, fd, plain(what)+" (not shown): ")
 	case path == "-":
 		content, err = io.ReadAll(io.LimitReader(t.in, longestSecret+1))
 	default:

@@ -121,8 +121,8 @@ func (p platform) folder() (map[string]string, error) {
 // key of its own folder: whatever AWS keys the environment has are another's.
 func (p platform) load(ctx context.Context, t *terminal, folder map[string]string, local bool) (aws.Config, error) {
 	options := []func(*config.LoadOptions) error{
-		config.WithEC2IMDSClientEnableState(imds.ClientDisabled), // asking it takes seconds where there is none
-		config.WithHTTPClient(patient{t, awshttp.NewBuildableClient().WithTimeout(time.Minute)}),
+		config.WithEC2IMDSClientEnableState(imds.ClientDisabled),                     // asking it takes seconds where there is none
+		config.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(time.Minute)), // the SDK's own kind: it takes AWS_CA_BUNDLE into it
 		config.WithRetryer(retryer),
 	}
 	region := p.Region
@@ -138,6 +138,7 @@ func (p platform) load(ctx context.Context, t *terminal, folder map[string]strin
 		options = append(options, config.WithRegion(region))
 	}
 	settings, err := config.LoadDefaultConfig(ctx, options...)
+	settings.HTTPClient = patient{t, settings.HTTPClient}
 	if settings.Region == "" {
 		settings.Region = firstOf(folder["AWS_REGION"], server.Config{}.WithDefaults().Region)
 	}

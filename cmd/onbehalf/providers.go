@@ -189,6 +189,11 @@ func isMissing(err error) bool {
 	return errors.As(err, &said) && said.ErrorCode() == "ResourceNotFoundException"
 }
 
+func isDenied(err error) bool {
+	var said smithy.APIError
+	return errors.As(err, &said) && said.ErrorCode() == "AccessDeniedException"
+}
+
 func (c *connection) oauth2Provider(ctx context.Context, name string) (provider, *control.GetOauth2CredentialProviderOutput, error) {
 	found, err := c.control.GetOauth2CredentialProvider(ctx, &control.GetOauth2CredentialProviderInput{Name: &name})
 	if err != nil {

@@ -47,7 +47,9 @@ func list[T any](t *terminal, output string, heads []column, row func(T) []strin
 	table := table{out: t.out, columns: heads}
 	for item, err := range items {
 		if err != nil {
-			table.flush()
+			if table.count > 0 { // what came is shown
+				_ = table.flush()
+			}
 			return err
 		}
 		if err := table.add(row(item)); err != nil {
