@@ -57,6 +57,24 @@ const storyKey = "key-of-the-story"
 func agentScene(t *testing.T) (s *scene, file string) {
 	t.Helper()
 	s = startScene(t)
+	folder := t.TempDir()
+	values, err := json.Marshal(map[string]any{
+		"person": s.personOverHTTP(), "provider": s.provider, "workload": s.agent, "return_url": returnURL, "user_token": s.signIn(demoidp.Ada),
+		"discovery_url": s.idp.DiscoveryURL(), "folder": folder, "port": freePort(t),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file = filepath.Join(t.TempDir(), "values.json")
+	if err := os.WriteFile(file, values, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return s, file
+}
+
+// personOverHTTP is Ada for programs: asked with a link and a decision, she goes
+// through with it and answers where her browser ended.
+func (s *scene) personOverHTTP() (address string) {
 	person := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var asked struct{ Link, Decision string }
 		err := json.NewDecoder(r.Body).Decode(&asked)
@@ -70,20 +88,8 @@ func agentScene(t *testing.T) (s *scene, file string) {
 		}
 		_ = json.NewEncoder(w).Encode(map[string]string{"arrival": arrival})
 	}))
-	t.Cleanup(person.Close)
-	folder := t.TempDir()
-	values, err := json.Marshal(map[string]any{
-		"person": person.URL, "provider": s.provider, "workload": s.agent, "return_url": returnURL, "user_token": s.signIn(demoidp.Ada),
-		"discovery_url": s.idp.DiscoveryURL(), "folder": folder, "port": freePort(t),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	file = filepath.Join(t.TempDir(), "values.json")
-	if err := os.WriteFile(file, values, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return s, file
+	s.t.Cleanup(person.Close)
+	return person.URL
 }
 
 // runAgent runs a program of an agent to its end.

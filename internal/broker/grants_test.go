@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"maps"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -155,6 +156,10 @@ func TestOpenSessionsAreUsedAgain(t *testing.T) {
 		"parameters": func(r *TokenRequest) { r.Parameters = map[string]string{"prompt": "consent"} },
 		"resources":  func(r *TokenRequest) { r.Resources = []string{"https://api.example"} },
 		"audiences":  func(r *TokenRequest) { r.Audiences = []string{"https://api.example"} },
+		"account": func(r *TokenRequest) {
+			r.Parameters = maps.Clone(r.Parameters)
+			r.Parameters["onbehalf_account"] = "work"
+		},
 	} {
 		r := base
 		change(&r)

@@ -300,3 +300,55 @@ func TestHostedURLs(t *testing.T) {
 		}
 	}
 }
+
+// A workload with an issuer of its own: its people complete by that issuer's
+// tokens, on a page of the application's or on the hosted one, for as long as the workload trusts it.
+func TestSessionsOfAWorkloadsOwnIssuer(t *testing.T) {
+	t.Parallel()
+	w, i := newWorld(t), newIssuer(t)
+	w.options.SignIns = []SignIn{{Issuer: i.URL, ClientID: "platform"}}
+	w.workload(t, "tenant", hostedURL, returnURL)
+	trust := func(issuers ...api.TrustedIssuer) {
+		t.Helper()
+		if _, err := w.identity.PutTrustedIssuers(t.Context(), root, &api.PutTrustedIssuersRequest{WorkloadName: "tenant", Issuers: issuers}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	own := api.TrustedIssuer{Issuer: i.URL, Audiences: []string{"tenant"}}
+	trust(own)
+	signed := func() secret.Text {
+		return secret.New(i.sign(t, map[string]any{"iss": i.URL, "sub": "ada", "aud": "tenant", "exp": time.Now().Add(time.Hour).Unix()}))
+	}
+	token, err := w.identity.GetWorkloadAccessTokenForJWT(t.Context(), root, &api.GetWorkloadAccessTokenForJWTRequest{WorkloadName: "tenant", UserToken: signed()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	caller, err := w.identity.Open(t.Context(), root, token.WorkloadAccessToken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := w.link(t, caller, ask("profile"))
+	w.goThrough(t, newBrowser("ada"), page)
+	request := ask("profile")
+	request.ReturnURL = hostedURL
+	ada := newBrowser("ada")
+	landing := w.goThrough(t, ada, w.link(t, caller, request))
+	ada.cookies[landing.ConnectCookieName] = landing.ConnectCookieValue
+
+	trust() // the operator's alone
+	if err := w.completeAs(t.Context(), page, byToken(signed())); !fault.Is(err, fault.Unauthenticated) {
+		t.Errorf("completed by a token that is not trusted any more: %v", err)
+	}
+	code, state := i.signIn(t, w.connect(t, ada, landing).Location)
+	_, err = w.signedIn(t, ada, i, code, state)
+	wantFault(t, err, fault.Upstream, "not trusted for this workload identity any more")
+
+	trust(own)
+	if err := w.completeAs(t.Context(), page, byToken(signed())); err != nil {
+		t.Error(err)
+	}
+	code, state = i.signIn(t, w.connect(t, ada, landing).Location)
+	if _, err := w.signedIn(t, ada, i, code, state); err != nil {
+		t.Error(err)
+	}
+}

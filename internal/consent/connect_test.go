@@ -78,7 +78,7 @@ func TestHostedCompletion(t *testing.T) {
 	w := newWorld(t)
 	asked := w.hosted(t, back)
 	ada := newBrowser(t)
-	if page := ada.get(asked.AuthorizationURL.Reveal()).body; !strings.Contains(page, "Then you prove who you are at") || !strings.Contains(page, "Then you return to</dt><dd>app.example<") {
+	if page := ada.get(asked.AuthorizationURL.Reveal()).body; !strings.Contains(page, "To finish, sign in at") || !strings.Contains(page, "Then you return to</dt><dd>app.example<") {
 		t.Errorf("the page does not say where this ends:\n%s", page)
 	}
 	page := ada.come(w, asked)

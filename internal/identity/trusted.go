@@ -16,6 +16,9 @@ import (
 	"github.com/onbehalf/onbehalf/internal/store"
 )
 
+// lookLimit bounds the look at all issuers of one call together.
+const lookLimit = 20 * time.Second
+
 // PutTrustedIssuers says whose tokens name users for this workload identity. The
 // list stands in place of the operator's: a tenant with an issuer of its own need
 // not take everybody else's people, and whoever wants both names both. An empty
@@ -24,13 +27,15 @@ import (
 // Each issuer is looked at now, so that a wrong address shows here and not with
 // the first user. Tokens made before stay good for their hour; RevokeWorkloadTokens ends them.
 func (s *Service) PutTrustedIssuers(ctx context.Context, caller principal.Caller, r *api.PutTrustedIssuersRequest) (*api.PutTrustedIssuersResponse, error) {
+	looking, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
 	var issuers []auth.TrustedIssuer
 	for i, given := range r.Issuers {
 		issuer := auth.TrustedIssuer{URL: given.Issuer, Audiences: given.Audiences}
 		if slices.ContainsFunc(issuers, func(other auth.TrustedIssuer) bool { return other.URL == issuer.URL }) {
 			return nil, fault.InvalidField("issuers", "The issuer %s is named twice.", issuer.URL)
 		}
-		if err := s.auth.CheckIssuer(ctx, issuer); err != nil {
+		if err := s.auth.CheckIssuer(looking, issuer); err != nil {
 			return nil, fault.InvalidField("issuers["+strconv.Itoa(i)+"]", "%s", fault.Of(err).Message).Because(err)
 		}
 		issuers = append(issuers, issuer)
