@@ -63,6 +63,9 @@ type Options struct {
 	Keys          *external.Keys    // what clients may sign with; nil: nothing
 	ProviderLimit int               // of each kind, per account; 0 is mostProviders
 	SignIns       []SignIn          // the platform's own clients, for the hosted page
+
+	// Tell is told of what operators hear of at once, in the transaction that makes it true. nil: nobody is.
+	Tell func(*store.Tx, Event) error
 }
 
 // Broker is the room; safe for concurrent use.

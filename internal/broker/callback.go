@@ -143,7 +143,9 @@ func (b *Broker) denied(tx *store.Tx, s *session, a *attempt, code string) (outc
 		_, err = tx.Exec(`DELETE FROM authorization_attempts WHERE id = $1`, a.id)
 		return "denied at the provider by one of several browsers", err
 	}
-	_, err = b.fail(tx, s, open, denial(code))
+	if _, err = b.fail(tx, s, open, denial(code)); err == nil {
+		err = b.tell(tx, ConsentDenied, s.key, "")
+	}
 	return "denied at the provider", err
 }
 

@@ -148,6 +148,9 @@ func (b *Broker) UpdateOauth2CredentialProvider(ctx context.Context, caller prin
 		if marked, err = b.vault.MarkProvider(tx, caller.Account, p.ID); err != nil {
 			return err
 		}
+		if err := b.tellAll(tx, p, marked); err != nil {
+			return err
+		}
 		return b.dropAttempts(tx, caller.Account, p.ID)
 	})
 	if err != nil {

@@ -101,6 +101,9 @@ func (b *Broker) redeem(ctx context.Context, s *session, a *attempt, provider *P
 		if err == nil {
 			err = finished(tx, s.id, s.attemptID)
 		}
+		if err == nil {
+			err = b.tell(tx, ConsentGiven, s.key, grantID)
+		}
 		return err
 	})
 	if ended { // nobody else will give back what the provider sent

@@ -145,9 +145,7 @@ func (b *Broker) redeemRefresh(ctx context.Context, caller principal.Caller, gra
 	var refused *oauth.Error
 	if errors.As(err, &refused) && refused.Code == "invalid_grant" {
 		// The person, or the provider, has withdrawn it. Kept, marked, and asked for again.
-		if err := b.db.Update(ctx, func(tx *store.Tx) error {
-			return b.vault.MarkNeedsConsent(tx, grant.Account, grant.ID, grant.Version)
-		}); err != nil {
+		if err := b.withdrawn(ctx, grant); err != nil {
 			return nil, fault.Wrap(err, "marking a grant")
 		}
 		return nil, errNeedsConsent
