@@ -36,6 +36,7 @@ const Service = "bedrock-agentcore"
 type Options struct {
 	Region         string // that signatures must be scoped to; empty is us-east-1
 	TrustedIssuers []TrustedIssuer
+	Rates          map[string]float64 // of ParseRates; nil is the defaults
 
 	// NewAccount adds what other rooms give an account to start with, in the
 	// transaction that makes it. Nil adds nothing.
@@ -74,14 +75,15 @@ func (i TrustedIssuer) Check() error {
 
 // Authenticator answers who is calling. It is safe for concurrent use.
 type Authenticator struct {
-	db     *store.DB
-	keeper *seal.Keeper
-	oauth  *oauth.Client
-	opts   Options
-	keys   *keyring
-	roles  *store.Cache[string, string] // ids by account and name
-	limits *limiter
-	now    func() time.Time
+	db       *store.DB
+	keeper   *seal.Keeper
+	oauth    *oauth.Client
+	opts     Options
+	keys     *keyring
+	roles    *store.Cache[string, string] // ids by account and name
+	limits   *limiter
+	throttle *throttle
+	now      func() time.Time
 }
 
 // New makes an Authenticator. Nothing is read until the first request.
@@ -93,7 +95,8 @@ func New(db *store.DB, k *seal.Keeper, o *oauth.Client, opts Options) *Authentic
 	clock := func() time.Time { return a.now() }
 	a.keys = newKeyring(db, k, clock)
 	a.roles = store.NewCache[string, string](db, maxKeys)
-	a.limits = newLimiter(clock)
+	a.limits = newLimiter(clock, opts.Rates)
+	a.throttle = newThrottle(opts.Rates)
 	return a
 }
 

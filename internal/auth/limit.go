@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"maps"
 	"net/netip"
 	"sync"
 	"time"
@@ -16,6 +17,7 @@ const (
 	LimitBearer    = "bearer"    // bearer tokens that did not verify
 	LimitAuthorize = "authorize" // openings of an authorize URL
 	LimitCallback  = "callback"  // returns from a provider
+	LimitOpen      = "open"      // messages to a gateway without inbound authorization
 )
 
 // allowance is a token bucket: so many at once, and so many per second after.
@@ -72,9 +74,18 @@ type buckets struct {
 	swept     time.Time
 }
 
-func newLimiter(now func() time.Time) *limiter {
+func newLimiter(now func() time.Time, rates map[string]float64) *limiter {
 	l := &limiter{now: now, kinds: map[string]*buckets{}}
-	for kind, a := range allowances {
+	if rates == nil {
+		rates = defaultRates
+	}
+	kinds := maps.Clone(allowances)
+	if perSecond := rates[FamilyOpenGateway]; perSecond > 0 { // otherwise the kind is unknown to OpenLimit, and nobody is held back
+		// A gateway that asks nobody who he is can at least not be taken by one
+		// address alone; each call may go on to a target.
+		kinds[LimitOpen] = struct{ remote, loopback allowance }{remote: perAddress(perSecond, 1), loopback: perAddress(perSecond, 10)}
+	}
+	for kind, a := range kinds {
 		l.kinds[kind] = &buckets{
 			remote:    a.remote,
 			loopback:  rate.NewLimiter(a.loopback.perSecond, a.loopback.burst),
@@ -83,6 +94,19 @@ func newLimiter(now func() time.Time) *limiter {
 		}
 	}
 	return l
+}
+
+func perAddress(perSecond float64, times int) allowance {
+	return allowance{rate.Limit(perSecond) * rate.Limit(times), max(int(perSecond*burstSeconds), 1) * times}
+}
+
+// LimitOpen is Limit for messages to a gateway without inbound authorization,
+// which an operator may leave unlimited.
+func (a *Authenticator) LimitOpen(addr netip.Addr) error {
+	if a.limits.kinds[LimitOpen] == nil {
+		return nil
+	}
+	return a.Limit(LimitOpen, addr)
 }
 
 // Limit takes one from the address's bucket of that kind; fault.Throttled when

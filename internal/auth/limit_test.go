@@ -10,7 +10,7 @@ import (
 
 func newLimits() (*Authenticator, *clock) {
 	c := newClock(time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC))
-	return &Authenticator{limits: newLimiter(c.now)}, c
+	return &Authenticator{limits: newLimiter(c.now, nil)}, c
 }
 
 func TestLimit(t *testing.T) {

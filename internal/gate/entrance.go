@@ -73,6 +73,16 @@ func (g *Gate) Limit(kind string, address netip.Addr) error {
 	return err
 }
 
+// LimitOpen holds back an address that asks a gateway without inbound
+// authorization too often; see auth. Who is held back is counted and sampled.
+func (g *Gate) LimitOpen(ctx context.Context, account string, address netip.Addr) error {
+	err := g.auth.LimitOpen(address)
+	if err != nil {
+		g.refused(ctx, "open gateway", account, err)
+	}
+	return err
+}
+
 const (
 	authenticate = "onbehalf:Authenticate" // the action of sampled refusals
 	sampleEvery  = time.Minute             // per door and kind of failure
@@ -128,6 +138,11 @@ func (g *Gate) refused(ctx context.Context, door, account string, err error) {
 	if kind := fault.KindOf(err); door != "callback" && !auth.Unproven(err) && kind != fault.Denied && kind != fault.Throttled {
 		return
 	}
+	g.sample(ctx, door, principal.Caller{Account: account}, err)
+}
+
+// sample counts a refusal and records one of many.
+func (g *Gate) sample(ctx context.Context, door string, caller principal.Caller, err error) {
 	kind := fault.KindOf(err)
 	if g.watch.Failure != nil {
 		g.watch.Failure(door, kind)
@@ -136,7 +151,7 @@ func (g *Gate) refused(ctx context.Context, door, account string, err error) {
 	if fresh == 0 {
 		return
 	}
-	r := recordOf(ctx, principal.Caller{Account: account})
+	r := recordOf(ctx, caller)
 	r.Action, r.Decision, r.Phase, r.Outcome = authenticate, audit.Deny, audit.Done, kind.String()
 	r.Detail = map[string]string{"door": door, "failures": strconv.FormatUint(fresh, 10)}
 	slog.WarnContext(ctx, "authentication failed", "door", door, "kind", kind.String(), "failures", fresh, "address", r.Address)

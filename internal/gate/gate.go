@@ -8,7 +8,9 @@
 // Invariant: nothing runs that was not permitted, and no answer leaves whose
 // record is not durable. Whatever happens (a refusal, an error, a panic, a
 // client that hangs up) leaves exactly one record; where it cannot be written,
-// the answer is dropped and the caller gets fault.Internal.
+// the answer is dropped and the caller gets fault.Internal. Requests beyond a
+// principal's limit begin no act: they are counted and sampled, like failed
+// authentication, so that a flood does not write to the disk.
 package gate
 
 import (
@@ -121,6 +123,10 @@ var (
 // perform is Act and Do without their types.
 func (g *Gate) perform(ctx context.Context, caller principal.Caller, action string,
 	scope func(context.Context) (principal.Caller, []Check, error), fn func(context.Context, principal.Caller) error) error {
+	if err := g.auth.Throttle(caller, action); err != nil {
+		g.sample(ctx, "limit", caller, err)
+		return err
+	}
 	a := &act{caller: caller, action: action, decision: audit.Deny}
 	began := time.Now()
 	err := contained(func() error { return g.decide(ctx, a, scope) })

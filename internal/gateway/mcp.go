@@ -73,6 +73,9 @@ type exchange struct {
 // workload identity, under the gateway's authorizer.
 func (s *Service) caller(r *http.Request, e *endpoint) (principal.Caller, error) {
 	if e.authorizer == nil {
+		if err := s.gate.LimitOpen(r.Context(), e.account, principal.RequestOf(r.Context()).Address); err != nil {
+			return principal.Caller{}, err
+		}
 		caller := s.gate.Anonymous(r.Context(), e.account)
 		caller.Authorizer, caller.Workload = e.arn, e.workload
 		return caller, nil

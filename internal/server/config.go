@@ -37,9 +37,10 @@ type Config struct {
 	DemoAddr       string        `name:"demo-addr" yaml:"demo-addr" env:"ONBEHALF_DEMO_ADDR" placeholder:"HOST:PORT" help:"With --dev: address of the demo identity provider. Default 127.0.0.1:7081; with port 0 in --addr, a free port that is kept for the data folder."`
 	TrustedIssuers []string      `name:"trusted-issuer" yaml:"trusted-issuer" env:"ONBEHALF_TRUSTED_ISSUER" sep:";" placeholder:"URL=AUD[,AUD]" help:"OpenID issuer whose tokens for these audiences name users in GetWorkloadAccessTokenForJWT and CompleteResourceTokenAuth. Repeatable."`
 	EgressAllow    []string      `name:"egress-allow" yaml:"egress-allow" env:"ONBEHALF_EGRESS_ALLOW" sep:"," placeholder:"HOST-OR-CIDR:PORT" help:"Private address that providers and targets may have. Repeatable."`
-	SignIns        []string      `name:"sign-in" yaml:"sign-in" env:"ONBEHALF_SIGN_IN" sep:";" placeholder:"URL=CLIENT-ID[,SECRET-FILE]" help:"The platform's own client at an OpenID issuer, with which the hosted completion page /connect/done asks who sits at the browser. The start prints the redirect URL to register. Repeatable."`
 	SecretSources  []Declaration `name:"secret-source" yaml:"secret-source" env:"ONBEHALF_SECRET_SOURCE" sep:";" placeholder:"name=NAME,kind=KIND,…" help:"Where client secrets and API keys of an account may lie that providers name as EXTERNAL: kind env (prefix), file (folder), vault (address, mount, prefix, token-file) or secretsmanager (region, aws-account, prefix, credentials-file). account=ID where it is not --account. None by default. Repeatable."`
 	SigningKeys    []string      `name:"signing-key" yaml:"signing-key" env:"ONBEHALF_SIGNING_KEY" sep:";" placeholder:"ARN=KEY" help:"What the ARN of a KMS key stands for that clients of the account in the ARN sign with (PRIVATE_KEY_JWT): file:PATH (PEM), secret:SECRETID#JSONKEY (as EXTERNAL secrets), or awskms:KEYARN[@ENDPOINT],credentials-file=FILE. Repeatable."`
+	SignIns        []string      `name:"sign-in" yaml:"sign-in" env:"ONBEHALF_SIGN_IN" sep:";" placeholder:"URL=CLIENT-ID[,SECRET-FILE]" help:"The platform's own client at an OpenID issuer, with which the hosted completion page /connect/done asks who sits at the browser. The start prints the redirect URL to register. Repeatable."`
+	Limits         []string      `name:"limit" yaml:"limit" env:"ONBEHALF_LIMIT" sep:"," placeholder:"FAMILY=PER-SECOND" help:"Requests per second of one user or role, in a family of calls: workload-tokens and resource-tokens (200), completions (100), control-read and control-write (20); open-gateway (200) is per address. FAMILY=off takes one away, off all. Counted per process. Repeatable."`
 	Region         string        `name:"region" yaml:"region" env:"ONBEHALF_REGION" placeholder:"REGION" help:"AWS region name in ARNs and signatures. Default us-east-1."`
 	Account        string        `name:"account" yaml:"account" env:"ONBEHALF_ACCOUNT" placeholder:"ID" help:"12-digit account that the first start creates. Default 000000000000."`
 	MetricsAddr    string        `name:"metrics-addr" yaml:"metrics-addr" env:"ONBEHALF_METRICS_ADDR" placeholder:"HOST:PORT" help:"Address on which Prometheus finds /metrics, over plain HTTP: loopback, or an address of an inner network. Default none."`
@@ -118,6 +119,9 @@ func (c Config) Check() error {
 		return err
 	}
 	if _, err := c.issuers(); err != nil {
+		return err
+	}
+	if _, err := c.rates(); err != nil {
 		return err
 	}
 	if _, err := c.signIns(); err != nil {
@@ -223,6 +227,14 @@ func (c Config) issuers() ([]auth.TrustedIssuer, error) {
 		issuers = append(issuers, issuer)
 	}
 	return issuers, nil
+}
+
+func (c Config) rates() (map[string]float64, error) {
+	rates, err := auth.ParseRates(c.Limits)
+	if err != nil {
+		return nil, fmt.Errorf("--limit: %s", fault.Of(err).Message)
+	}
+	return rates, nil
 }
 
 // regionName is what the models' patterns for ARNs have in common.

@@ -2,12 +2,14 @@ package server_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/bedrockagentcorecontrol"
 	"github.com/aws/aws-sdk-go-v2/service/bedrockagentcorecontrol/types"
@@ -195,5 +197,54 @@ func TestRolesOfGateways(t *testing.T) {
 	refusedWith(t, "an update to it", update(strong), "iam:PassRole")
 	if err := update(defaultRole); err != nil {
 		t.Error(err)
+	}
+}
+
+// A user who asks too often hears it in AWS's words, with when to try again; the
+// root key, and everybody else, goes on.
+func TestThrottling(t *testing.T) {
+	p := servertest.Start(t, func(c *server.Config) { c.Limits = []string{"control-read=0.1"} })
+	o := operator(t, p)
+	all := `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}`
+	first, second := user(t, o, server.DefaultAccount, "ada", all), user(t, o, server.DefaultAccount, "bob", all)
+	another, err := o.CreateKey(t.Context(), server.DefaultAccount, "arn:aws:iam::000000000000:user/ada")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := func(c *bedrockagentcorecontrol.Client) error {
+		_, err := c.ListGateways(t.Context(), &bedrockagentcorecontrol.ListGatewaysInput{}, func(o *bedrockagentcorecontrol.Options) { o.RetryMaxAttempts = 1 })
+		return err
+	}
+	if err := list(with(p, first)); err != nil {
+		t.Fatal(err)
+	}
+	refusedWith(t, "the second time", list(with(p, first)), "ThrottlingException: Rate exceeded: arn:aws:iam::000000000000:user/ada may do bedrock-agentcore:ListGateways (control-read) at most 0.1 times a second")
+	refusedWith(t, "with another key", list(with(p, another)), "ThrottlingException")
+	var response *awshttp.ResponseError
+	if err := list(with(p, first)); !errors.As(err, &response) || response.HTTPStatusCode() != http.StatusTooManyRequests || response.Response.Header.Get("Retry-After") == "" {
+		t.Errorf("%v", err)
+	}
+	for _, c := range []*bedrockagentcorecontrol.Client{with(p, second), p.Control, p.Control} {
+		if err := list(c); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// An address that floods a gateway without inbound authorization is held back.
+func TestOpenGatewayIsLimitedPerAddress(t *testing.T) {
+	p := servertest.Start(t, func(c *server.Config) { c.Limits = []string{"open-gateway=0.2"} }) // on loopback ten times as much: 20 at once
+	arn := openGateway(t, p.Control, "open")
+	url, status := p.URL()+"/gateway/"+arn[strings.LastIndex(arn, "/")+1:]+"/mcp", 0
+	for range 21 {
+		response, err := http.Post(url, "application/json", strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"ping"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		status = response.StatusCode
+		_ = response.Body.Close()
+	}
+	if status != http.StatusTooManyRequests {
+		t.Errorf("the last of them: %d", status)
 	}
 }

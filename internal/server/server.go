@@ -8,6 +8,7 @@
 //	errors.go       why it does not start, in an operator's words
 //	front.go        which path is whose door
 //	routes.go       the map: one row per operation
+//	iam.go          the calls of IAM and STS
 //	tags.go         whose row a tag's ARN names
 //	operator.go     what the operator's commands do on the data folder; accounts.go what an account starts with
 //	metrics.go      what is counted, and where Prometheus reads it
@@ -155,6 +156,10 @@ func (s *Server) assemble(ctx, running context.Context) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	rates, err := c.rates()
+	if err != nil {
+		return nil, err
+	}
 	if s.demo != nil {
 		allow = append(allow[:len(allow):len(allow)], s.demo.address)
 		issuers = append(issuers, auth.TrustedIssuer{URL: s.demo.url, Audiences: []string{demoidp.SignInClientID}})
@@ -175,7 +180,7 @@ func (s *Server) assemble(ctx, running context.Context) (http.Handler, error) {
 		if keeper, err = s.openKeys(ctx); err != nil {
 			return err
 		}
-		authenticator = auth.New(s.db, keeper, protocol, auth.Options{Region: c.Region, TrustedIssuers: issuers, NewAccount: newAccount(policies)})
+		authenticator = auth.New(s.db, keeper, protocol, auth.Options{Region: c.Region, TrustedIssuers: issuers, Rates: rates, NewAccount: newAccount(policies)})
 		s.created, err = authenticator.EnsureRoot(ctx, c.Account, func(key auth.NewKey) error {
 			return s.folder.writeCredentials(key.ID, key.Secret)
 		})
