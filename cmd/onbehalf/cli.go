@@ -29,7 +29,9 @@ type commands struct {
 
 	Audit auditCmd `cmd:"" help:"The record of every act: who did what, for whom." group:"Audit"`
 
-	Vault vaultCmd `cmd:"" help:"Token vaults: their keys, and sealing them anew." group:"Keys and copies"`
+	Vault   vaultCmd   `cmd:"" help:"Token vaults: their keys, and sealing them anew." group:"Keys and copies"`
+	Backup  backupCmd  `cmd:"" help:"Copy a whole installation to a file, sealed." group:"Keys and copies"`
+	Restore restoreCmd `cmd:"" help:"Fill an empty database from a backup." group:"Keys and copies"`
 
 	Accounts accountsCmd `cmd:"" help:"Tenants." group:"Who may do what"`
 	Keys     keysCmd     `cmd:"" help:"Access keys." group:"Who may do what"`

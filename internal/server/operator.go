@@ -33,7 +33,8 @@ import (
 // of its own.
 type Operator struct {
 	folder   folder
-	shared   bool // the database is not the folder's own
+	shared   bool   // the database is not the folder's own
+	keyFile  string // of the platform's key, where that is a file
 	db       *store.DB
 	keeper   *seal.Keeper
 	auth     *auth.Authenticator
@@ -52,6 +53,9 @@ func OpenOperator(ctx context.Context, s Storage) (_ *Operator, err error) {
 	}()
 	if o.folder, o.db, o.keeper, err = openStorage(ctx, s); err != nil {
 		return nil, err
+	}
+	if k, err := s.Config().keys(); err == nil { // it was read before
+		o.keyFile = k.platform.FilePath()
 	}
 	o.policies = policy.New(o.db)
 	o.auth = auth.New(o.db, o.keeper, nil, auth.Options{Region: s.Config().Region, NewAccount: newAccount(o.policies)})

@@ -84,6 +84,19 @@ type statements struct {
 func Open(ctx context.Context, o Options) (*DB, error) { return open(ctx, o, schemaFiles()) }
 
 func open(ctx context.Context, o Options, files []schemaFile) (*DB, error) {
+	db, err := connect(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := db.migrate(ctx, files); err != nil {
+		_ = db.engine.close()
+		return nil, err
+	}
+	return db, nil
+}
+
+// connect opens the database as it is, with whatever tables it has.
+func connect(ctx context.Context, o Options) (*DB, error) {
 	db := &DB{now: o.Now, holder: rand.Text()}
 	if db.now == nil {
 		db.now = time.Now
@@ -100,10 +113,6 @@ func open(ctx context.Context, o Options, files []schemaFile) (*DB, error) {
 		err = fault.New(fault.Invalid, "No database was named: give a file path or a postgres:// URL.")
 	}
 	if err != nil {
-		return nil, err
-	}
-	if err := db.migrate(ctx, files); err != nil {
-		_ = db.engine.close()
 		return nil, err
 	}
 	return db, nil

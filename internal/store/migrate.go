@@ -60,21 +60,23 @@ func (db *DB) migrate(ctx context.Context, files []schemaFile) error {
 		if err := checkApplied(applied, files); err != nil {
 			return err
 		}
-		for _, file := range files {
-			if applied[file.name] != "" {
-				continue
-			}
-			if _, err := tx.Exec(db.engine.render(file.text)); err != nil {
-				return fmt.Errorf("schema file %s: %w", file.name, err)
-			}
-			if _, err := tx.Exec("INSERT INTO onbehalf_schema (file, checksum, applied) VALUES ($1, $2, $3)",
-				file.name, file.checksum(), Micros(tx.Now)); err != nil {
-				return err
-			}
-		}
-		return nil
+		_, missing := split(files, func(f schemaFile) bool { return applied[f.name] != "" })
+		return db.apply(tx, missing)
 	})
 	return fault.Wrap(err, "bringing the database's tables up to date")
+}
+
+func (db *DB) apply(tx *Tx, files []schemaFile) error {
+	for _, file := range files {
+		if _, err := tx.Exec(db.engine.render(file.text)); err != nil {
+			return fmt.Errorf("schema file %s: %w", file.name, err)
+		}
+		if _, err := tx.Exec("INSERT INTO onbehalf_schema (file, checksum, applied) VALUES ($1, $2, $3)",
+			file.name, file.checksum(), Micros(tx.Now)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func appliedFiles(tx *Tx) (map[string]string, error) {
