@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -348,6 +349,54 @@ func TestCrashWhileRefreshing(t *testing.T) {
 	w.later(usualHolding.life)
 	if <-got == old {
 		t.Error("the token was not renewed")
+	}
+}
+
+// The provider has rotated, and its answer died with the process. The next one
+// sends the token of before: a provider with a grace period answers, a strict one
+// does not, and then the grant is kept and the person is asked.
+func TestCrashBetweenAnswerAndCommit(t *testing.T) {
+	t.Parallel()
+	for _, grace := range []bool{true, false} {
+		w, ada, old := expiredGrant(t)
+		w.idp.with(func(p *idp) {
+			for before, person := range p.refreshes {
+				if !grace {
+					delete(p.refreshes, before)
+				}
+				p.refreshes["rotated, and never stored"] = person
+				break
+			}
+		})
+		w.exec(t, `UPDATE grants SET lease_holder = 'dead', fence = 1, lease_until = $1`, w.db.Now().Add(usualHolding.life).UnixMicro())
+		w.later(usualHolding.life)
+		result := w.userToken(t, ada, ask("profile"))
+		if got := result.Access.Reveal(); (got != "") != grace || got == old {
+			t.Errorf("grace %t: a token: %t", grace, got != "")
+		}
+		want := map[bool]string{true: "active", false: "needs-consent"}[grace]
+		if n := w.count(t, `SELECT COUNT(*) FROM grants WHERE refresh_token IS NOT NULL AND state = '`+want+`'`); n != 1 {
+			t.Errorf("grace %t: the grant is not kept as %s", grace, want)
+		}
+		if refreshes, _ := w.idp.counts(); refreshes != 1 {
+			t.Errorf("grace %t: %d requests", grace, refreshes)
+		}
+	}
+}
+
+func TestResourcesAreKeptThroughRefresh(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.idp.with(func(p *idp) { p.lifetime = 600 })
+	bound := ask("profile")
+	bound.Resources = []string{"https://b.example", "https://a.example"}
+	ada := w.consented(t, "agent", "ada", bound)
+	w.later(601 * time.Second)
+	w.idp.with(func(p *idp) { p.lifetime = 36000 })
+	w.token(t, ada, bound)
+	form := w.idp.lastForm()
+	if form.Get("grant_type") != "refresh_token" || !slices.Equal(form["resource"], []string{"https://a.example", "https://b.example"}) || form.Has("scope") {
+		t.Errorf("refreshed with %v", form)
 	}
 }
 
