@@ -148,7 +148,7 @@ func setStage(t *testing.T) *stage {
 	}))
 	t.Cleanup(person.Close)
 	s.values = map[string]any{
-		"return_url": returnURL, "discovery_url": idp.DiscoveryURL(), "issuer": idp.url, "audience": demoidp.SignInClientID,
+		"return_url": returnURL, "discovery_url": idp.DiscoveryURL(), "issuer": idp.url, "exchange_url": idp.url + "/exchange", "audience": demoidp.SignInClientID,
 		"client_id": client.ID, "client_secret": client.Secret, "user_token": signedIn.ID, "person": person.URL, "openapi": peopleAPI(idp.url),
 		"signing_key": signingKeyARN, "vault_key": lastingKey, "doomed_key": doomedKey,
 	}

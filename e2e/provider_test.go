@@ -24,7 +24,7 @@ func startProvider(t testing.TB) *provider {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tokens := &tokenLog{next: idp}
+	tokens := &tokenLog{next: &exchanger{next: idp}}
 	server.Config.Handler = tokens
 	server.Start()
 	t.Cleanup(server.Close)
