@@ -23,6 +23,7 @@ import (
 	"crypto/x509"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"time"
 )
 
@@ -98,6 +99,15 @@ func New(o Options) (*Client, error) {
 func (c *Client) Forbid(addr netip.AddrPort) {
 	c.guard.forbid(addr)
 	c.Close() // a connection made before this call must not outlive it
+}
+
+// ForbidURL is Forbid for the URL under which the platform is reached: behind a
+// proxy its host has other addresses than the listener.
+func (c *Client) ForbidURL(public *url.URL) {
+	c.guard.mu.Lock()
+	c.guard.url = public
+	c.guard.mu.Unlock()
+	c.Close()
 }
 
 // Do sends one request. A request with a body goes over a connection of its own,

@@ -134,6 +134,27 @@ func TestNameAllowed(t *testing.T) {
 	wantFault(t, err, fault.Upstream, "private")
 }
 
+// TestForbiddenURL: behind a proxy, the platform is not at its listener's address.
+func TestForbiddenURL(t *testing.T) {
+	t.Parallel()
+	client, err := New(Options{Allow: []string{"0.0.0.0/0:*"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, _ := url.Parse("https://agents.example.com")
+	client.ForbidURL(public)
+	for _, target := range []string{"https://agents.example.com/gateway/x/mcp", "https://AGENTS.example.com:443/", "https://agents.example.com./"} {
+		wantFault(t, client.CheckURL(target), fault.Invalid, "leads back to this server")
+		_, err := get(t, client, target)
+		wantFault(t, err, fault.Upstream, "leads back to this server")
+	}
+	for _, other := range []string{"https://agents.example.com:8443/", "https://login.agents.example.com/", "https://example.com/"} {
+		if err := client.CheckURL(other); err != nil {
+			t.Errorf("%s: %v", other, err)
+		}
+	}
+}
+
 func TestForbiddenListener(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {

@@ -25,12 +25,25 @@ type guard struct {
 
 	mu  sync.RWMutex
 	own []netip.AddrPort // the platform's own listeners
+	url *url.URL         // under which the platform is reached, perhaps through a proxy; nil is unknown
 }
 
 func (g *guard) forbid(addr netip.AddrPort) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.own = append(g.own, netip.AddrPortFrom(canonical(addr.Addr()), addr.Port()))
+}
+
+// isOwnURL reports whether a URL is one of the platform's own, by host and port.
+func (g *guard) isOwnURL(u *url.URL) bool {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if g.url == nil || hostName(u.Hostname()) != hostName(g.url.Hostname()) {
+		return false
+	}
+	own, ownErr := portOf(g.url)
+	asked, err := portOf(u)
+	return err != nil || ownErr != nil || own == asked
 }
 
 // permit judges the resolved address of a host that was asked for by name.
@@ -209,6 +222,8 @@ func (g *guard) judge(u *url.URL) error {
 		return fault.New(fault.Upstream, "A URL of %s carries a user name or password, which is not allowed.", u.Host)
 	case u.Scheme == "http" && !(g.loopbackHTTP && isLoopbackHost(u.Hostname())):
 		return fault.New(fault.Upstream, "%s is to be reached by http, and only https is allowed.", u.Host)
+	case g.isOwnURL(u):
+		return fault.New(fault.Upstream, "%s leads back to this server, which is never reached from inside.", u.Host)
 	}
 	return nil
 }

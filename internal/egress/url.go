@@ -39,6 +39,9 @@ func (c *Client) CheckURL(raw string) error {
 	default:
 		return fault.New(fault.Invalid, "The URL of %s must be https.", u.Host)
 	}
+	if c.guard.isOwnURL(u) {
+		return fault.New(fault.Invalid, "%s leads back to this server, which is never reached from inside.", u.Host)
+	}
 	return c.checkLiteral(host, port)
 }
 

@@ -59,7 +59,19 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, `{"__type":"InternalServerException","message":"An internal error occurred."}`, http.StatusInternalServerError)
 		}
 	}()
+	if f.stranger(r) {
+		http.Error(w, "This listener is for the proxy in front of it. Use the platform's public URL.", http.StatusMisdirectedRequest)
+		return
+	}
 	f.door(r).ServeHTTP(w, r)
+}
+
+// stranger reports whether a request came around the proxy that ends TLS: in
+// clear, from neither a trusted proxy nor this machine itself, which may look
+// whether the platform is well.
+func (f *front) stranger(r *http.Request) bool {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	return f.proxied && r.TLS == nil && err == nil && !peer.Addr().Unmap().IsLoopback() && !f.trusted(peer.Addr().Unmap())
 }
 
 func (f *front) door(r *http.Request) http.Handler {

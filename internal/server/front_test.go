@@ -50,6 +50,38 @@ func TestAddressBelievesTrustedProxiesOnly(t *testing.T) {
 	}
 }
 
+// Behind a proxy that ends TLS, nobody else speaks http to the listener.
+func TestStrangersGoThroughTheProxy(t *testing.T) {
+	t.Parallel()
+	ok := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	proxies := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	for name, test := range map[string]struct {
+		proxied bool
+		peer    string
+		tls     bool
+		want    int
+	}{
+		"the proxy":            {true, "10.0.0.1:1", false, http.StatusOK},
+		"this machine":         {true, "127.0.0.1:1", false, http.StatusOK},
+		"a stranger":           {true, "203.0.113.9:1", false, http.StatusMisdirectedRequest},
+		"one by IPv6":          {true, "[2001:db8::1]:1", false, http.StatusMisdirectedRequest},
+		"over TLS":             {true, "203.0.113.9:1", true, http.StatusOK},
+		"without TLS in front": {false, "203.0.113.9:1", false, http.StatusOK},
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/ping", nil)
+		r.RemoteAddr = test.peer
+		r.Header.Set("X-Forwarded-For", "10.0.0.1")
+		if test.tls {
+			r.TLS = &tls.ConnectionState{}
+		}
+		w := httptest.NewRecorder()
+		(&front{ping: ok, proxies: proxies, proxied: test.proxied, log: slog.New(slog.DiscardHandler)}).ServeHTTP(w, r)
+		if w.Code != test.want {
+			t.Errorf("%s: %d, want %d", name, w.Code, test.want)
+		}
+	}
+}
+
 // Each path has one door, whatever a gateway or a workload is called.
 func TestDoors(t *testing.T) {
 	t.Parallel()

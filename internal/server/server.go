@@ -32,6 +32,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -169,6 +170,9 @@ func (s *Server) assemble(ctx, running context.Context) (http.Handler, error) {
 	}
 	if own, err := netip.ParseAddrPort(s.listener.Addr().String()); err == nil {
 		s.egress.Forbid(own)
+	}
+	if public, err := url.Parse(s.url); err == nil {
+		s.egress.ForbidURL(public)
 	}
 
 	protocol := oauth.New(s.egress)
