@@ -12,6 +12,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/service/bedrockagentcorecontrol"
+	control "github.com/aws/aws-sdk-go-v2/service/bedrockagentcorecontrol/types"
+
 	"github.com/onbehalf/onbehalf/internal/demoidp"
 	"github.com/onbehalf/onbehalf/internal/servertest"
 )
@@ -24,6 +27,7 @@ type agentReport struct {
 	} `json:"first_consent"`
 	OfASyncFunction string `json:"of_a_sync_function"`
 	Forced          struct{ Before, After string }
+	SeveralAccounts struct{ Unnamed, Work, Again string } `json:"several_accounts"`
 	Denied          struct {
 		Error, Message string
 		Seconds        float64
@@ -35,11 +39,15 @@ type agentReport struct {
 		URLs               []string
 	} `json:"local_development"`
 	MachineToMachine []string `json:"machine_to_machine"`
-	InAContainer     string   `json:"in_a_container"`
-	NotHosted        string   `json:"not_hosted"`
-	APIKey           struct {
-		Keys, Listed []string
-		Name, Gone   string
+	OnBehalfOf       struct {
+		Tokens  []string
+		Refusal string
+	} `json:"on_behalf_of"`
+	InAContainer string `json:"in_a_container"`
+	NotHosted    string `json:"not_hosted"`
+	APIKey       struct {
+		Keys, Listed        []string
+		Name, Gone, Changed string
 	} `json:"api_key"`
 	Hosted  map[string][]any
 	Methods struct {
@@ -47,6 +55,8 @@ type agentReport struct {
 		URLs, Listed        []string
 		CallbackURLs        []string `json:"callback_urls"`
 		Tokens              []bool
+		WorkloadListed      bool   `json:"workload_listed"`
+		WorkloadDeleted     string `json:"workload_deleted"`
 	}
 }
 
@@ -60,7 +70,7 @@ func agentScene(t *testing.T) (s *scene, file string) {
 	folder := t.TempDir()
 	values, err := json.Marshal(map[string]any{
 		"person": s.personOverHTTP(), "provider": s.provider, "workload": s.agent, "return_url": returnURL, "user_token": s.signIn(demoidp.Ada),
-		"discovery_url": s.idp.DiscoveryURL(), "folder": folder, "port": freePort(t),
+		"discovery_url": s.idp.DiscoveryURL(), "folder": folder, "port": freePort(t), "exchange": s.exchange(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -70,6 +80,23 @@ func agentScene(t *testing.T) (s *scene, file string) {
 		t.Fatal(err)
 	}
 	return s, file
+}
+
+// exchange makes a credential provider that exchanges the users' own tokens.
+func (s *scene) exchange() (name string) {
+	s.t.Helper()
+	name = "exchange"
+	custom := explicit(demoidp.Client{ID: "trader", Secret: "secret-of-the-trader"}, s.idp.url, s.idp.url+"/authorize", s.idp.url+"/exchange").(*control.Oauth2ProviderConfigInputMemberCustomOauth2ProviderConfig)
+	custom.Value.OnBehalfOfTokenExchangeConfig = &control.OnBehalfOfTokenExchangeConfigType{
+		GrantType:                    control.OnBehalfOfTokenExchangeGrantTypeTypeTokenExchange,
+		TokenExchangeGrantTypeConfig: &control.TokenExchangeGrantTypeConfigType{ActorTokenContent: control.ActorTokenContentTypeNone},
+	}
+	if _, err := s.control.CreateOauth2CredentialProvider(s.t.Context(), &bedrockagentcorecontrol.CreateOauth2CredentialProviderInput{
+		Name: &name, CredentialProviderVendor: control.CredentialProviderVendorTypeCustomOauth2, Oauth2ProviderConfigInput: custom,
+	}); err != nil {
+		s.t.Fatal(err)
+	}
+	return name
 }
 
 // personOverHTTP is Ada for programs: asked with a link and a decision, she goes
@@ -141,6 +168,10 @@ func (r agentReport) judge(s *scene) {
 	if r.Forced.Before == r.Forced.After {
 		t.Error("a forced consent gave the token that there was")
 	}
+	s.opens("a second account", r.SeveralAccounts.Work)
+	if a := r.SeveralAccounts; a.Unnamed == a.Work || a.Work != a.Again || a.Unnamed == "" {
+		t.Errorf("two accounts have one token: %t; the second keeps its own: %t", a.Unnamed == a.Work, a.Work == a.Again)
+	}
 	// A denial ends the polling with the first poll; the packages give up by themselves after 10 minutes.
 	if d := r.Denied; d.Error != "AccessDeniedException" || !strings.Contains(d.Message, "Invalid or expired session") || d.Seconds > 20 {
 		t.Errorf("a denial: %+v", d)
@@ -150,6 +181,9 @@ func (r agentReport) judge(s *scene) {
 	}
 	if n := s.idp.TokenRequests("client_credentials"); n != 1 {
 		t.Errorf("the provider was asked %d times for the agent's own token", n)
+	}
+	if o := r.OnBehalfOf; !slices.Equal(o.Tokens, slices.Repeat([]string{"on-behalf-of-ada-lovelace-1"}, 2)) || o.Refusal != "ValidationException" {
+		t.Errorf("on behalf of the user: %+v", o)
 	}
 	if k := r.APIKey.Keys; len(k) < 2 || k[0] != "who?" || slices.ContainsFunc(k[1:], func(key string) bool { return key != storyKey }) {
 		t.Errorf("the API key is not what was stored: %d values", len(k))
@@ -195,12 +229,13 @@ func TestPublishedPythonAgentPackage(t *testing.T) {
 	if !strings.Contains(r.InAContainer, "X-Amzn-Bedrock-AgentCore-Runtime-User-Id") {
 		t.Errorf("in a container, without a token: %q", r.InAContainer)
 	}
-	if k := r.APIKey; len(k.Keys) != 3 || k.Name != "python-key" || !slices.Equal(k.Listed, []string{"python-key"}) || k.Gone != "ResourceNotFoundException" {
+	if k := r.APIKey; len(k.Keys) != 3 || k.Changed != "another-"+storyKey || k.Name != "python-key" || !slices.Equal(k.Listed, []string{"python-key"}) || k.Gone != "ResourceNotFoundException" {
 		t.Errorf("the API key's provider: %q among %q, afterwards %q", k.Name, k.Listed, k.Gone)
 	}
 	m := r.Methods
-	if !strings.HasPrefix(m.Name, "workload-") || !slices.Equal(m.URLs, []string{returnURL}) || !slices.Equal(m.Listed, []string{s.provider, "python-made"}) ||
-		len(m.CallbackURLs) != 1 || m.Gone != "ResourceNotFoundException" || m.Session != "AccessDeniedException" || !slices.Equal(m.Tokens, slices.Repeat([]bool{true}, 5)) {
+	if !strings.HasPrefix(m.Name, "workload-") || !slices.Equal(m.URLs, []string{returnURL}) || !slices.Equal(m.Listed, []string{"exchange", s.provider, "python-made"}) ||
+		len(m.CallbackURLs) != 1 || m.Gone != "ResourceNotFoundException" || m.Session != "AccessDeniedException" || !slices.Equal(m.Tokens, slices.Repeat([]bool{true}, 5)) ||
+		!m.WorkloadListed || m.WorkloadDeleted != "ResourceNotFoundException" {
 		t.Errorf("the client's methods: %+v", m)
 	}
 }

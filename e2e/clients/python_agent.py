@@ -121,6 +121,20 @@ async def forced():
     return {"before": await before(), "after": await after()}
 
 
+async def several_accounts():
+    """One person with two accounts at the provider: each has its token, and keeps it."""
+    act_for("python-accounts")
+
+    async def token(**parameters):
+        @federation(on_auth_url=consent(UserIdIdentifier(user_id="python-accounts")), custom_parameters=parameters)
+        async def tool(*, access_token):
+            return access_token
+
+        return await tool()
+
+    return {"unnamed": await token(prompt="consent"), "work": await token(onbehalf_account="work"), "again": await token(onbehalf_account="work")}
+
+
 async def denied():
     act_for("python-denied")
     started = time.monotonic()
@@ -172,6 +186,29 @@ async def machine_to_machine():
     return [await tool(), await tool()]
 
 
+async def on_behalf_of():
+    """The user's own token is exchanged; for a user who is only an id there is none."""
+    tool_options = {"provider_name": values["exchange"], "scopes": ["profile"], "auth_flow": "ON_BEHALF_OF_TOKEN_EXCHANGE"}
+
+    @requires_access_token(**tool_options)
+    async def tool(*, access_token):
+        return access_token
+
+    @requires_access_token(**tool_options, into="token")
+    def of_a_sync_function(*, token):
+        return token
+
+    token = client.get_workload_access_token(values["workload"], user_token=values["user_token"])["workloadAccessToken"]
+    BedrockAgentCoreContext.set_workload_access_token(token)
+    tokens = [await tool(), await asyncio.to_thread(of_a_sync_function)]
+    act_for("python-nobody")
+    try:
+        await tool()
+        return "a user without a token was good enough"
+    except ClientError as problem:
+        return {"tokens": tokens, "refusal": problem.response["Error"]["Code"]}
+
+
 async def api_key():
     act_for("python-key")
     client.create_api_key_credential_provider({"name": "python-key", "apiKey": "key-of-the-story"})
@@ -185,10 +222,12 @@ async def api_key():
         return key
 
     keys = [*await tool("who?"), await asyncio.to_thread(of_a_sync_function)]
+    client.cp_client.update_api_key_credential_provider(name="python-key", apiKey="another-" + keys[1])
+    changed = (await tool("who?"))[1]
     found = client.get_api_key_credential_provider(name="python-key")
     listed = [provider["name"] for provider in client.list_api_key_credential_providers()["credentialProviders"]]
     client.delete_api_key_credential_provider(name="python-key")
-    return {"keys": keys, "name": found["name"], "listed": listed, "gone": refusal(lambda: client.get_api_key_credential_provider(name="python-key"))}
+    return {"keys": keys, "changed": changed, "name": found["name"], "listed": listed, "gone": refusal(lambda: client.get_api_key_credential_provider(name="python-key"))}
 
 
 def in_a_container():
@@ -249,7 +288,11 @@ def methods():
         client.get_workload_access_token_for_user_id(workload_name=name, user_id="somebody"),
         client.get_workload_access_token_for_jwt(workloadName=name, userToken=values["user_token"]),
     ]
+    there = [identity["name"] for identity in client.cp_client.list_workload_identities()["workloadIdentities"]]
+    client.cp_client.delete_workload_identity(name=name)
+    deleted = refusal(lambda: client.get_workload_identity(name))
     return {
+        "workload_listed": name in there, "workload_deleted": deleted,
         "name": name, "urls": found["allowedResourceOauth2ReturnUrls"], "listed": listed, "gone": gone,
         "callback_urls": sorted({answer["callbackUrl"] for answer in [made, updated, got]}),
         "tokens": [bool(token["workloadAccessToken"]) for token in tokens],
@@ -266,7 +309,7 @@ def refusal(call):
 
 
 async def main():
-    scenes = [first_consent, of_a_sync_function, forced, denied, local_development, machine_to_machine, api_key]
+    scenes = [first_consent, of_a_sync_function, forced, several_accounts, denied, local_development, machine_to_machine, on_behalf_of, api_key]
     for scene, result in zip(scenes, await asyncio.gather(*(scene() for scene in scenes))):
         results[scene.__name__] = result
     for scene in [in_a_container, hosted, methods]:

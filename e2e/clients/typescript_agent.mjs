@@ -52,6 +52,14 @@ const scenes = {
     return { before, after: await withAccessToken({ ...options, forceAuthentication: true })(async (token) => token)() };
   },
 
+  // One person with two accounts at the provider: each has its token, and keeps it.
+  async several_accounts() {
+    const workloadIdentityToken = await tokenFor('typescript-accounts');
+    const token = (customParameters) =>
+      withAccessToken({ ...federation, workloadIdentityToken, onAuthUrl: consent({ userId: 'typescript-accounts' }), customParameters })(async (token) => token)();
+    return { unnamed: await token({ prompt: 'consent' }), work: await token({ onbehalf_account: 'work' }), again: await token({ onbehalf_account: 'work' }) };
+  },
+
   async denied() {
     const workloadIdentityToken = await tokenFor('typescript-denied');
     const started = performance.now();
@@ -66,6 +74,21 @@ const scenes = {
     const workloadIdentityToken = await tokenFor('typescript-machine');
     const tool = withAccessToken({ providerName: values.provider, scopes: ['profile'], authFlow: 'M2M', workloadIdentityToken })(async (token) => token);
     return [await tool(), await tool()];
+  },
+
+  // The user's own token is exchanged; for a user who is only an id there is none.
+  async on_behalf_of() {
+    const { workloadAccessToken: workloadIdentityToken } = await client.send(
+      new GetWorkloadAccessTokenForJWTCommand({ workloadName: values.workload, userToken: values.user_token }));
+    const options = { providerName: values.exchange, scopes: ['profile'], authFlow: 'ON_BEHALF_OF_TOKEN_EXCHANGE' };
+    const tool = withAccessToken({ ...options, workloadIdentityToken })(async (token) => token);
+    const tokens = [await tool(), await tool()];
+    try {
+      await withAccessToken({ ...options, workloadIdentityToken: await tokenFor('typescript-nobody') })(async (token) => token)();
+      return 'a user without a token was good enough';
+    } catch (problem) {
+      return { tokens, refusal: problem.name };
+    }
   },
 
   async api_key() {

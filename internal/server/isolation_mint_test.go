@@ -18,7 +18,7 @@ type mint struct {
 	serial    serial
 
 	mu      sync.Mutex
-	secrets map[string]string // by client
+	secrets map[string]bool   // client.secret; the old ones stay good, as while one is changed
 	codes   map[string]string // code -> client.person
 	refresh map[string]string // refresh token -> client.person; each good once
 	brief   bool              // the next tokens live for some milliseconds
@@ -28,7 +28,7 @@ const personHeader = "X-Person"
 
 func startMint(t testing.TB) *mint {
 	t.Helper()
-	m := &mint{secrets: map[string]string{}, codes: map[string]string{}, refresh: map[string]string{}}
+	m := &mint{secrets: map[string]bool{}, codes: map[string]string{}, refresh: map[string]string{}}
 	server := httptest.NewServer(m)
 	t.Cleanup(server.Close)
 	m.url, m.host = server.URL, strings.TrimPrefix(server.URL, "http://")
@@ -38,7 +38,7 @@ func startMint(t testing.TB) *mint {
 func (m *mint) client(id, secret string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.secrets[id] = secret
+	m.secrets[id+"."+secret] = true
 }
 
 func (m *mint) live(brief bool) {
@@ -77,8 +77,7 @@ func (m *mint) token(w http.ResponseWriter, r *http.Request) {
 		whose, kind = id+"."+r.FormValue("scope"), "machine"
 	}
 	w.Header().Set("Content-Type", "application/json")
-	known, registered := m.secrets[id]
-	if !registered || known != secret {
+	if !m.secrets[id+"."+secret] {
 		w.WriteHeader(http.StatusUnauthorized)
 		_, _ = w.Write([]byte(`{"error":"invalid_client"}`))
 		return

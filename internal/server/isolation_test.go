@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -29,7 +30,8 @@ import (
 // each is to be answered; a token says for whom it was made. No token, key or
 // record ever comes to another user, workload, provider or account.
 //
-// A run is 100 sequences, with ONBEHALF_LONG=1 it is 10,000; -rapid.seed repeats one.
+// A run is 100 sequences, with ONBEHALF_LONG=1 it is 10,000; -rapid.seed repeats one and
+// -rapid.checks says how many.
 func TestNothingCrosses(t *testing.T) {
 	checks := 100
 	if testing.Short() {
@@ -37,6 +39,9 @@ func TestNothingCrosses(t *testing.T) {
 	}
 	if os.Getenv("ONBEHALF_LONG") != "" {
 		checks = 10_000
+	}
+	if given := flag.Lookup("rapid.checks"); given.Value.String() != given.DefValue {
+		checks, _ = strconv.Atoi(given.Value.String()) // flag has parsed it
 	}
 	if flag.Lookup("rapid.seed").Value.String() == "0" {
 		setFlag(t, "rapid.seed", fmt.Sprint(uint64(time.Now().UnixNano())))
