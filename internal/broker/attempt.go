@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/onbehalf/onbehalf/internal/fault"
@@ -126,8 +127,11 @@ func linkUsable(s *session, now time.Time) error {
 		return fault.New(fault.Conflict, "This link has been used, and access was given. You can close this page.").Because(ErrLinkUsed)
 	case failed:
 		cause := ErrLinkFailed
-		if s.failure == denial("access_denied") {
+		switch {
+		case s.failure == denial("access_denied"):
 			cause = ErrDeclined
+		case strings.HasPrefix(s.failure, providerError):
+			cause = ErrProvider
 		}
 		return sessionFault("%s Go back to the application and ask again.", s.reason()).Because(cause)
 	default:

@@ -155,11 +155,13 @@ func denial(code string) string {
 	case "access_denied":
 		return "The user did not allow it at the provider (access_denied)."
 	case "":
-		return "The provider answered with an error."
+		return providerError + "."
 	default:
-		return "The provider answered with an error (" + known + ")."
+		return providerError + " (" + known + ")."
 	}
 }
+
+const providerError = "The provider answered with an error"
 
 // safeCode lets through what looks like an OAuth error code, so that nothing a
 // provider made up reaches a message, a record or a URL.

@@ -352,3 +352,28 @@ func TestSessionsOfAWorkloadsOwnIssuer(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// FuzzHosted: whatever a workload registers, the last page links to https or to
+// this machine, and what begins as the hosted page is never taken for an application's.
+func FuzzHosted(f *testing.F) {
+	for _, seed := range []string{"", "?back=https%3A%2F%2Fapp.example%2F", "?back=javascript%3Aalert(1)", "?back=http%3A%2F%2Flocalhost", "?back=%2F%2Fx", "#", "?", "?back=https%3A%2F%2Fa%40b", "/../x"} {
+		f.Add(seed)
+	}
+	b := &Broker{options: Options{PublicURL: publicURL}}
+	f.Fuzz(func(t *testing.T, rest string) {
+		back, ours, err := b.hosted(hostedURL + rest)
+		if !ours {
+			t.Fatalf("%q is not taken for the hosted page", rest)
+		}
+		if err != nil && back != "" {
+			t.Fatalf("%q is refused and leads to %q", rest, back)
+		}
+		if back == "" {
+			return
+		}
+		page, err := url.Parse(back)
+		if err != nil || page.Host == "" || page.User != nil || page.Scheme != "https" && !(page.Scheme == "http" && loopback(page.Hostname())) {
+			t.Fatalf("%q leads to %q", rest, back)
+		}
+	})
+}

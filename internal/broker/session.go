@@ -86,6 +86,7 @@ var (
 
 	// And of Connect and SignedIn.
 	ErrDeclined    = fmt.Errorf("%w: the person said no", ErrLinkFailed)
+	ErrProvider    = fmt.Errorf("%w: the provider answered with an error", ErrLinkFailed)
 	ErrFinishing   = errors.New("another request is finishing the session")
 	ErrSignIn      = errors.New("the sign-in failed")
 	ErrOtherPerson = errors.New("somebody else than who was asked")

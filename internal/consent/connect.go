@@ -52,6 +52,8 @@ func (p *pages) connect(w http.ResponseWriter, r *http.Request) {
 		p.show(w, r, finishing)
 	case errors.Is(err, broker.ErrDeclined), errors.Is(err, broker.ErrAttempt) && query.Get("error") == "access_denied": // or one of several browsers did
 		p.show(w, r, declined)
+	case errors.Is(err, broker.ErrProvider):
+		p.show(w, r, providerFailed)
 	case err != nil:
 		p.fail(w, r, err)
 	case here.Location != "":

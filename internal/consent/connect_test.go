@@ -281,6 +281,24 @@ func TestHostedDenial(t *testing.T) {
 	}
 }
 
+func TestHostedPageTellsOfTheProvidersError(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	asked := w.hosted(t, "")
+	ada := newBrowser(t)
+	sent, err := url.Parse(ada.open(asked.AuthorizationURL.Reveal()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := sent.Query().Get("redirect_uri") + "?" + url.Values{
+		"state": {sent.Query().Get("state")}, "iss": {w.demo.Issuer()}, "error": {"server_error"}, "error_description": {"<b>phone us</b>"},
+	}.Encode()
+	got := ada.get(ada.get(answer).header.Get("Location"))
+	if got.status != http.StatusBadGateway || !strings.Contains(got.body, "reported an error") || strings.Contains(got.body, "phone us") {
+		t.Errorf("the page is %d:\n%s", got.status, got.body)
+	}
+}
+
 // What cannot end on the hosted page is refused before anybody is asked.
 func TestHostedPageIsRefusedInTime(t *testing.T) {
 	t.Parallel()

@@ -47,6 +47,11 @@ var (
 		What: "The provider says that this was not allowed. Nothing was connected, and nothing was shared.",
 		Next: "There is nothing more to do; you can close this page. If you want it after all, go back to the agent and ask again.",
 	}
+	providerFailed = problem{
+		Status: http.StatusBadGateway, Title: "The provider reported an error",
+		What: "It said neither yes nor no. Nothing was connected, and nothing was shared.",
+		Next: "Go back to the agent and ask again. If it happens again, tell the people who run this service.",
+	}
 	otherPerson = problem{
 		Status: http.StatusForbidden, Title: "The agent asked for somebody else",
 		What: "You signed in, and are not the one whom the agent asked for. Nothing was connected, and what your provider gave was thrown away.",
