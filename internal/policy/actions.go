@@ -44,6 +44,14 @@ var Types = func() map[string][]string {
 	agentcore("gateway", "CreateGateway", "GetGateway", "UpdateGateway", "DeleteGateway", "ListGateways", "InvokeGateway",
 		"CreateGatewayTarget", "GetGatewayTarget", "UpdateGatewayTarget", "DeleteGatewayTarget", "ListGatewayTargets",
 		"GetResourcePolicy", "PutResourcePolicy", "DeleteResourcePolicy")
+	own := func(types string, names ...string) { // operations that AWS does not have, on the types that are its own
+		for _, name := range names {
+			add(types, "onbehalf:"+name)
+		}
+	}
+	own(workload+" "+oauth2, "ListGrants", "GetGrant", "RevokeGrant", "RevokeUserGrants", "GetResourceTokenState")
+	own(workload, "PutTrustedIssuers", "GetTrustedIssuers", "RevokeWorkloadTokens")
+	own(oauth2, "PutOauth2ProviderSettings", "GetOauth2ProviderSettings")
 	add("role", "iam:PassRole", "iam:CreateRole", "iam:GetRole", "iam:DeleteRole", "iam:ListRoles",
 		"iam:PutRolePolicy", "iam:GetRolePolicy", "iam:DeleteRolePolicy", "iam:ListRolePolicies")
 	add("", "sts:GetCallerIdentity")
