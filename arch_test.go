@@ -54,6 +54,7 @@ var table = []row{
 	{folder: "internal/seal", imports: "store secret egress sigv4 fault"},
 	{folder: "internal/oauth", imports: "egress secret fault"},
 	{folder: "internal/metrics"},
+	{folder: "internal/notify", imports: "store egress secret fault"},
 	{folder: "internal/external", imports: "egress sigv4 secret fault"},
 	// guards
 	{folder: "internal/auth", imports: "api principal store seal sigv4 oauth secret fault"},

@@ -5,12 +5,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+
+	"github.com/onbehalf/onbehalf/internal/principal"
 )
 
 // NewHandler puts Mask in front of a slog handler: over messages, string
 // attributes, errors, nested groups, and whatever else would be printed. The
 // rule is secret.Text at the source; this is the net for what slips through,
-// such as an error of a library that quotes a URL.
+// such as an error of a library that quotes a URL. Each line of a request gets
+// the request's id.
 func NewHandler(inner slog.Handler) slog.Handler { return &handler{inner} }
 
 type handler struct{ inner slog.Handler }
@@ -19,8 +22,31 @@ func (h *handler) Enabled(ctx context.Context, level slog.Level) bool {
 	return h.inner.Enabled(ctx, level)
 }
 
+// requestKey is the attribute under which a line names its request.
+const requestKey = "request_id"
+
+// withRequest adds the id of the request under way, which its client got as
+// x-amzn-RequestId, to a line that does not have it.
+func withRequest(ctx context.Context, r slog.Record) slog.Record {
+	id := principal.RequestOf(ctx).ID
+	if id == "" {
+		return r
+	}
+	has := false
+	r.Attrs(func(a slog.Attr) bool {
+		has = a.Key == requestKey
+		return !has
+	})
+	if !has {
+		r = r.Clone()
+		r.AddAttrs(slog.String(requestKey, id))
+	}
+	return r
+}
+
 // Handle passes an ordinary record on as it is, and otherwise a masked copy.
 func (h *handler) Handle(ctx context.Context, r slog.Record) error {
+	r = withRequest(ctx, r)
 	message := Mask(r.Message)
 	hit := message != r.Message
 	if !hit {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/onbehalf/onbehalf/internal/fault"
+	"github.com/onbehalf/onbehalf/internal/principal"
 	"github.com/onbehalf/onbehalf/internal/secret"
 )
 
@@ -188,5 +189,20 @@ func BenchmarkHandler(b *testing.B) {
 				l.Info("the provider answered", "status", 200, "provider", "google", "request", "4b6a4c1e-7a3f-4a0e-9c5b-0d1e2f3a4b5c", "took", time.Millisecond)
 			}
 		})
+	}
+}
+
+// Every line that a request leaves can be found by the id that its client has.
+func TestLinesNameTheirRequest(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	log := slog.New(NewHandler(slog.NewTextHandler(&out, nil)))
+	ctx := principal.WithRequest(t.Context(), principal.Request{ID: "r-1"})
+	log.InfoContext(ctx, "one")
+	log.InfoContext(ctx, "two", "request_id", "r-1")
+	log.InfoContext(ctx, "three", "access_token", "canary")
+	log.Info("four")
+	if got := strings.Count(out.String(), "request_id=r-1"); got != 3 || strings.Contains(out.String(), "canary") {
+		t.Errorf("%d of three lines name their request once:\n%s", got, out.String())
 	}
 }

@@ -47,6 +47,9 @@ type Config struct {
 	LogLevel       string        `name:"log-level" yaml:"log-level" env:"ONBEHALF_LOG_LEVEL" placeholder:"LEVEL" help:"debug, info, warn or error. Default info."`
 	LogFormat      string        `name:"log-format" yaml:"log-format" env:"ONBEHALF_LOG_FORMAT" placeholder:"FORMAT" help:"text or json. Default text."`
 
+	Webhook           string `name:"webhook" yaml:"webhook" env:"ONBEHALF_WEBHOOK" placeholder:"URL" help:"Receiver of signed events: consents given and denied, and grants that need consent. https, or http on loopback; its address may be private. Default none."`
+	WebhookSecretFile string `name:"webhook-secret-file" yaml:"webhook-secret-file" env:"ONBEHALF_WEBHOOK_SECRET_FILE" type:"path" placeholder:"FILE" help:"What events are signed with: whsec_ and base64, as in Standard Webhooks. The same on all replicas."`
+
 	SettingsFile string `kong:"-" yaml:"-"` // of --config, which no tenant may read; set by the command
 	Version      string `kong:"-" yaml:"-"` // of the software, told to MCP clients; set by the command, not by people
 }
@@ -107,6 +110,9 @@ func (c Config) Check() error {
 	}
 	if _, _, err := net.SplitHostPort(c.MetricsAddr); c.MetricsAddr != "" && err != nil {
 		return fmt.Errorf("--metrics-addr %q is not HOST:PORT", c.MetricsAddr)
+	}
+	if err := c.checkWebhook(); err != nil {
+		return err
 	}
 	var level slog.Level
 	if level.UnmarshalText([]byte(c.LogLevel)) != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/gate"
 	"github.com/onbehalf/onbehalf/internal/metrics"
+	"github.com/onbehalf/onbehalf/internal/notify"
 	"github.com/onbehalf/onbehalf/internal/oauth"
 	"github.com/onbehalf/onbehalf/internal/vault"
 )
@@ -28,9 +29,9 @@ type metricsServer struct {
 	listener net.Listener
 }
 
-// startMetrics listens, where --metrics-addr asks for it, and has the guards and
-// tools tell what they do. Without it nothing is counted.
-func (s *Server) startMetrics(guard *gate.Gate, protocol *oauth.Client, grants *vault.Vault) error {
+// startMetrics listens, where --metrics-addr asks for it, and has the tools tell
+// what they do (the gate: see watch). Without it nothing is counted.
+func (s *Server) startMetrics(protocol *oauth.Client, grants *vault.Vault, outbox *notify.Outbox) error {
 	if s.config.MetricsAddr == "" {
 		return nil
 	}
@@ -59,17 +60,21 @@ func (s *Server) startMetrics(guard *gate.Gate, protocol *oauth.Client, grants *
 	if !local {
 		s.log.Warn("metrics can be read by whoever reaches their listener", "address", listener.Addr().String())
 	}
-	guard.Watch(gate.Watch{
-		Act:     func(r *audit.Record, took time.Duration) { counted(set, r, took) },
-		Failure: func(door string, kind fault.Kind) { set.Failure(door, kind.String()) },
-		Limit:   set.Limited,
-	})
 	protocol.Watch(func(vendor, kind string, took time.Duration, err error) { asked(set, vendor, kind, took, err) })
 	s.records.Watch(set.Commit)
 	set.Gauge("grants_needing_consent", "Grants whose person must be asked again.", nil, func() (float64, bool) {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		count, err := grants.NeedingConsent(ctx)
+		return float64(count), err == nil
+	})
+	set.Gauge("webhook_waiting", "Events that the webhook has not taken yet.", nil, func() (float64, bool) {
+		if outbox == nil {
+			return 0, true
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		count, err := outbox.Waiting(ctx)
 		return float64(count), err == nil
 	})
 	for _, direction := range []string{"read", "write"} {

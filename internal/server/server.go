@@ -12,6 +12,7 @@
 //	tags.go         whose row a tag's ARN names
 //	operator.go     what the operator's commands do on the data folder; accounts.go what an account starts with
 //	metrics.go      what is counted, and where Prometheus reads it
+//	webhook.go      who is told of consents: the log, and a webhook
 //	demo.go         the demo provider of --dev
 //	signin.go       the platform's own clients, for the hosted completion page
 //	keys.go         key-encryption keys, and where the rooms keep what is sealed
@@ -74,6 +75,7 @@ type Server struct {
 	egress   *egress.Client
 	records  *audit.Log
 	metrics  *metricsServer // nil without --metrics-addr
+	idle     []func()       // close connections that are kept
 
 	background sync.WaitGroup
 	stop       context.CancelFunc
@@ -205,10 +207,15 @@ func (s *Server) assemble(ctx, running context.Context) (http.Handler, error) {
 	identities := identity.New(s.db, keeper, authenticator, identity.Options{Region: c.Region})
 	grants := vault.New(s.db, keeper)
 	custodian := seal.NewCustodian(keeper, sealedTables())
-	brokers := broker.New(s.db, keeper, identities, grants, protocol, s.egress, authenticator, gated, broker.Options{Custodian: custodian, SignIns: s.signIns, Region: c.Region, PublicURL: s.url, Secrets: secrets, Keys: signing})
-	if err := s.startMetrics(gated, protocol, grants); err != nil {
+	outbox, err := s.openWebhook()
+	if err != nil {
 		return nil, err
 	}
+	brokers := broker.New(s.db, keeper, identities, grants, protocol, s.egress, authenticator, gated, broker.Options{Tell: teller(outbox), Custodian: custodian, SignIns: s.signIns, Region: c.Region, PublicURL: s.url, Secrets: secrets, Keys: signing})
+	if err := s.startMetrics(protocol, grants, outbox); err != nil {
+		return nil, err
+	}
+	s.watch(gated)
 	if s.elsewhere() == "" {
 		// The lock of the data folder says that nobody else is at work on its database.
 		if err := brokers.Recover(ctx); err != nil {
@@ -229,6 +236,10 @@ func (s *Server) assemble(ctx, running context.Context) (http.Handler, error) {
 				s.log.Error("background work ended", "room", name, "error", err)
 			}
 		})
+	}
+
+	if outbox != nil {
+		s.background.Go(func() { _ = outbox.Run(running) }) // ends with running, and logs what it cannot do
 	}
 
 	proxies, err := c.proxies()
@@ -335,6 +346,9 @@ func (s *Server) release() error {
 	}
 	if s.egress != nil {
 		s.egress.Close()
+	}
+	for _, closeIdle := range s.idle {
+		closeIdle()
 	}
 	if s.db != nil {
 		problems = append(problems, s.db.Close())
