@@ -115,12 +115,13 @@ func TestEachUserIsRefreshedForThemselves(t *testing.T) {
 	}
 }
 
-// A provider that is down is no reason to ask the user again.
+// A provider that is down is no reason to ask the user again, and is not stormed:
+// who asks too soon hears at once when the provider will be asked again.
 func TestFailingProviderKeepsTheGrant(t *testing.T) {
 	t.Parallel()
 	s := startScene(t)
 	token, before := s.expire(demoidp.Ada)
-	for i, status := range []int{http.StatusInternalServerError, http.StatusServiceUnavailable, http.StatusTooManyRequests, http.StatusBadGateway} {
+	for i, status := range []int{http.StatusInternalServerError, http.StatusTooManyRequests} {
 		s.idp.FailTokens(status)
 		out, err := s.try(t.Context(), token)
 		if err == nil {
@@ -130,19 +131,42 @@ func TestFailingProviderKeepsTheGrant(t *testing.T) {
 		if problem := refused(t, err, "InternalServerException"); !strings.Contains(problem.ErrorMessage(), "nothing is lost") {
 			t.Errorf("%d: the message does not say that nothing is lost: %s", status, problem.ErrorMessage())
 		}
-		if asked := s.idp.TokenRequests("refresh_token"); asked != i+1 {
-			t.Errorf("%d: after %d calls the provider was asked %d times", status, i+1, asked)
+		_, err = s.try(t.Context(), token) // within half a second of the failure
+		if problem := refused(t, err, "InternalServerException"); !strings.Contains(problem.ErrorMessage(), "is asked again in") {
+			t.Errorf("%d: %s", status, problem.ErrorMessage())
 		}
+		if asked := s.idp.TokenRequests("refresh_token"); asked != i+1 {
+			t.Errorf("%d: the provider was asked %d times", status, asked)
+		}
+		time.Sleep(1010 * time.Millisecond) // as long as the first back-off lasts at most
 	}
 	s.restart() // nothing of that is only in memory
 	s.idp.FailTokens(0)
-	after := s.access(token)
-	if after == before || s.whose(after) != "Ada Lovelace" {
+	after := s.renewed(token, before)
+	if s.whose(after) != "Ada Lovelace" {
 		t.Error("the token of after is not a new one of Ada's")
 	}
 	if consents := s.idp.TokenRequests("authorization_code"); consents != 1 {
 		t.Errorf("Ada consented %d times", consents)
 	}
+}
+
+// renewed asks until there is another token than before: a provider that failed is left alone for some seconds.
+func (s *scene) renewed(token, before string) string {
+	s.t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		out, err := s.try(s.t.Context(), token)
+		switch {
+		case err != nil:
+			refused(s.t, err, "InternalServerException")
+		case out.AccessToken == nil:
+			s.t.Fatal("a link instead of the token")
+		case *out.AccessToken != before:
+			return *out.AccessToken
+		}
+	}
+	s.t.Fatal("the token is not renewed when the provider is back")
+	return ""
 }
 
 // While the old token still lives, a provider that is down costs nobody anything.
@@ -151,7 +175,7 @@ func TestFailingProviderIsNotNoticedBeforeExpiry(t *testing.T) {
 	s := startScene(t)
 	jwt := s.signIn(demoidp.Ada)
 	token := s.speakFor(s.agent, jwt)
-	s.idp.SetLifetime(3 * time.Second) // due for renewal in the last tenth
+	s.idp.SetLifetime(3 * time.Second) // due for renewal in the last fifth
 	s.consent(token, jwt, demoidp.Ada)
 	before := s.access(token)
 	s.idp.FailTokens(http.StatusInternalServerError)
@@ -161,7 +185,7 @@ func TestFailingProviderIsNotNoticedBeforeExpiry(t *testing.T) {
 		case time.Now().After(deadline):
 			t.Fatal("the token was never due for renewal")
 		case err != nil:
-			// The machine was too slow to ask within the last tenth: then it has expired.
+			// The machine was too slow to ask within that time: then it has expired.
 			refused(t, err, "InternalServerException")
 		case out.AccessToken == nil || *out.AccessToken != before:
 			t.Fatal("before its expiry the token is not handed out as it is")
@@ -169,9 +193,7 @@ func TestFailingProviderIsNotNoticedBeforeExpiry(t *testing.T) {
 	}
 	s.idp.SetLifetime(time.Hour)
 	s.idp.FailTokens(0)
-	if s.access(token) == before {
-		t.Error("the token is not renewed when the provider is back")
-	}
+	s.renewed(token, before)
 }
 
 // What the person has taken back is gone, and only they can give it again.

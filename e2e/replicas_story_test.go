@@ -317,7 +317,7 @@ func TestReplicaKilledDuringRefresh(t *testing.T) {
 			f.front.only(1, 2)
 			ended := make(chan []string, 1)
 			go func() { ended <- f.storm(s, token, 30) }()
-			if !long() { // the minute of the lease passes in the database
+			if !long() { // the seconds of the lease pass in the database
 				time.Sleep(500 * time.Millisecond)
 				if n := s.idp.TokenRequests("refresh_token"); n != 1 {
 					t.Errorf("%d requests while the dead replica has the lease", n)
