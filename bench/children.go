@@ -140,12 +140,13 @@ func childProxy(args []string) int {
 // begins a CPU profile, which ends with the next SIGUSR1.
 func childPlatform(args []string) int {
 	var c server.Config
-	var profileFile, trust, allow, database string
+	var profileFile, trust, allow, database, vaultKey string
 	flags := flag.NewFlagSet("child-platform", flag.ContinueOnError)
 	flags.StringVar(&c.Data, "data", "", "")
 	flags.StringVar(&profileFile, "profile", "", "")
 	flags.StringVar(&database, "database", "", "")
 	flags.StringVar(&trust, "trust", "", "")
+	flags.StringVar(&vaultKey, "kms-key", "", "")
 	flags.StringVar(&allow, "allow", "", "")
 	flags.BoolVar(&c.Dev, "dev", true, "")
 	if flags.Parse(args) != nil {
@@ -154,6 +155,9 @@ func childPlatform(args []string) int {
 	c.Addr, c.LogLevel = "127.0.0.1:0", "error"
 	if database != "" {
 		c.DatabaseURL = secret.New(database)
+	}
+	if vaultKey != "" {
+		c.KMSKeys = []string{vaultKey}
 	}
 	if trust != "" {
 		c.TrustedIssuers = []string{trust}

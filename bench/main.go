@@ -48,7 +48,7 @@ func main() {
 	flag.DurationVar(&s.duration, "duration", 3*time.Second, "length of a round")
 	flag.IntVar(&s.connections, "connections", 32, "connections of the load generator")
 	flag.BoolVar(&s.write, "write", false, "rewrite the measured part of docs/benchmarks.md")
-	flag.StringVar(&s.only, "only", "", "one of token, key, grants, storm, postgres, tool, start, sayhello")
+	flag.StringVar(&s.only, "only", "", "one of token, key, grants, vault, storm, postgres, tool, start, sayhello")
 	flag.IntVar(&s.grants, "grants", 1_000_000, "grants of the large installation")
 	flag.StringVar(&s.profiles, "profiles", "", "keep the CPU profiles of the platform in this folder")
 	flag.Parse()
@@ -73,7 +73,7 @@ func run(ctx context.Context, s settings) error {
 		name string
 		run  func(context.Context, settings) ([]result, error)
 	}{
-		{"token", benchToken}, {"key", benchKey}, {"grants", benchGrants}, {"storm", benchStorm}, {"postgres", benchPostgres},
+		{"token", benchToken}, {"key", benchKey}, {"grants", benchGrants}, {"vault", benchKeys}, {"storm", benchStorm}, {"postgres", benchPostgres},
 		{"tool", benchTool}, {"start", benchStart}, {"sayhello", benchSayHello},
 	} {
 		if s.only != "" && s.only != b.name {

@@ -26,12 +26,13 @@ func (tx *Tx) PlaceIs(parameter string) string {
 	return "rowid = CAST(" + parameter + " AS INTEGER)"
 }
 
-// Stretch is how far one step of a walk goes: some hundred rows.
+// Stretch is how far one step of a walk goes: some hundred rows, so that whoever
+// waits for the one writer of SQLite waits some milliseconds.
 func (tx *Tx) Stretch() int64 {
 	if tx.engine == "postgres" {
 		return 64
 	}
-	return 1000
+	return 250
 }
 
 // Extent is where a walk over the table ends, as of now.
