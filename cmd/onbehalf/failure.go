@@ -45,8 +45,8 @@ func (c *connection) advised(err error, missing string) error {
 	if errors.As(err, &operation) {
 		err = operation.Err
 	}
-	if strings.Contains(err.Error(), "get credentials") || strings.Contains(err.Error(), "credentials cannot be had") {
-		return hinted{errors.New("no credentials were found to sign with"), `on the platform's own machine: eval "$(onbehalf env)"; elsewhere name a profile: --profile`}
+	if errors.Is(err, errNoCredentials) || strings.Contains(err.Error(), "get credentials") || strings.Contains(err.Error(), "credentials cannot be had") {
+		return hinted{errNoCredentials, `on the platform's own machine: eval "$(onbehalf env)"; elsewhere name a profile: --profile`}
 	}
 	return err
 }
@@ -81,6 +81,10 @@ func (c *connection) answered(err error, said smithy.APIError, missing string) e
 }
 
 func statusOf(err error) string {
+	var said *answerError
+	if errors.As(err, &said) && said.status != 0 {
+		return fmt.Sprintf(" (HTTP status %d)", said.status)
+	}
 	var response *awshttp.ResponseError
 	if errors.As(err, &response) {
 		return fmt.Sprintf(" (HTTP status %d)", response.HTTPStatusCode())
@@ -89,6 +93,10 @@ func statusOf(err error) string {
 }
 
 func requestOf(err error) string {
+	var said *answerError
+	if errors.As(err, &said) && said.request != "" {
+		return " (request " + said.request + ")"
+	}
 	var response *awshttp.ResponseError
 	if errors.As(err, &response) && response.RequestID != "" {
 		return " (request " + response.RequestID + ")"

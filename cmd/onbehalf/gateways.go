@@ -5,14 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"net/http"
+	"net/url"
 	"regexp"
 	"strings"
 	"time"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
-	control "github.com/aws/aws-sdk-go-v2/service/bedrockagentcorecontrol"
-	"github.com/aws/aws-sdk-go-v2/service/bedrockagentcorecontrol/types"
-	"github.com/aws/aws-sdk-go-v2/service/sts"
 )
 
 type gatewaysCmd struct {
@@ -77,19 +74,47 @@ func (c gatewaysListCmd) Run(ctx context.Context, t *terminal) error {
 		"There are no gateways. Make one: onbehalf gateways create NAME", first(c.listing, p.gateways(ctx))), gatewaysList)
 }
 
+// gatewayAnswer is a gateway as the API has it, in a list or by itself.
+type gatewayAnswer struct {
+	ID          string `json:"gatewayId"`
+	Name        string `json:"name"`
+	ARN         string `json:"gatewayArn"`
+	URL         string `json:"gatewayUrl"`
+	Status      string `json:"status"`
+	RoleARN     string `json:"roleArn"`
+	Description string `json:"description"`
+	Type        string `json:"authorizerType"`
+	Authorizer  struct {
+		JWT struct {
+			DiscoveryURL string   `json:"discoveryUrl"`
+			Audiences    []string `json:"allowedAudience"`
+			Clients      []string `json:"allowedClients"`
+			Scopes       []string `json:"allowedScopes"`
+		} `json:"customJWTAuthorizer"`
+	} `json:"authorizerConfiguration"`
+	Protocol struct {
+		MCP struct {
+			Versions []string `json:"supportedVersions"`
+		} `json:"mcp"`
+	} `json:"protocolConfiguration"`
+	Workload struct {
+		ARN string `json:"workloadIdentityArn"`
+	} `json:"workloadIdentityDetails"`
+	Created clock `json:"createdAt"`
+	Updated clock `json:"updatedAt"`
+}
+
+func (a gatewayAnswer) shown() gateway {
+	jwt := a.Authorizer.JWT
+	return gateway{
+		ID: a.ID, Name: a.Name, ARN: a.ARN, URL: a.URL, Status: a.Status, RoleARN: a.RoleARN, WorkloadARN: a.Workload.ARN, Description: a.Description,
+		Authorizer: &authorizer{Type: a.Type, DiscoveryURL: jwt.DiscoveryURL, Audiences: jwt.Audiences, Clients: jwt.Clients, Scopes: jwt.Scopes},
+		Versions:   a.Protocol.MCP.Versions, Created: a.Created.at(), Updated: a.Updated.at(),
+	}
+}
+
 func (c *connection) gateways(ctx context.Context) iter.Seq2[gateway, error] {
-	pager := control.NewListGatewaysPaginator(c.control, &control.ListGatewaysInput{})
-	return pages(func() (items []gateway, more bool, err error) {
-		page, err := pager.NextPage(ctx)
-		if err != nil {
-			return nil, false, err
-		}
-		for _, g := range page.Items {
-			items = append(items, gateway{ID: aws.ToString(g.GatewayId), Name: aws.ToString(g.Name), Status: string(g.Status), Authorizer: &authorizer{Type: string(g.AuthorizerType)},
-				Description: aws.ToString(g.Description), Created: moment(g.CreatedAt), Updated: moment(g.UpdatedAt)})
-		}
-		return items, pager.HasMorePages(), nil
-	})
+	return gatewayPages(ctx, c, "/gateways/", gatewayAnswer.shown)
 }
 
 // gatewayID is what the platform makes of a gateway's name.
@@ -98,12 +123,9 @@ var gatewayID = regexp.MustCompile(`^[0-9a-z-]{1,200}-[0-9a-z]{10}$`)
 // gateway finds one by its id, or else by its name.
 func (c *connection) gateway(ctx context.Context, named string) (gateway, error) {
 	if gatewayID.MatchString(named) {
-		found, err := c.control.GetGateway(ctx, &control.GetGatewayInput{GatewayIdentifier: &named})
-		if err == nil {
-			return describeGateway(found), nil
-		}
+		g, err := c.gatewayByID(ctx, named)
 		if !isMissing(err) {
-			return gateway{}, err
+			return g, err
 		}
 	}
 	for g, err := range c.gateways(ctx) {
@@ -111,34 +133,19 @@ func (c *connection) gateway(ctx context.Context, named string) (gateway, error)
 			return gateway{}, err
 		}
 		if g.Name == named {
-			found, err := c.control.GetGateway(ctx, &control.GetGatewayInput{GatewayIdentifier: &g.ID})
-			if err != nil {
-				return gateway{}, err
-			}
-			return describeGateway(found), nil
+			return c.gatewayByID(ctx, g.ID)
 		}
 	}
 	return gateway{}, hinted{fmt.Errorf("there is no gateway %s", named), gatewaysList + " shows what there is"}
 }
 
-func describeGateway(g *control.GetGatewayOutput) gateway {
-	shown := gateway{
-		ID: aws.ToString(g.GatewayId), Name: aws.ToString(g.Name), ARN: aws.ToString(g.GatewayArn), URL: aws.ToString(g.GatewayUrl), Status: string(g.Status),
-		Authorizer: &authorizer{Type: string(g.AuthorizerType)}, RoleARN: aws.ToString(g.RoleArn), Description: aws.ToString(g.Description),
-		Created: moment(g.CreatedAt), Updated: moment(g.UpdatedAt),
-	}
-	if g.WorkloadIdentityDetails != nil {
-		shown.WorkloadARN = aws.ToString(g.WorkloadIdentityDetails.WorkloadIdentityArn)
-	}
-	if jwt, is := g.AuthorizerConfiguration.(*types.AuthorizerConfigurationMemberCustomJWTAuthorizer); is {
-		shown.Authorizer.DiscoveryURL, shown.Authorizer.Audiences = aws.ToString(jwt.Value.DiscoveryUrl), jwt.Value.AllowedAudience
-		shown.Authorizer.Clients, shown.Authorizer.Scopes = jwt.Value.AllowedClients, jwt.Value.AllowedScopes
-	}
-	if mcp, is := g.ProtocolConfiguration.(*types.GatewayProtocolConfigurationMemberMcp); is {
-		shown.Versions = mcp.Value.SupportedVersions
-	}
-	return shown
+func (c *connection) gatewayByID(ctx context.Context, id string) (gateway, error) {
+	var found gatewayAnswer
+	err := c.call(ctx, http.MethodGet, gatewayPath(id), nil, &found)
+	return found.shown(), err
 }
+
+func gatewayPath(id string) string { return "/gateways/" + url.PathEscape(id) + "/" }
 
 type gatewaysShowCmd struct {
 	platform
@@ -189,9 +196,7 @@ func (gatewaysCreateCmd) Help() string {
 
 // Run makes it.
 func (c gatewaysCreateCmd) Run(ctx context.Context, t *terminal) error {
-	input := control.CreateGatewayInput{
-		Name: &c.Name, ProtocolType: types.GatewayProtocolTypeMcp, AuthorizerType: types.AuthorizerTypeNone, Description: given(c.Description), Tags: c.Tags,
-	}
+	input := object{"name": c.Name, "protocolType": "MCP", "authorizerType": "NONE", "clientToken": onceToken(), "tags": tagged(c.Tags)}.with("description", c.Description)
 	rules := len(c.Audiences) + len(c.Clients) + len(c.Scopes)
 	switch {
 	case c.Authorizer == "none" && (c.DiscoveryURL != "" || rules > 0):
@@ -202,13 +207,16 @@ func (c gatewaysCreateCmd) Run(ctx context.Context, t *terminal) error {
 	case rules == 0:
 		return usageError{errors.New("say which tokens count: --audience, --client or --scope")}
 	default:
-		input.AuthorizerType = types.AuthorizerTypeCustomJwt
-		input.AuthorizerConfiguration = &types.AuthorizerConfigurationMemberCustomJWTAuthorizer{Value: types.CustomJWTAuthorizerConfiguration{
-			DiscoveryUrl: &c.DiscoveryURL, AllowedAudience: c.Audiences, AllowedClients: c.Clients, AllowedScopes: c.Scopes,
-		}}
+		jwt := object{"discoveryUrl": c.DiscoveryURL}
+		for name, values := range map[string][]string{"allowedAudience": c.Audiences, "allowedClients": c.Clients, "allowedScopes": c.Scopes} {
+			if len(values) > 0 {
+				jwt[name] = values
+			}
+		}
+		input["authorizerType"], input["authorizerConfiguration"] = "CUSTOM_JWT", object{"customJWTAuthorizer": jwt}
 	}
 	if len(c.Versions) > 0 {
-		input.ProtocolConfiguration = &types.GatewayProtocolConfigurationMemberMcp{Value: types.MCPGatewayConfiguration{SupportedVersions: c.Versions}}
+		input["protocolConfiguration"] = object{"mcp": object{"supportedVersions": c.Versions}}
 	}
 	p, err := c.connect(ctx, t)
 	if err != nil {
@@ -218,12 +226,12 @@ func (c gatewaysCreateCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return p.advised(err, gatewaysList)
 	}
-	input.RoleArn = &role
-	made, err := p.control.CreateGateway(ctx, &input)
-	if err != nil {
+	input["roleArn"] = role
+	var made gatewayAnswer
+	if err := p.call(ctx, http.MethodPost, "/gateways/", input, &made); err != nil {
 		return p.exists(err, "onbehalf gateways show "+c.Name+" shows it", "onbehalf roles list")
 	}
-	g, err := p.gateway(ctx, aws.ToString(made.GatewayId))
+	g, err := p.gatewayByID(ctx, made.ID)
 	if err != nil {
 		return p.advised(err, gatewaysList)
 	}
@@ -235,11 +243,11 @@ func (c *connection) role(ctx context.Context, named string) (string, error) {
 	if strings.HasPrefix(named, "arn:") {
 		return named, nil
 	}
-	who, err := sts.NewFromConfig(c.settings, func(o *sts.Options) { o.BaseEndpoint = &c.endpoint }).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
-	if err != nil {
-		return "", fmt.Errorf("asking for the account of role %s, which an ARN has in it: %w", named, err)
+	account, err := c.account(ctx)
+	if isDenied(err) {
+		return "", hinted{err, "give the role's ARN, --role arn:aws:iam::ACCOUNT:role/" + named + ", or let the key do sts:GetCallerIdentity"}
 	}
-	return "arn:aws:iam::" + aws.ToString(who.Account) + ":role/" + named, nil
+	return "arn:aws:iam::" + account + ":role/" + named, err
 }
 
 type gatewaysDeleteCmd struct {
@@ -261,7 +269,7 @@ func (c gatewaysDeleteCmd) Run(ctx context.Context, t *terminal) error {
 	if err := t.sure(ctx, c.Yes, "Delete gateway "+g.Name+" ("+g.ID+") and all that users granted to it?"); err != nil {
 		return err
 	}
-	if _, err := p.control.DeleteGateway(ctx, &control.DeleteGatewayInput{GatewayIdentifier: &g.ID}); err != nil {
+	if err := p.call(ctx, http.MethodDelete, gatewayPath(g.ID), nil, nil); err != nil {
 		if strings.Contains(err.Error(), "target") {
 			return hinted{p.advised(err, gatewaysList), "onbehalf targets list " + g.ID + " shows what is in the way"}
 		}

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/bedrockagentcore"
 
 	"github.com/onbehalf/onbehalf/client"
 )
@@ -68,27 +67,20 @@ func (c grantsStateCmd) Run(ctx context.Context, t *terminal) error {
 
 // workloadToken is the workload's and its user's, as an agent gets one.
 func (c grantsStateCmd) workloadToken(ctx context.Context, t *terminal, p *connection) (*string, error) {
+	operation, in := "GetWorkloadAccessToken", object{"workloadName": c.Workload}
 	switch {
 	case c.User != "":
-		answer, err := p.data.GetWorkloadAccessTokenForUserId(ctx, &bedrockagentcore.GetWorkloadAccessTokenForUserIdInput{WorkloadName: &c.Workload, UserId: &c.User})
-		if err != nil {
-			return nil, err
-		}
-		return answer.WorkloadAccessToken, nil
+		operation, in["userId"] = "GetWorkloadAccessTokenForUserId", c.User
 	case c.TokenFile != "":
 		token, err := t.secret(ctx, "--token-file", c.TokenFile, "Sign-in token of the user")
 		if err != nil {
 			return nil, err
 		}
-		answer, err := p.data.GetWorkloadAccessTokenForJWT(ctx, &bedrockagentcore.GetWorkloadAccessTokenForJWTInput{WorkloadName: &c.Workload, UserToken: &token})
-		if err != nil {
-			return nil, err
-		}
-		return answer.WorkloadAccessToken, nil
+		operation, in["userToken"] = "GetWorkloadAccessTokenForJWT", token
 	}
-	answer, err := p.data.GetWorkloadAccessToken(ctx, &bedrockagentcore.GetWorkloadAccessTokenInput{WorkloadName: &c.Workload})
-	if err != nil {
-		return nil, err
+	var answer struct {
+		Token string `json:"workloadAccessToken"`
 	}
-	return answer.WorkloadAccessToken, nil
+	err := p.identity(ctx, operation, in, &answer)
+	return &answer.Token, err
 }

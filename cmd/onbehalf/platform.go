@@ -14,11 +14,10 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
-	"github.com/aws/aws-sdk-go-v2/service/bedrockagentcore"
-	"github.com/aws/aws-sdk-go-v2/service/bedrockagentcorecontrol"
 
 	"github.com/onbehalf/onbehalf/client"
 	"github.com/onbehalf/onbehalf/internal/server"
@@ -30,7 +29,7 @@ import (
 //
 //	--endpoint, or the environment as `onbehalf env` prints it, or the data folder
 //	      ▼
-//	connection ── the official SDK, SigV4 ──▶ the platform
+//	connection ── SigV4 ──▶ the platform
 //
 // An endpoint is always named by one of the three. Without one nothing is sent:
 // a command of ours never reaches AWS with somebody's AWS keys.
@@ -59,9 +58,8 @@ type connection struct {
 	t        *terminal
 	settings aws.Config // signs and retries
 	endpoint string
-	control  *bedrockagentcorecontrol.Client
-	data     *bedrockagentcore.Client
-	own      *client.Client // what AWS does not have
+	signer   *v4.Signer
+	own      *client.Client // what AWS does not have; the rest: calls.go
 }
 
 // Variables that name an endpoint, as `onbehalf env` prints them.
@@ -82,9 +80,7 @@ func (p platform) connect(ctx context.Context, t *terminal) (*connection, error)
 		return nil, hinted{fmt.Errorf("the AWS settings cannot be read: %w", err), "onbehalf env prints settings that work on the platform's own machine"}
 	}
 	if endpoint == "" && p.Profile != "" {
-		if known := bedrockagentcorecontrol.NewFromConfig(settings).Options().BaseEndpoint; known != nil {
-			endpoint = *known // of the profile's services section, as for the AWS CLI
-		}
+		endpoint = profileEndpoint(ctx, settings)
 	}
 	if endpoint == "" {
 		if missing != nil {
@@ -95,13 +91,24 @@ func (p platform) connect(ctx context.Context, t *terminal) (*connection, error)
 	if at, err := url.Parse(endpoint); err != nil || at.Host == "" || at.Scheme != "https" && at.Scheme != "http" {
 		return nil, usageError{fmt.Errorf("the endpoint %q is no URL such as https://agents.example.com", endpoint)}
 	}
-	// As options, because variables win over the configuration's own endpoint.
 	return &connection{
-		t: t, settings: settings, endpoint: strings.TrimRight(endpoint, "/"),
-		control: bedrockagentcorecontrol.NewFromConfig(settings, func(o *bedrockagentcorecontrol.Options) { o.BaseEndpoint = &endpoint }),
-		data:    bedrockagentcore.NewFromConfig(settings, func(o *bedrockagentcore.Options) { o.BaseEndpoint = &endpoint }),
-		own:     client.New(settings, func(o *client.Options) { o.BaseEndpoint = endpoint }),
+		t: t, settings: settings, endpoint: strings.TrimRight(endpoint, "/"), signer: v4.NewSigner(),
+		own: client.New(settings, func(o *client.Options) { o.BaseEndpoint = endpoint }), // an option, because variables win over the configuration
 	}, nil
+}
+
+// profileEndpoint is what the services section of the profile says, as for the AWS CLI.
+func profileEndpoint(ctx context.Context, settings aws.Config) string {
+	for _, source := range settings.ConfigSources {
+		if shared, ok := source.(config.SharedConfig); ok {
+			for _, service := range []string{"Bedrock AgentCore Control", "Bedrock AgentCore"} {
+				if endpoint, found, err := shared.GetServiceBaseEndpoint(ctx, service); err == nil && found {
+					return endpoint
+				}
+			}
+		}
+	}
+	return ""
 }
 
 // folder is the data folder's environment; the error says that there is none.

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	control "github.com/aws/aws-sdk-go-v2/service/bedrockagentcorecontrol"
 	"github.com/aws/smithy-go"
 
 	"github.com/onbehalf/onbehalf/internal/server"
@@ -107,37 +105,57 @@ func (c *connection) providers(ctx context.Context, kind string) iter.Seq2[provi
 	}
 }
 
+// providerAnswer is a credential provider of either kind, as the API has it.
+type providerAnswer struct {
+	Name         string `json:"name"`
+	ARN          string `json:"credentialProviderArn"`
+	Vendor       string `json:"credentialProviderVendor"`
+	CallbackURL  string `json:"callbackUrl"`
+	Config       union  `json:"oauth2ProviderConfigOutput"`
+	SecretSource string `json:"clientSecretSource"`
+	SecretARN    arn    `json:"clientSecretArn"`
+	SecretKey    string `json:"clientSecretJsonKey"`
+	KeySource    string `json:"apiKeySecretSource"`
+	KeyARN       arn    `json:"apiKeySecretArn"`
+	KeyKey       string `json:"apiKeySecretJsonKey"`
+	Status       string `json:"status"`
+	Created      clock  `json:"createdTime"`
+	Updated      clock  `json:"lastUpdatedTime"`
+}
+
+type arn struct {
+	ARN string `json:"secretArn"`
+}
+
+func (a providerAnswer) oauth2() provider {
+	p := provider{
+		Name: a.Name, Type: kindOAuth2, Vendor: shortVendor(a.Vendor), ARN: a.ARN, CallbackURL: a.CallbackURL, SecretSource: a.SecretSource,
+		SecretJSONKey: a.SecretKey, Status: a.Status, Created: a.Created.at(), Updated: a.Updated.at(),
+	}
+	if p.SecretSource == sourceExternal {
+		p.SecretID = a.SecretARN.ARN
+	}
+	a.Config.read(&p)
+	if p.ClientID == placeholder {
+		p.ClientID = ""
+	}
+	return p
+}
+
+func (a providerAnswer) apiKey() provider {
+	p := provider{Name: a.Name, Type: kindAPIKey, ARN: a.ARN, SecretSource: a.KeySource, SecretJSONKey: a.KeyKey, Created: a.Created.at(), Updated: a.Updated.at()}
+	if p.SecretSource == sourceExternal {
+		p.SecretID = a.KeyARN.ARN
+	}
+	return p
+}
+
 func (c *connection) oauth2Providers(ctx context.Context) iter.Seq2[provider, error] {
-	pager := control.NewListOauth2CredentialProvidersPaginator(c.control, &control.ListOauth2CredentialProvidersInput{})
-	return pages(func() (items []provider, more bool, err error) {
-		page, err := pager.NextPage(ctx)
-		if err != nil {
-			return nil, false, err
-		}
-		for _, p := range page.CredentialProviders {
-			items = append(items, provider{
-				Name: aws.ToString(p.Name), Type: kindOAuth2, Vendor: shortVendor(string(p.CredentialProviderVendor)), ARN: aws.ToString(p.CredentialProviderArn),
-				Created: moment(p.CreatedTime), Updated: moment(p.LastUpdatedTime),
-			})
-		}
-		return items, pager.HasMorePages(), nil
-	})
+	return identityPages(ctx, c, "ListOauth2CredentialProviders", providerAnswer.oauth2)
 }
 
 func (c *connection) apiKeyProviders(ctx context.Context) iter.Seq2[provider, error] {
-	pager := control.NewListApiKeyCredentialProvidersPaginator(c.control, &control.ListApiKeyCredentialProvidersInput{})
-	return pages(func() (items []provider, more bool, err error) {
-		page, err := pager.NextPage(ctx)
-		if err != nil {
-			return nil, false, err
-		}
-		for _, p := range page.CredentialProviders {
-			items = append(items, provider{
-				Name: aws.ToString(p.Name), Type: kindAPIKey, ARN: aws.ToString(p.CredentialProviderArn), Created: moment(p.CreatedTime), Updated: moment(p.LastUpdatedTime),
-			})
-		}
-		return items, pager.HasMorePages(), nil
-	})
+	return identityPages(ctx, c, "ListApiKeyCredentialProviders", providerAnswer.apiKey)
 }
 
 // vendorOf finds a vendor by what people type, or by its name in the API.
@@ -194,41 +212,18 @@ func isDenied(err error) bool {
 	return errors.As(err, &said) && said.ErrorCode() == "AccessDeniedException"
 }
 
-func (c *connection) oauth2Provider(ctx context.Context, name string) (provider, *control.GetOauth2CredentialProviderOutput, error) {
-	found, err := c.control.GetOauth2CredentialProvider(ctx, &control.GetOauth2CredentialProviderInput{Name: &name})
-	if err != nil {
-		return provider{}, nil, err
-	}
-	p := provider{
-		Name: aws.ToString(found.Name), Type: kindOAuth2, Vendor: shortVendor(string(found.CredentialProviderVendor)), ARN: aws.ToString(found.CredentialProviderArn),
-		CallbackURL: aws.ToString(found.CallbackUrl), SecretSource: string(found.ClientSecretSource), SecretJSONKey: aws.ToString(found.ClientSecretJsonKey),
-		Status: string(found.Status), Created: moment(found.CreatedTime), Updated: moment(found.LastUpdatedTime),
-	}
-	if p.SecretSource == sourceExternal && found.ClientSecretArn != nil {
-		p.SecretID = aws.ToString(found.ClientSecretArn.SecretArn)
-	}
-	readClient(found.Oauth2ProviderConfigOutput, &p)
-	if p.ClientID == placeholder {
-		p.ClientID = ""
-	}
-	return p, found, nil
-}
-
 const sourceExternal = "EXTERNAL"
 
+func (c *connection) oauth2Provider(ctx context.Context, name string) (provider, providerAnswer, error) {
+	var found providerAnswer
+	err := c.identity(ctx, "GetOauth2CredentialProvider", object{"name": name}, &found)
+	return found.oauth2(), found, err
+}
+
 func (c *connection) apiKeyProvider(ctx context.Context, name string) (provider, error) {
-	found, err := c.control.GetApiKeyCredentialProvider(ctx, &control.GetApiKeyCredentialProviderInput{Name: &name})
-	if err != nil {
-		return provider{}, err
-	}
-	p := provider{
-		Name: aws.ToString(found.Name), Type: kindAPIKey, ARN: aws.ToString(found.CredentialProviderArn), SecretSource: string(found.ApiKeySecretSource),
-		SecretJSONKey: aws.ToString(found.ApiKeySecretJsonKey), Created: moment(found.CreatedTime), Updated: moment(found.LastUpdatedTime),
-	}
-	if p.SecretSource == sourceExternal && found.ApiKeySecretArn != nil {
-		p.SecretID = aws.ToString(found.ApiKeySecretArn.SecretArn)
-	}
-	return p, nil
+	var found providerAnswer
+	err := c.identity(ctx, "GetApiKeyCredentialProvider", object{"name": name}, &found)
+	return found.apiKey(), err
 }
 
 type providersShowCmd struct {
@@ -289,12 +284,11 @@ func (c providersDeleteCmd) Run(ctx context.Context, t *terminal) error {
 	if err := t.sure(ctx, c.Yes, question); err != nil {
 		return err
 	}
+	operation := "DeleteApiKeyCredentialProvider"
 	if found.Type == kindOAuth2 {
-		_, err = p.control.DeleteOauth2CredentialProvider(ctx, &control.DeleteOauth2CredentialProviderInput{Name: &c.Name})
-	} else {
-		_, err = p.control.DeleteApiKeyCredentialProvider(ctx, &control.DeleteApiKeyCredentialProviderInput{Name: &c.Name})
+		operation = "DeleteOauth2CredentialProvider"
 	}
-	if err != nil {
+	if err := p.identity(ctx, operation, object{"name": c.Name}, nil); err != nil {
 		return p.advised(err, providersList)
 	}
 	return c.done(t, "deleted")

@@ -1,12 +1,9 @@
 package main
 
 import (
+	"encoding/json"
 	"net/url"
 	"strings"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
-	control "github.com/aws/aws-sdk-go-v2/service/bedrockagentcorecontrol"
-	"github.com/aws/aws-sdk-go-v2/service/bedrockagentcorecontrol/types"
 
 	"github.com/onbehalf/onbehalf/internal/server"
 )
@@ -22,109 +19,83 @@ type oauthClient struct {
 	tenant                                       string
 	discoveryURL                                 string
 	issuer, authorizationEndpoint, tokenEndpoint string
-	method                                       string                                  // basic, post; empty: the platform decides
-	custom                                       *types.CustomOauth2ProviderConfigOutput // of a custom provider that is there already
+	method                                       string // basic, post; empty: the platform decides
+	was                                          object // of a custom provider that is there already: all that it is
 }
 
-// managed are the members that all of the structures have.
-type managed struct {
-	id, secret *string
-	config     *types.SecretReference
-	source     types.SecretSourceType
+// ownMember are the vendors that have a member of the unions of their own; the
+// others share includedOauth2ProviderConfig.
+var ownMember = map[string]bool{
+	vendorCustom: true, "google": true, "github": true, "slack": true, "salesforce": true, "microsoft": true, "atlassian": true, "linkedin": true,
 }
 
-// ownMember makes the union's member of the vendors that have one of their own;
-// the others share includedOauth2ProviderConfig.
-var ownMember = map[string]func(m managed) types.Oauth2ProviderConfigInput{
-	"google": func(m managed) types.Oauth2ProviderConfigInput {
-		return &types.Oauth2ProviderConfigInputMemberGoogleOauth2ProviderConfig{Value: types.GoogleOauth2ProviderConfigInput{ClientId: m.id, ClientSecret: m.secret, ClientSecretConfig: m.config, ClientSecretSource: m.source}}
-	},
-	"github": func(m managed) types.Oauth2ProviderConfigInput {
-		return &types.Oauth2ProviderConfigInputMemberGithubOauth2ProviderConfig{Value: types.GithubOauth2ProviderConfigInput{ClientId: m.id, ClientSecret: m.secret, ClientSecretConfig: m.config, ClientSecretSource: m.source}}
-	},
-	"slack": func(m managed) types.Oauth2ProviderConfigInput {
-		return &types.Oauth2ProviderConfigInputMemberSlackOauth2ProviderConfig{Value: types.SlackOauth2ProviderConfigInput{ClientId: m.id, ClientSecret: m.secret, ClientSecretConfig: m.config, ClientSecretSource: m.source}}
-	},
-	"salesforce": func(m managed) types.Oauth2ProviderConfigInput {
-		return &types.Oauth2ProviderConfigInputMemberSalesforceOauth2ProviderConfig{Value: types.SalesforceOauth2ProviderConfigInput{ClientId: m.id, ClientSecret: m.secret, ClientSecretConfig: m.config, ClientSecretSource: m.source}}
-	},
-	"microsoft": func(m managed) types.Oauth2ProviderConfigInput {
-		return &types.Oauth2ProviderConfigInputMemberMicrosoftOauth2ProviderConfig{Value: types.MicrosoftOauth2ProviderConfigInput{ClientId: m.id, ClientSecret: m.secret, ClientSecretConfig: m.config, ClientSecretSource: m.source}}
-	},
-	"atlassian": func(m managed) types.Oauth2ProviderConfigInput {
-		return &types.Oauth2ProviderConfigInputMemberAtlassianOauth2ProviderConfig{Value: types.AtlassianOauth2ProviderConfigInput{ClientId: m.id, ClientSecret: m.secret, ClientSecretConfig: m.config, ClientSecretSource: m.source}}
-	},
-	"linkedin": func(m managed) types.Oauth2ProviderConfigInput {
-		return &types.Oauth2ProviderConfigInputMemberLinkedinOauth2ProviderConfig{Value: types.LinkedinOauth2ProviderConfigInput{ClientId: m.id, ClientSecret: m.secret, ClientSecretConfig: m.config, ClientSecretSource: m.source}}
-	},
+// memberOf is the unions' member of a vendor: googleOauth2ProviderConfig of GoogleOauth2.
+func memberOf(v server.Vendor) string {
+	if !ownMember[v.Short] {
+		return "includedOauth2ProviderConfig"
+	}
+	return strings.ToLower(v.Name[:1]) + v.Name[1:] + "ProviderConfig"
 }
 
-// input is the union's member of the vendor.
-func (o oauthClient) input() types.Oauth2ProviderConfigInput {
-	m := managed{id: given(o.id), secret: given(o.secret)}
+// input is the union with the vendor's member.
+func (o oauthClient) input() object {
+	in := object{}
+	for name, value := range o.was {
+		in[name] = value
+	}
+	in.with("clientId", o.id)
 	if o.secretID != "" {
-		m.secret, m.config, m.source = nil, reference(o.secretID, o.secretJSONKey), types.SecretSourceTypeExternal
+		in["clientSecretSource"], in["clientSecretConfig"] = sourceExternal, reference(o.secretID, o.secretJSONKey)
+	} else {
+		in.with("clientSecret", o.secret)
 	}
-	if o.vendor.Short == vendorCustom {
-		return o.customInput(m)
+	switch {
+	case o.vendor.Short == vendorCustom:
+		o.custom(in)
+	case o.vendor.Tenants:
+		in.with("tenantId", o.tenant)
+	case !ownMember[o.vendor.Short]:
+		in.with("issuer", o.issuer).with("authorizationEndpoint", o.authorizationEndpoint).with("tokenEndpoint", o.tokenEndpoint)
 	}
-	if own := ownMember[o.vendor.Short]; own != nil {
-		input := own(m)
-		if microsoft, is := input.(*types.Oauth2ProviderConfigInputMemberMicrosoftOauth2ProviderConfig); is {
-			microsoft.Value.TenantId = given(o.tenant)
-		}
-		return input
-	}
-	return &types.Oauth2ProviderConfigInputMemberIncludedOauth2ProviderConfig{Value: types.IncludedOauth2ProviderConfigInput{
-		ClientId: m.id, ClientSecret: m.secret, ClientSecretConfig: m.config, ClientSecretSource: m.source,
-		Issuer: given(o.issuer), AuthorizationEndpoint: given(o.authorizationEndpoint), TokenEndpoint: given(o.tokenEndpoint),
-	}}
+	return object{memberOf(o.vendor): in}
 }
 
-func (o oauthClient) customInput(m managed) types.Oauth2ProviderConfigInput {
-	in := types.CustomOauth2ProviderConfigInput{ClientId: m.id, ClientSecret: m.secret, ClientSecretConfig: m.config, ClientSecretSource: m.source}
-	if was := o.custom; was != nil {
-		in.ClientAuthenticationMethod, in.OnBehalfOfTokenExchangeConfig, in.PrivateKeyJwtConfig = was.ClientAuthenticationMethod, was.OnBehalfOfTokenExchangeConfig, was.PrivateKeyJwtConfig
-		in.PrivateEndpoint, in.PrivateEndpointOverrides, in.OauthDiscovery = was.PrivateEndpoint, was.PrivateEndpointOverrides, was.OauthDiscovery
-	}
-	switch o.method {
-	case "basic":
-		in.ClientAuthenticationMethod, in.PrivateKeyJwtConfig = types.ClientAuthenticationMethodTypeClientSecretBasic, nil
-	case "post":
-		in.ClientAuthenticationMethod, in.PrivateKeyJwtConfig = types.ClientAuthenticationMethodTypeClientSecretPost, nil
-	}
-	metadata, explicit := in.OauthDiscovery.(*types.Oauth2DiscoveryMemberAuthorizationServerMetadata)
-	switch {
-	case o.discoveryURL != "":
-		in.OauthDiscovery = &types.Oauth2DiscoveryMemberDiscoveryUrl{Value: o.discoveryURL}
-	case explicit:
-		metadata.Value.Issuer, metadata.Value.AuthorizationEndpoint, metadata.Value.TokenEndpoint = given(o.issuer), given(o.authorizationEndpoint), given(o.tokenEndpoint)
-		if o.method != "" {
-			metadata.Value.TokenEndpointAuthMethods = nil // one of the two says it
+// methods are the API's names of how a client proves itself.
+var methods = map[string]string{"basic": "CLIENT_SECRET_BASIC", "post": "CLIENT_SECRET_POST"}
+
+// custom fills in what only a custom provider has.
+func (o oauthClient) custom(in object) {
+	metadata := object{}
+	if discovery, is := in["oauthDiscovery"].(map[string]any); is {
+		if known, is := discovery["authorizationServerMetadata"].(map[string]any); is {
+			metadata = known
 		}
-	default:
-		in.OauthDiscovery = &types.Oauth2DiscoveryMemberAuthorizationServerMetadata{Value: types.Oauth2AuthorizationServerMetadata{
-			Issuer: aws.String(o.issuer), AuthorizationEndpoint: aws.String(o.authorizationEndpoint), TokenEndpoint: aws.String(o.tokenEndpoint),
-		}}
 	}
-	return &types.Oauth2ProviderConfigInputMemberCustomOauth2ProviderConfig{Value: in}
+	if o.method != "" {
+		in["clientAuthenticationMethod"] = methods[o.method]
+		delete(in, "privateKeyJwtConfig")
+		delete(metadata, "tokenEndpointAuthMethods") // one of the two says it
+	}
+	if o.discoveryURL != "" {
+		in["oauthDiscovery"] = object{"discoveryUrl": o.discoveryURL}
+		return
+	}
+	metadata["issuer"], metadata["authorizationEndpoint"], metadata["tokenEndpoint"] = o.issuer, o.authorizationEndpoint, o.tokenEndpoint
+	in["oauthDiscovery"] = object{"authorizationServerMetadata": metadata}
 }
 
 // needsNoSecret is a client that proves itself by a key, or not at all.
 func (o oauthClient) needsNoSecret() bool {
-	if o.custom == nil || o.method != "" {
-		return false
-	}
-	return o.custom.ClientAuthenticationMethod != "" && o.custom.ClientAuthenticationMethod != types.ClientAuthenticationMethodTypeClientSecretBasic &&
-		o.custom.ClientAuthenticationMethod != types.ClientAuthenticationMethodTypeClientSecretPost
+	method, _ := o.was["clientAuthenticationMethod"].(string)
+	return o.method == "" && method != "" && method != methods["basic"] && method != methods["post"]
 }
 
 // clientOf reads what a provider has, for an update that keeps it.
-func clientOf(v server.Vendor, p provider, full *control.GetOauth2CredentialProviderOutput) oauthClient {
+func clientOf(v server.Vendor, p provider, full providerAnswer) (oauthClient, error) {
 	o := oauthClient{vendor: v, id: p.ClientID, secretID: p.SecretID, secretJSONKey: p.SecretJSONKey, discoveryURL: p.DiscoveryURL,
 		issuer: p.Issuer, authorizationEndpoint: p.AuthorizationEndpoint, tokenEndpoint: p.TokenEndpoint}
-	if custom, is := full.Oauth2ProviderConfigOutput.(*types.Oauth2ProviderConfigOutputMemberCustomOauth2ProviderConfig); is {
-		o.custom = &custom.Value
+	if v.Short == vendorCustom {
+		return o, json.Unmarshal(full.Config[memberOf(v)], &o.was)
 	}
 	if v.Tenants {
 		o.tenant = tenantIn(v.AuthorizationEndpoint, p.AuthorizationEndpoint)
@@ -133,11 +104,11 @@ func clientOf(v server.Vendor, p provider, full *control.GetOauth2CredentialProv
 	for _, each := range []struct{ own, preset *string }{
 		{&o.issuer, &v.Issuer}, {&o.authorizationEndpoint, &v.AuthorizationEndpoint}, {&o.tokenEndpoint, &v.TokenEndpoint},
 	} {
-		if o.custom == nil && *each.own == *each.preset {
+		if *each.own == *each.preset {
 			*each.own = ""
 		}
 	}
-	return o
+	return o, nil
 }
 
 // override takes what the flags say. Another discovery URL replaces explicit addresses, and the other way round.
@@ -174,42 +145,34 @@ func tenantIn(template, address string) string {
 	return tenant
 }
 
-// readClient reads the output union, whose members are alike.
-func readClient(output types.Oauth2ProviderConfigOutput, p *provider) {
-	var id *string
-	var discovery types.Oauth2Discovery
-	switch o := output.(type) {
-	case *types.Oauth2ProviderConfigOutputMemberAtlassianOauth2ProviderConfig:
-		id, discovery = o.Value.ClientId, o.Value.OauthDiscovery
-	case *types.Oauth2ProviderConfigOutputMemberCustomOauth2ProviderConfig:
-		id, discovery = o.Value.ClientId, o.Value.OauthDiscovery
-		p.AuthMethod = string(o.Value.ClientAuthenticationMethod)
-	case *types.Oauth2ProviderConfigOutputMemberGithubOauth2ProviderConfig:
-		id, discovery = o.Value.ClientId, o.Value.OauthDiscovery
-	case *types.Oauth2ProviderConfigOutputMemberGoogleOauth2ProviderConfig:
-		id, discovery = o.Value.ClientId, o.Value.OauthDiscovery
-	case *types.Oauth2ProviderConfigOutputMemberIncludedOauth2ProviderConfig:
-		id, discovery = o.Value.ClientId, o.Value.OauthDiscovery
-	case *types.Oauth2ProviderConfigOutputMemberLinkedinOauth2ProviderConfig:
-		id, discovery = o.Value.ClientId, o.Value.OauthDiscovery
-	case *types.Oauth2ProviderConfigOutputMemberMicrosoftOauth2ProviderConfig:
-		id, discovery = o.Value.ClientId, o.Value.OauthDiscovery
-	case *types.Oauth2ProviderConfigOutputMemberSalesforceOauth2ProviderConfig:
-		id, discovery = o.Value.ClientId, o.Value.OauthDiscovery
-	case *types.Oauth2ProviderConfigOutputMemberSlackOauth2ProviderConfig:
-		id, discovery = o.Value.ClientId, o.Value.OauthDiscovery
-	}
-	p.ClientID = aws.ToString(id)
-	switch d := discovery.(type) {
-	case *types.Oauth2DiscoveryMemberDiscoveryUrl:
-		p.DiscoveryURL = d.Value
-	case *types.Oauth2DiscoveryMemberAuthorizationServerMetadata:
-		p.Issuer, p.AuthorizationEndpoint, p.TokenEndpoint = aws.ToString(d.Value.Issuer), aws.ToString(d.Value.AuthorizationEndpoint), aws.ToString(d.Value.TokenEndpoint)
+// union is the output's configuration: one member, by vendor, all of them alike.
+type union map[string]json.RawMessage
+
+// read takes from it what is shown.
+func (u union) read(p *provider) {
+	for _, member := range u {
+		var has struct {
+			ClientID  string `json:"clientId"`
+			Method    string `json:"clientAuthenticationMethod"`
+			Discovery struct {
+				URL      string `json:"discoveryUrl"`
+				Metadata struct {
+					Issuer                string `json:"issuer"`
+					AuthorizationEndpoint string `json:"authorizationEndpoint"`
+					TokenEndpoint         string `json:"tokenEndpoint"`
+				} `json:"authorizationServerMetadata"`
+			} `json:"oauthDiscovery"`
+		}
+		if json.Unmarshal(member, &has) == nil {
+			metadata := has.Discovery.Metadata
+			p.ClientID, p.AuthMethod, p.DiscoveryURL = has.ClientID, has.Method, has.Discovery.URL
+			p.Issuer, p.AuthorizationEndpoint, p.TokenEndpoint = metadata.Issuer, metadata.AuthorizationEndpoint, metadata.TokenEndpoint
+		}
 	}
 }
 
-func reference(id, key string) *types.SecretReference {
-	return &types.SecretReference{SecretId: &id, JsonKey: given(key)}
+func reference(id, key string) object {
+	return object{"secretId": id}.with("jsonKey", key)
 }
 
 // given is nil for what was not said.

@@ -6,9 +6,6 @@ import (
 	"fmt"
 	"strings"
 
-	control "github.com/aws/aws-sdk-go-v2/service/bedrockagentcorecontrol"
-	"github.com/aws/aws-sdk-go-v2/service/bedrockagentcorecontrol/types"
-
 	"github.com/onbehalf/onbehalf/internal/server"
 )
 
@@ -59,7 +56,7 @@ func (f providerFlags) check(v server.Vendor) error {
 		return usageError{fmt.Errorf("--auth-method is not for %s: how its clients prove themselves is known", v.Short)}
 	case f.Tenant != "" && !v.Tenants:
 		return usageError{fmt.Errorf("--tenant is not for %s", v.Short)}
-	case addresses && !custom && ownMember[v.Short] != nil:
+	case addresses && !custom && ownMember[v.Short]:
 		return usageError{fmt.Errorf("--issuer, --authorization-endpoint and --token-endpoint are not for %s, whose addresses are known", v.Short)}
 	case f.DiscoveryURL != "" && addresses:
 		return usageError{errors.New("--discovery-url has issuer and endpoints: give one or the others")}
@@ -125,9 +122,7 @@ func (c providersCreateCmd) Run(ctx context.Context, t *terminal) error {
 			return err
 		}
 	}
-	_, err = p.control.CreateOauth2CredentialProvider(ctx, &control.CreateOauth2CredentialProviderInput{
-		Name: &name, CredentialProviderVendor: types.CredentialProviderVendorType(v.Name), Oauth2ProviderConfigInput: client.input(), Tags: c.Tags,
-	})
+	err = p.identity(ctx, "CreateOauth2CredentialProvider", object{"name": name, "credentialProviderVendor": v.Name, "oauth2ProviderConfigInput": client.input(), "tags": tagged(c.Tags)}, nil)
 	if err != nil {
 		return p.exists(err, "onbehalf providers update "+name+" changes it", providersList)
 	}
@@ -159,17 +154,17 @@ func (c providersCreateCmd) createAPIKey(ctx context.Context, t *terminal) error
 	if err != nil {
 		return err
 	}
-	input := control.CreateApiKeyCredentialProviderInput{Name: &c.Name, Tags: c.Tags}
+	input := object{"name": c.Name, "tags": tagged(c.Tags)}
 	if c.SecretID != "" {
-		input.ApiKeySecretSource, input.ApiKeySecretConfig = types.SecretSourceTypeExternal, reference(c.SecretID, c.SecretJSONKey)
+		input["apiKeySecretSource"], input["apiKeySecretConfig"] = sourceExternal, reference(c.SecretID, c.SecretJSONKey)
 	} else {
 		key, err := t.secret(ctx, "--api-key-file", c.APIKeyFile, "API key "+c.Name)
 		if err != nil {
 			return err
 		}
-		input.ApiKey = &key
+		input["apiKey"] = key
 	}
-	if _, err := p.control.CreateApiKeyCredentialProvider(ctx, &input); err != nil {
+	if err := p.identity(ctx, "CreateApiKeyCredentialProvider", input, nil); err != nil {
 		return p.exists(err, "onbehalf providers update "+c.Name+" gives it another key", providersList)
 	}
 	return p.showAPIKey(ctx, c.Output, c.Name)
@@ -238,7 +233,10 @@ func (c providersUpdateCmd) Run(ctx context.Context, t *terminal) error {
 	if c.oauth2Given() == "" && c.SecretID == "" {
 		return usageError{hinted{errors.New("nothing to change"), "onbehalf providers update --help lists what can be"}}
 	}
-	client := clientOf(v, before, full)
+	client, err := clientOf(v, before, full)
+	if err != nil {
+		return err
+	}
 	client.override(c.providerFlags)
 	if client.id == "" {
 		return usageError{hinted{fmt.Errorf("%s has no client yet", c.Name), "give --client-id and --client-secret-file"}}
@@ -253,10 +251,7 @@ func (c providersUpdateCmd) Run(ctx context.Context, t *terminal) error {
 			return err
 		}
 	}
-	_, err = p.control.UpdateOauth2CredentialProvider(ctx, &control.UpdateOauth2CredentialProviderInput{
-		Name: &c.Name, CredentialProviderVendor: full.CredentialProviderVendor, Oauth2ProviderConfigInput: client.input(),
-	})
-	if err != nil {
+	if err := p.identity(ctx, "UpdateOauth2CredentialProvider", object{"name": c.Name, "credentialProviderVendor": full.Vendor, "oauth2ProviderConfigInput": client.input()}, nil); err != nil {
 		return p.advised(err, providersList)
 	}
 	after, _, err := p.oauth2Provider(ctx, c.Name)
@@ -276,17 +271,17 @@ func (c providersUpdateCmd) updateAPIKey(ctx context.Context, t *terminal, p *co
 	if err := c.checkAPIKey(); err != nil {
 		return err
 	}
-	input := control.UpdateApiKeyCredentialProviderInput{Name: &c.Name}
+	input := object{"name": c.Name}
 	if c.SecretID != "" {
-		input.ApiKeySecretSource, input.ApiKeySecretConfig = types.SecretSourceTypeExternal, reference(c.SecretID, c.SecretJSONKey)
+		input["apiKeySecretSource"], input["apiKeySecretConfig"] = sourceExternal, reference(c.SecretID, c.SecretJSONKey)
 	} else {
 		key, err := t.secret(ctx, "--api-key-file", c.APIKeyFile, "API key "+c.Name)
 		if err != nil {
 			return err
 		}
-		input.ApiKey = &key
+		input["apiKey"] = key
 	}
-	if _, err := p.control.UpdateApiKeyCredentialProvider(ctx, &input); err != nil {
+	if err := p.identity(ctx, "UpdateApiKeyCredentialProvider", input, nil); err != nil {
 		return p.advised(err, providersList)
 	}
 	return p.showAPIKey(ctx, c.Output, c.Name)

@@ -2,17 +2,16 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
+	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"time"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
-	control "github.com/aws/aws-sdk-go-v2/service/bedrockagentcorecontrol"
-	"github.com/aws/aws-sdk-go-v2/service/bedrockagentcorecontrol/types"
 )
 
 type targetsCmd struct {
@@ -80,27 +79,57 @@ func (c targetsListCmd) Run(ctx context.Context, t *terminal) error {
 		"Gateway "+g.Name+" has no targets. Make one: onbehalf targets create "+g.Name+" NAME --openapi FILE", first(c.listing, p.targets(ctx, g.ID))), gatewaysList)
 }
 
+// targetAnswer is a target as the API has it, in a list or by itself.
+type targetAnswer struct {
+	ID          string   `json:"targetId"`
+	Name        string   `json:"name"`
+	Status      string   `json:"status"`
+	Reasons     []string `json:"statusReasons"`
+	Description string   `json:"description"`
+	Target      struct {
+		MCP struct {
+			OpenAPI json.RawMessage `json:"openApiSchema"`
+		} `json:"mcp"`
+	} `json:"targetConfiguration"`
+	Credentials []struct {
+		Provider struct {
+			OAuth struct {
+				ProviderARN string   `json:"providerArn"`
+				Scopes      []string `json:"scopes"`
+				ReturnURL   string   `json:"defaultReturnUrl"`
+			} `json:"oauthCredentialProvider"`
+		} `json:"credentialProvider"`
+	} `json:"credentialProviderConfigurations"`
+	Created clock `json:"createdAt"`
+	Updated clock `json:"updatedAt"`
+}
+
+func (a targetAnswer) of(gatewayID string) target {
+	shown := target{ID: a.ID, Name: a.Name, Gateway: gatewayID, Status: a.Status, Description: a.Description, Reasons: a.Reasons, Created: a.Created.at(), Updated: a.Updated.at()}
+	if len(a.Target.MCP.OpenAPI) > 0 {
+		shown.Kind = "OpenAPI"
+	}
+	for _, each := range a.Credentials {
+		oauth := each.Provider.OAuth
+		shown.ProviderARN, shown.Scopes, shown.ReturnURL = oauth.ProviderARN, oauth.Scopes, oauth.ReturnURL
+	}
+	return shown
+}
+
 func (c *connection) targets(ctx context.Context, gatewayID string) iter.Seq2[target, error] {
-	pager := control.NewListGatewayTargetsPaginator(c.control, &control.ListGatewayTargetsInput{GatewayIdentifier: &gatewayID})
-	return pages(func() (items []target, more bool, err error) {
-		page, err := pager.NextPage(ctx)
-		if err != nil {
-			return nil, false, err
-		}
-		for _, v := range page.Items {
-			items = append(items, target{ID: aws.ToString(v.TargetId), Name: aws.ToString(v.Name), Gateway: gatewayID, Status: string(v.Status),
-				Description: aws.ToString(v.Description), Created: moment(v.CreatedAt), Updated: moment(v.UpdatedAt)})
-		}
-		return items, pager.HasMorePages(), nil
-	})
+	return gatewayPages(ctx, c, gatewayPath(gatewayID)+"targets/", func(a targetAnswer) target { return a.of(gatewayID) })
+}
+
+func targetPath(gatewayID, id string) string {
+	return gatewayPath(gatewayID) + "targets/" + url.PathEscape(id) + "/"
 }
 
 // target finds one by its name, or else by its id.
-func (c *connection) target(ctx context.Context, g gateway, named string) (*control.GetGatewayTargetOutput, error) {
+func (c *connection) target(ctx context.Context, g gateway, named string) (target, error) {
 	id := ""
 	for v, err := range c.targets(ctx, g.ID) {
 		if err != nil {
-			return nil, err
+			return target{}, err
 		}
 		if v.Name == named {
 			id = v.ID
@@ -111,27 +140,11 @@ func (c *connection) target(ctx context.Context, g gateway, named string) (*cont
 		}
 	}
 	if id == "" {
-		return nil, hinted{fmt.Errorf("gateway %s has no target %s", g.Name, named), targetsList(g) + " shows what there is"}
+		return target{}, hinted{fmt.Errorf("gateway %s has no target %s", g.Name, named), targetsList(g) + " shows what there is"}
 	}
-	return c.control.GetGatewayTarget(ctx, &control.GetGatewayTargetInput{GatewayIdentifier: &g.ID, TargetId: &id})
-}
-
-func describeTarget(g gateway, v *control.GetGatewayTargetOutput) target {
-	shown := target{
-		ID: aws.ToString(v.TargetId), Name: aws.ToString(v.Name), Gateway: g.ID, Status: string(v.Status), Description: aws.ToString(v.Description), Reasons: v.StatusReasons,
-		Created: moment(v.CreatedAt), Updated: moment(v.UpdatedAt),
-	}
-	if mcp, is := v.TargetConfiguration.(*types.TargetConfigurationMemberMcp); is {
-		if _, is := mcp.Value.(*types.McpTargetConfigurationMemberOpenApiSchema); is {
-			shown.Kind = "OpenAPI"
-		}
-	}
-	for _, each := range v.CredentialProviderConfigurations {
-		if oauth, is := each.CredentialProvider.(*types.CredentialProviderMemberOauthCredentialProvider); is {
-			shown.ProviderARN, shown.Scopes, shown.ReturnURL = aws.ToString(oauth.Value.ProviderArn), oauth.Value.Scopes, aws.ToString(oauth.Value.DefaultReturnUrl)
-		}
-	}
-	return shown
+	var found targetAnswer
+	err := c.call(ctx, http.MethodGet, targetPath(g.ID, id), nil, &found)
+	return found.of(g.ID), err
 }
 
 func showTarget(t *terminal, output string, g gateway, v target) error {
@@ -160,7 +173,7 @@ func (c targetsShowCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return p.advised(err, targetsList(g))
 	}
-	return showTarget(t, c.Output, g, describeTarget(g, found))
+	return showTarget(t, c.Output, g, found)
 }
 
 type targetsCreateCmd struct {
@@ -199,32 +212,31 @@ func (c targetsCreateCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	input := control.CreateGatewayTargetInput{
-		GatewayIdentifier: &g.ID, Name: &c.Name, Description: given(c.Description),
-		TargetConfiguration: &types.TargetConfigurationMemberMcp{Value: &types.McpTargetConfigurationMemberOpenApiSchema{Value: &types.ApiSchemaConfigurationMemberInlinePayload{Value: text}}},
-	}
+	input := object{
+		"name": c.Name, "clientToken": onceToken(), "targetConfiguration": object{"mcp": object{"openApiSchema": object{"inlinePayload": text}}},
+	}.with("description", c.Description)
 	if c.Provider != "" {
 		found, _, err := p.oauth2Provider(ctx, c.Provider)
 		if err != nil {
 			return p.advised(err, providersList+" --type oauth2")
 		}
 		scopes := append([]string{}, c.Scopes...) // the API wants the list, also where it is empty
-		input.CredentialProviderConfigurations = []types.CredentialProviderConfiguration{{
-			CredentialProviderType: types.CredentialProviderTypeOauth,
-			CredentialProvider: &types.CredentialProviderMemberOauthCredentialProvider{Value: types.OAuthCredentialProvider{
-				ProviderArn: &found.ARN, Scopes: scopes, GrantType: types.OAuthGrantTypeAuthorizationCode, DefaultReturnUrl: &c.ReturnURL,
+		input["credentialProviderConfigurations"] = []object{{
+			"credentialProviderType": "OAUTH",
+			"credentialProvider": object{"oauthCredentialProvider": object{
+				"providerArn": found.ARN, "scopes": scopes, "grantType": "AUTHORIZATION_CODE", "defaultReturnUrl": c.ReturnURL,
 			}},
 		}}
 	}
-	made, err := p.control.CreateGatewayTarget(ctx, &input)
-	if err != nil {
+	var made targetAnswer
+	if err := p.call(ctx, http.MethodPost, gatewayPath(g.ID)+"targets/", input, &made); err != nil {
 		return p.exists(err, "onbehalf targets show "+g.Name+" "+c.Name+" shows it", targetsList(g))
 	}
-	found, err := p.target(ctx, g, aws.ToString(made.TargetId))
+	found, err := p.target(ctx, g, made.ID)
 	if err != nil {
 		return p.advised(err, targetsList(g))
 	}
-	return showTarget(t, c.Output, g, describeTarget(g, found))
+	return showTarget(t, c.Output, g, found)
 }
 
 func (c targetsCreateCmd) document(t *terminal) (string, error) {
@@ -265,10 +277,10 @@ func (c targetsDeleteCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return p.advised(err, targetsList(g))
 	}
-	if err := t.sure(ctx, c.Yes, "Delete target "+aws.ToString(found.Name)+" of gateway "+g.Name+"?"); err != nil {
+	if err := t.sure(ctx, c.Yes, "Delete target "+found.Name+" of gateway "+g.Name+"?"); err != nil {
 		return err
 	}
-	if _, err := p.control.DeleteGatewayTarget(ctx, &control.DeleteGatewayTargetInput{GatewayIdentifier: &g.ID, TargetId: found.TargetId}); err != nil {
+	if err := p.call(ctx, http.MethodDelete, targetPath(g.ID, found.ID), nil, nil); err != nil {
 		return p.advised(err, targetsList(g))
 	}
 	return c.done(t, "deleted")

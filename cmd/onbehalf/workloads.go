@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	control "github.com/aws/aws-sdk-go-v2/service/bedrockagentcorecontrol"
 
 	"github.com/onbehalf/onbehalf/client"
 )
@@ -105,18 +104,21 @@ func (c workloadsListCmd) Run(ctx context.Context, t *terminal) error {
 		"There are no workload identities. Make one: onbehalf workloads create NAME", first(c.listing, p.workloads(ctx))), workloadsList)
 }
 
+// workloadAnswer is a workload identity as the API has it.
+type workloadAnswer struct {
+	Name       string   `json:"name"`
+	ARN        string   `json:"workloadIdentityArn"`
+	ReturnURLs []string `json:"allowedResourceOauth2ReturnUrls"`
+	Created    clock    `json:"createdTime"`
+	Updated    clock    `json:"lastUpdatedTime"`
+}
+
+func (w workloadAnswer) shown() workload {
+	return workload{Name: w.Name, ARN: w.ARN, ReturnURLs: w.ReturnURLs, Created: w.Created.at(), Updated: w.Updated.at()}
+}
+
 func (c *connection) workloads(ctx context.Context) iter.Seq2[workload, error] {
-	pager := control.NewListWorkloadIdentitiesPaginator(c.control, &control.ListWorkloadIdentitiesInput{})
-	return pages(func() (items []workload, more bool, err error) {
-		page, err := pager.NextPage(ctx)
-		if err != nil {
-			return nil, false, err
-		}
-		for _, w := range page.WorkloadIdentities {
-			items = append(items, workload{Name: aws.ToString(w.Name), ARN: aws.ToString(w.WorkloadIdentityArn)})
-		}
-		return items, pager.HasMorePages(), nil
-	})
+	return identityPages(ctx, c, "ListWorkloadIdentities", workloadAnswer.shown)
 }
 
 type workloadsShowCmd struct {
@@ -134,14 +136,9 @@ func (c workloadsShowCmd) Run(ctx context.Context, t *terminal) error {
 }
 
 func (c *connection) workload(ctx context.Context, name string) (workload, error) {
-	found, err := c.control.GetWorkloadIdentity(ctx, &control.GetWorkloadIdentityInput{Name: &name})
-	if err != nil {
-		return workload{}, err
-	}
-	return workload{
-		Name: aws.ToString(found.Name), ARN: aws.ToString(found.WorkloadIdentityArn), ReturnURLs: found.AllowedResourceOauth2ReturnUrls,
-		Created: moment(found.CreatedTime), Updated: moment(found.LastUpdatedTime),
-	}, nil
+	var found workloadAnswer
+	err := c.identity(ctx, "GetWorkloadIdentity", object{"name": name}, &found)
+	return found.shown(), err
 }
 
 // showWorkload also asks for the trusted issuers, where the key may.
@@ -192,8 +189,7 @@ func (c workloadsCreateCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	_, err = p.control.CreateWorkloadIdentity(ctx, &control.CreateWorkloadIdentityInput{Name: &c.Name, AllowedResourceOauth2ReturnUrls: c.ReturnURLs, Tags: c.Tags})
-	if err != nil {
+	if err := p.identity(ctx, "CreateWorkloadIdentity", object{"name": c.Name, "allowedResourceOauth2ReturnUrls": append([]string{}, c.ReturnURLs...), "tags": tagged(c.Tags)}, nil); err != nil {
 		return p.exists(err, "onbehalf workloads update "+c.Name+" changes it", workloadsList)
 	}
 	if len(issuers) > 0 {
@@ -202,6 +198,14 @@ func (c workloadsCreateCmd) Run(ctx context.Context, t *terminal) error {
 		}
 	}
 	return p.showWorkload(ctx, c.Output, c.Name)
+}
+
+// tagged is never null, which the API refuses.
+func tagged(tags map[string]string) map[string]string {
+	if tags == nil {
+		return map[string]string{}
+	}
+	return tags
 }
 
 // trustedIssuers reads URL=AUD[,AUD], as --trusted-issuer of serve is written.
@@ -248,7 +252,7 @@ func (c workloadsUpdateCmd) Run(ctx context.Context, t *terminal) error {
 	}
 	if urls {
 		kept := append([]string{}, c.ReturnURLs...)
-		if _, err := p.control.UpdateWorkloadIdentity(ctx, &control.UpdateWorkloadIdentityInput{Name: &c.Name, AllowedResourceOauth2ReturnUrls: kept}); err != nil {
+		if err := p.identity(ctx, "UpdateWorkloadIdentity", object{"name": c.Name, "allowedResourceOauth2ReturnUrls": kept}, nil); err != nil {
 			return p.advised(err, workloadsList)
 		}
 	}
@@ -310,7 +314,7 @@ func (c workloadsDeleteCmd) Run(ctx context.Context, t *terminal) error {
 	if err := t.sure(ctx, c.Yes, "Delete workload identity "+c.Name+" and all that users granted to it?"); err != nil {
 		return err
 	}
-	if _, err := p.control.DeleteWorkloadIdentity(ctx, &control.DeleteWorkloadIdentityInput{Name: &c.Name}); err != nil {
+	if err := p.identity(ctx, "DeleteWorkloadIdentity", object{"name": c.Name}, nil); err != nil {
 		return p.advised(err, workloadsList)
 	}
 	return c.done(t, "deleted")
