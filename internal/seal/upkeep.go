@@ -110,7 +110,7 @@ func (c *Custodian) Upkeep(ctx context.Context) error {
 	}
 	err := c.renew(ctx)
 	_, problem := c.Destroy(ctx, "", destroyAfter)
-	return errors.Join(err, problem)
+	return errors.Join(err, problem, c.db.Scrub(ctx))
 }
 
 // renew makes new keys for what is older than its age.
