@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/onbehalf/onbehalf/internal/api"
 	"github.com/onbehalf/onbehalf/internal/fault"
+	"github.com/onbehalf/onbehalf/internal/principal"
 	"github.com/onbehalf/onbehalf/internal/seal"
 	"github.com/onbehalf/onbehalf/internal/secret"
 	"github.com/onbehalf/onbehalf/internal/store"
@@ -57,6 +59,37 @@ func (b *Broker) setKey(ctx context.Context, p *apiKeyProvider, key secret.Text,
 // givenKey is the key of a create or an update, or where it lies: one of them, each time.
 func (b *Broker) givenKey(ctx context.Context, account string, key *secret.Text, source api.SecretSourceType, reference *api.SecretReference) (secret.Text, *api.SecretReference, error) {
 	return b.givenSecret(ctx, account, "", "apiKey", key, source, reference, longestAPIKey, false)
+}
+
+// APIKey answers the key of the provider of an ARN, for a gateway target: for the
+// Caller's Workload, as GetResourceApiKey does.
+func (b *Broker) APIKey(ctx context.Context, caller principal.Caller, arn string) (secret.Text, error) {
+	name, err := b.apiKeyNameInARN(caller.Account, arn)
+	if err != nil {
+		return secret.Text{}, err
+	}
+	response, err := b.GetResourceApiKey(ctx, caller, &api.GetResourceApiKeyRequest{ResourceCredentialProviderName: name})
+	if err != nil {
+		return secret.Text{}, err
+	}
+	return response.ApiKey, nil
+}
+
+// HasAPIKey reports fault.NotFound where an ARN names no API-key provider of the account.
+func (b *Broker) HasAPIKey(tx *store.Tx, account, arn string) error {
+	name, err := b.apiKeyNameInARN(account, arn)
+	if err == nil {
+		_, err = b.apiKeyProvider(tx, account, name)
+	}
+	return err
+}
+
+func (b *Broker) apiKeyNameInARN(account, arn string) (string, error) {
+	name := arn[strings.LastIndexByte(arn, '/')+1:]
+	if api.ApiKeyCredentialProviderARN(b.options.Region, account, name) != arn {
+		return "", noAPIKeyProvider(arn)
+	}
+	return name, nil
 }
 
 // key opens the key, here or where it lies.

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/onbehalf/onbehalf/internal/api"
 	"github.com/onbehalf/onbehalf/internal/broker"
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/gate"
@@ -37,7 +38,8 @@ func (s *Service) call(ctx context.Context, x *exchange, r *request) (reply, err
 		}
 		return s.relay(ctx, x, r, t, c)
 	}
-	if x.caller.User.IsZero() {
+	wanted := t.target.credential
+	if wanted.ofUser() && x.caller.User.IsZero() {
 		return reply{}, fault.New(fault.Denied, "The tool %s acts for a user, and the caller's token names none.", t.name)
 	}
 	if err := s.underRole(ctx, x, t); fault.Is(err, fault.Denied) {
@@ -51,7 +53,14 @@ func (s *Service) call(ctx context.Context, x *exchange, r *request) (reply, err
 	// there before the target hears of the call.
 	intended := make(chan error, 1)
 	go func() { intended <- s.intend(ctx, x, t) }()
-	token, asked, err := s.userToken(ctx, x, r, t, override)
+	var token secret.Text
+	var asked *reply
+	var err error
+	if wanted.grant == api.OAuthGrantTypeAuthorizationCode {
+		token, asked, err = s.userToken(ctx, x, r, t, override)
+	} else {
+		token, err = s.own(ctx, x, wanted)
+	}
 	if err := <-intended; err != nil {
 		return reply{}, err
 	}
@@ -62,7 +71,7 @@ func (s *Service) call(ctx context.Context, x *exchange, r *request) (reply, err
 		gate.Detail(ctx, "outcome", "consent-required")
 		return *asked, nil
 	}
-	c.Credential = token
+	c.Credential, c.Carrier, c.ForUser = token, wanted.carrier, wanted.ofUser()
 	return s.relay(ctx, x, r, t, c)
 }
 
@@ -148,7 +157,7 @@ func (s *Service) tokenFailed(x *exchange, r *request, t *tool, err error) (repl
 	switch f.Kind {
 	case fault.Upstream, fault.Unavailable, fault.NotFound, fault.Undecryptable, fault.Conflict, fault.Concurrent:
 		s.logged(x.http, err)
-		return s.toolFailure(r, x.endpoint, "The user's token for this tool could not be had. "+f.Message, "target "+t.target.name+": "+f.Kind.String()+": "+f.Message), nil
+		return s.toolFailure(r, x.endpoint, "The credential for this tool could not be had. "+f.Message, "target "+t.target.name+": "+f.Kind.String()+": "+f.Message), nil
 	}
 	return reply{}, err
 }

@@ -281,13 +281,10 @@ func TestTargetSettingsThatAreRefused(t *testing.T) {
 		"certificates": {func(q *api.CreateGatewayTargetRequest) {
 			q.CertificateConfigurations = []api.CertificateConfiguration{{}}
 		}, fault.NotBuilt, "certificateConfigurations"},
-		"API key":                {kind(api.CredentialProviderTypeApiKey), fault.NotBuilt, "API_KEY"},
+		"API key of nobody":      {kind(api.CredentialProviderTypeApiKey), fault.Invalid, "apiKeyCredentialProvider"},
 		"gateway role":           {kind(api.CredentialProviderTypeGatewayIamRole), fault.NotBuilt, "GATEWAY_IAM_ROLE"},
 		"passthrough":            {kind(api.CredentialProviderTypeJwtPassthrough), fault.NotBuilt, "JWT_PASSTHROUGH"},
 		"OAUTH of nobody":        {kind(api.CredentialProviderTypeOauth), fault.Invalid, "oauthCredentialProvider"},
-		"client credentials":     {oauth(func(o *api.OAuthCredentialProvider) { o.GrantType = api.OAuthGrantTypeClientCredentials }), fault.NotBuilt, "CLIENT_CREDENTIALS"},
-		"no grant type":          {oauth(func(o *api.OAuthCredentialProvider) { o.GrantType = "" }), fault.NotBuilt, "CLIENT_CREDENTIALS"},
-		"token exchange":         {oauth(func(o *api.OAuthCredentialProvider) { o.GrantType = api.OAuthGrantTypeTokenExchange }), fault.NotBuilt, "TOKEN_EXCHANGE"},
 		"no return URL":          {oauth(func(o *api.OAuthCredentialProvider) { o.DefaultReturnUrl = nil }), fault.Invalid, "defaultReturnUrl"},
 		"a script as return URL": {oauth(func(o *api.OAuthCredentialProvider) { o.DefaultReturnUrl = pointer("javascript:alert(1)") }), fault.Invalid, "may not be sent to this scheme"},
 		"a provider that is not": {oauth(func(o *api.OAuthCredentialProvider) { o.ProviderArn = provider + "x" }), fault.Invalid, "was not found"},

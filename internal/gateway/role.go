@@ -8,23 +8,32 @@ import (
 	"github.com/onbehalf/onbehalf/internal/gate"
 )
 
-// The calls that a gateway makes for a target that acts for a user. Made here,
-// they are function calls; what its role must allow is the same as at AWS.
+// The calls that a gateway makes for a target with a credential. Made here, they
+// are function calls; what its role must allow is the same as at AWS.
 const (
+	actionOwnToken      = "bedrock-agentcore:GetWorkloadAccessToken"
 	actionWorkloadToken = "bedrock-agentcore:GetWorkloadAccessTokenForJWT"
 	actionResourceToken = "bedrock-agentcore:GetResourceOauth2Token"
+	actionResourceKey   = "bedrock-agentcore:GetResourceApiKey"
 )
 
-// underRole asks whether the gateway's role may fetch the user's token for a
+// underRole asks whether the gateway's role may fetch the credential of a
 // tool. The role's policies are remembered, so the answer costs no statement.
 func (s *Service) underRole(ctx context.Context, x *exchange, t *tool) error {
 	e := x.endpoint
 	directory := api.WorkloadIdentityDirectoryARN(s.options.Region, e.account)
 	claims := gate.ClaimValues(x.caller.UserToken.Reveal())
+	c, mint, fetch := t.target.credential, actionWorkloadToken, actionResourceToken
+	if !c.ofUser() {
+		mint, claims = actionOwnToken, nil
+	}
+	if c.grant == "" {
+		fetch = actionResourceKey
+	}
 	checks := []gate.Check{
-		{Action: actionWorkloadToken, Resource: directory, Values: claims}, {Action: actionWorkloadToken, Resource: e.workload.ARN, Values: claims},
-		{Action: actionResourceToken, Resource: directory}, {Action: actionResourceToken, Resource: e.workload.ARN},
-		{Action: actionResourceToken, Resource: api.TokenVaultARN(s.options.Region, e.account)}, {Action: actionResourceToken, Resource: t.target.credential.provider},
+		{Action: mint, Resource: directory, Values: claims}, {Action: mint, Resource: e.workload.ARN, Values: claims},
+		{Action: fetch, Resource: directory}, {Action: fetch, Resource: e.workload.ARN},
+		{Action: fetch, Resource: api.TokenVaultARN(s.options.Region, e.account)}, {Action: fetch, Resource: c.provider},
 	}
 	err := s.gate.Under(ctx, e.account, e.role, e.id, checks)
 	if fault.Is(err, fault.Denied) {

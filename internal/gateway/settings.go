@@ -108,15 +108,6 @@ func authorizerOf(c *api.CustomJWTAuthorizerConfiguration) (*auth.Authorizer, er
 	return z, nil
 }
 
-// credential is how a target is paid its respects: with the user's token from a
-// provider, or, when nil, with nothing.
-type credential struct {
-	provider   string // ARN
-	scopes     []string
-	returnURL  string
-	parameters map[string]string
-}
-
 // checkTarget checks what was asked for a target, apart from its document.
 func checkTarget(r *api.UpdateGatewayTargetRequest) (*credential, error) {
 	switch {
@@ -128,34 +119,7 @@ func checkTarget(r *api.UpdateGatewayTargetRequest) (*credential, error) {
 	if len(r.CredentialProviderConfigurations) == 0 {
 		return nil, nil
 	}
-	const prefix = "credentialProviderConfigurations[0]."
-	c := r.CredentialProviderConfigurations[0]
-	if c.CredentialProviderType != api.CredentialProviderTypeOauth {
-		return nil, notBuilt(prefix+"credentialProviderType", "The credential provider type %s", c.CredentialProviderType)
-	}
-	if c.CredentialProvider == nil || c.CredentialProvider.OauthCredentialProvider == nil {
-		return nil, fault.InvalidField(prefix+"credentialProvider", "The type OAUTH needs credentialProvider.oauthCredentialProvider.")
-	}
-	o := c.CredentialProvider.OauthCredentialProvider
-	const inner = prefix + "credentialProvider.oauthCredentialProvider."
-	if o.GrantType != api.OAuthGrantTypeAuthorizationCode {
-		grant := o.GrantType
-		if grant == "" {
-			grant = api.OAuthGrantTypeClientCredentials // what the API takes an absent one for
-		}
-		return nil, notBuilt(inner+"grantType", "The grant type %s", grant)
-	}
-	if o.DefaultReturnUrl == nil || *o.DefaultReturnUrl == "" {
-		return nil, fault.InvalidField(inner+"defaultReturnUrl", "The grant type AUTHORIZATION_CODE needs defaultReturnUrl: the page to which the user comes back.")
-	}
-	out := &credential{provider: o.ProviderArn, scopes: o.Scopes, returnURL: *o.DefaultReturnUrl}
-	if len(o.CustomParameters) > 0 {
-		out.parameters = make(map[string]string, len(o.CustomParameters))
-		for name, value := range o.CustomParameters {
-			out.parameters[name] = value.Reveal()
-		}
-	}
-	return out, nil
+	return credentialOf(r.CredentialProviderConfigurations[0])
 }
 
 // kindOf finds the kind that a configuration is of.

@@ -49,7 +49,17 @@ type Tool struct {
 type Call struct {
 	Tool       string      // as in Tool.Name
 	Arguments  []Argument  // in the order of the request; names are unique
-	Credential secret.Text // bearer token for the target; empty when it needs none
+	Credential secret.Text // for the target; empty when it needs none
+	Carrier    Carrier     // what carries it
+	ForUser    bool        // it is the user's: the user may be able to mend what is wrong with it
+}
+
+// Carrier says where in a request a credential travels. The zero Carrier is a
+// bearer token's: Authorization: Bearer. An argument never takes its place.
+type Carrier struct {
+	Header string // its name; or
+	Query  string // that of a query parameter
+	Prefix string // before the credential, with a space
 }
 
 // Argument is one member of a call's arguments object. Value is the JSON text

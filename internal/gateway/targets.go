@@ -131,19 +131,30 @@ func (s *Service) admit(tx *store.Tx, g *gatewayRow, t *targetRow, p *prepared) 
 	}
 	t.returnURL = ""
 	if p.credential != nil {
-		if g.settings.AuthorizerType == api.AuthorizerTypeNone {
-			return fault.InvalidField("credentialProviderConfigurations", "The gateway has no inbound authorization, so there is no user for whom the target could act (grant type AUTHORIZATION_CODE).")
+		if p.credential.ofUser() && g.settings.AuthorizerType == api.AuthorizerTypeNone {
+			return fault.InvalidField("credentialProviderConfigurations", "The gateway has no inbound authorization, so there is no user for whom the target could act (grant type %s).", p.credential.grant)
 		}
-		if _, err := s.broker.ProviderByARN(tx, t.account, p.credential.provider); err != nil {
-			if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Invalid) {
-				return fault.InvalidField("credentialProviderConfigurations[0].credentialProvider.oauthCredentialProvider.providerArn", "The credential provider %s was not found.", p.credential.provider)
-			}
+		if err := s.hasProvider(tx, t.account, p.credential); err != nil {
 			return err
 		}
 		t.returnURL = p.credential.returnURL
 	}
 	t.kind, t.compiled = string(p.kind.Type), p.compiled
 	return s.sealTarget(tx, t, p.settings)
+}
+
+// hasProvider checks that the provider that a target names is there, and of the kind that it needs.
+func (s *Service) hasProvider(tx *store.Tx, account string, c *credential) error {
+	member, err := memberCredential+"oauthCredentialProvider.providerArn", error(nil)
+	if c.grant == "" {
+		member, err = memberCredential+"apiKeyCredentialProvider.providerArn", s.broker.HasAPIKey(tx, account, c.provider)
+	} else {
+		_, err = s.broker.ProviderByARN(tx, account, c.provider)
+	}
+	if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Invalid) {
+		return fault.InvalidField(member, "The credential provider %s was not found.", c.provider)
+	}
+	return err
 }
 
 // settled is what every change of a target ends with: the targets together are

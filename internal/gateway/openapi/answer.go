@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"unicode/utf8"
 
@@ -30,20 +31,20 @@ const (
 //
 // A target that echoes its request's headers must not hand the user's token to
 // the agent: the credential is masked wherever it appears.
-func answer(response *http.Response, credential secret.Text) (*gateway.Answer, error) {
+func answer(response *http.Response, call gateway.Call) (*gateway.Answer, error) {
 	defer response.Body.Close()
 	status := response.StatusCode
 	if err := decompress(response); err != nil {
 		return nil, err
 	}
 	if status < 200 || status > 299 {
-		return refusal(response, credential), nil
+		return refusal(response, call), nil
 	}
 	content, err := readAll(response, maxAnswer)
 	if err != nil {
 		return nil, err
 	}
-	content = masked(content, credential)
+	content = masked(content, call.Credential)
 	if len(content) == 0 {
 		return &gateway.Answer{Text: []byte(fmt.Sprintf("%d %s, without content", status, http.StatusText(status))), Status: status}, nil
 	}
@@ -59,10 +60,16 @@ func answer(response *http.Response, credential secret.Text) (*gateway.Answer, e
 }
 
 func masked(content []byte, credential secret.Text) []byte {
-	if credential.Empty() || !bytes.Contains(content, []byte(credential.Reveal())) {
+	if credential.Empty() {
 		return content
 	}
-	return bytes.ReplaceAll(content, []byte(credential.Reveal()), []byte("[redacted]"))
+	value := credential.Reveal() // a key may have travelled in the query
+	for _, spelling := range []string{value, url.QueryEscape(value), url.PathEscape(value)} {
+		if bytes.Contains(content, []byte(spelling)) {
+			content = bytes.ReplaceAll(content, []byte(spelling), []byte("[redacted]"))
+		}
+	}
+	return content
 }
 
 // decompress undoes gzip, which some servers use unasked. The limits hold for
@@ -112,16 +119,21 @@ func tooLarge(limit int64) error {
 	return fault.New(fault.Upstream, "The target's answer is larger than %d MB. Ask for less, for example with a page size or a filter.", limit>>20)
 }
 
-func refusal(response *http.Response, used secret.Text) *gateway.Answer {
+func refusal(response *http.Response, call gateway.Call) *gateway.Answer {
+	used := call.Credential
 	credential := !used.Empty()
 	status := response.StatusCode
 	var b strings.Builder
 	fmt.Fprintf(&b, "The target answered %d %s.", status, http.StatusText(status))
 	switch {
+	case status == http.StatusUnauthorized && credential && !call.ForUser:
+		b.WriteString(" It did not accept this gateway's own credential for it: an operator has to mend that.")
 	case status == http.StatusUnauthorized && credential:
 		b.WriteString(" It did not accept the user's access token: the user or the provider may have revoked the consent. Ask for it again by calling once with forceAuthentication.")
 	case status == http.StatusUnauthorized:
 		b.WriteString(" It wants credentials, and this gateway target has none configured.")
+	case status == http.StatusForbidden && credential && !call.ForUser:
+		b.WriteString(" The gateway's own credential for it may not do this.")
 	case status == http.StatusForbidden && credential:
 		b.WriteString(" The user, or the scopes consented to, may not do this.")
 	case status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable:

@@ -86,7 +86,7 @@ func TestAnswers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := serve(t, c.handler).Call(t.Context(), gateway.Call{Tool: "a", Credential: secret.New("t0ken")})
+			got, err := serve(t, c.handler).Call(t.Context(), gateway.Call{Tool: "a", Credential: secret.New("t0ken"), ForUser: true})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -17,6 +17,8 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"net/url"
+	"strings"
 
 	"github.com/onbehalf/onbehalf/internal/api"
 	"github.com/onbehalf/onbehalf/internal/egress"
@@ -87,12 +89,46 @@ func (t *target) Call(ctx context.Context, call gateway.Call) (*gateway.Answer, 
 	if err != nil {
 		return nil, err
 	}
-	if !call.Credential.Empty() {
-		request.Header["Authorization"] = []string{"Bearer " + call.Credential.Reveal()}
+	if err := carry(request, call); err != nil {
+		return nil, err
 	}
 	response, err := t.client.Do(request)
 	if err != nil {
 		return nil, unreachable(ctx, err)
 	}
-	return answer(response, call.Credential)
+	return answer(response, call)
+}
+
+// carry puts the call's credential into its request. What an argument has put
+// there already is no argument's to say.
+func carry(request *http.Request, call gateway.Call) error {
+	if call.Credential.Empty() {
+		return nil
+	}
+	c, value := call.Carrier, call.Credential.Reveal()
+	if c == (gateway.Carrier{}) {
+		c = gateway.Carrier{Header: "Authorization", Prefix: "Bearer"}
+	}
+	if c.Prefix != "" {
+		value = c.Prefix + " " + value
+	}
+	if c.Query != "" {
+		if request.URL.Query().Has(c.Query) {
+			return mistake("The query parameter %q carries the gateway's own key: leave it out.", c.Query)
+		}
+		pair := url.QueryEscape(c.Query) + "=" + url.QueryEscape(value)
+		if request.URL.RawQuery != "" {
+			pair = request.URL.RawQuery + "&" + pair
+		}
+		request.URL.RawQuery = pair
+		return nil
+	}
+	if _, taken := request.Header[http.CanonicalHeaderKey(c.Header)]; taken {
+		return mistake("The header %q carries the gateway's own key: leave it out.", c.Header)
+	}
+	if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
+		return fault.New(fault.Upstream, "The key of this target's provider cannot travel in a header: it is not one line of text.")
+	}
+	request.Header[http.CanonicalHeaderKey(c.Header)] = []string{value}
+	return nil
 }
