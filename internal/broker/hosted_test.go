@@ -166,6 +166,28 @@ func TestHostedPageOfAGateway(t *testing.T) {
 	t.Parallel()
 	w, i, ada, landing, caller := hostedWorld(t)
 	code, state := i.signIn(t, w.connect(t, ada, landing).Location)
+	// What is not this browser's answer of this issuer changes nothing, and sends nothing.
+	good := SignInAnswer{IssuerID: issuerID(i.URL), State: state, Code: secret.New(code), Cookie: ada.cookie}
+	for name, test := range map[string]struct {
+		change func(*SignInAnswer)
+		cause  error
+	}{
+		"another issuer's address": {func(a *SignInAnswer) { a.IssuerID = issuerID("https://evil.example") }, ErrAttempt},
+		"another issuer's word":    {func(a *SignInAnswer) { a.Issuer = "https://evil.example" }, ErrIssuer},
+		"another state":            {func(a *SignInAnswer) { a.State = unguessable() }, ErrAttempt},
+		"another browser":          {func(a *SignInAnswer) { a.Cookie = newBrowser("eve").cookie }, ErrOtherBrowser},
+	} {
+		answer := good
+		test.change(&answer)
+		if there, err := w.SignedIn(t.Context(), frontChannel(), answer); !errors.Is(err, test.cause) || there != nil {
+			t.Errorf("%s: %+v, %v", name, there, err)
+		}
+	}
+	foreign := frontChannel()
+	foreign.Account = other
+	if _, err := w.SignedIn(t.Context(), foreign, good); !errors.Is(err, ErrSession) {
+		t.Errorf("another account: %v", err)
+	}
 	there, err := w.signedIn(t, ada, i, code, state)
 	if err != nil || there.Location != landing.ReturnURL {
 		t.Fatalf("sent to %+v, %v", there, err)
