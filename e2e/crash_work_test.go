@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -21,8 +22,9 @@ import (
 )
 
 // Secrets come and go: users consent, tokens are refreshed, providers and keys
-// and keys are given new secrets. Whenever the power goes, what was answered
-// before is there after, and opens; of what was under way, there is all or nothing.
+// are given new secrets, and all are sealed anew. Whenever the power goes, what
+// was answered before is there after, and opens; of what was under way, there is
+// all or nothing.
 func TestKilledAtWork(t *testing.T) {
 	t.Parallel()
 	rounds, seed := 30, uint64(time.Now().UnixNano())
@@ -35,7 +37,7 @@ func TestKilledAtWork(t *testing.T) {
 	for round := range rounds {
 		stop, stopped := context.WithCancel(t.Context())
 		var workers sync.WaitGroup
-		for _, work := range []func(context.Context, int) error{w.consents, w.refreshes, w.updatesProvider, w.updatesKey} {
+		for _, work := range []func(context.Context, int) error{w.consents, w.refreshes, w.updatesProvider, w.updatesKey, w.rotatesVault} {
 			workers.Go(func() {
 				for n := 0; stop.Err() == nil; n++ {
 					if work(stop, round*10_000+n) != nil {
@@ -55,7 +57,10 @@ func TestKilledAtWork(t *testing.T) {
 			return
 		}
 	}
-	t.Logf("%d users consented, of whom %d were asked again; the client's secret was changed %d times, the API key %d times", w.consented, w.lost, w.secret.count, w.key.count)
+	if w.rotatesVault(t.Context(), 0) == nil { // which ends what was cut off over and over
+		w.opens(rounds)
+	}
+	t.Logf("%d users consented, of whom %d were asked again; the client's secret was changed %d times, the API key %d times; the vault was sealed anew %d times", w.consented, w.lost, w.secret.count, w.key.count, w.rotations)
 	if w.consented < rounds/3 || w.secret.count == 0 || w.key.count == 0 {
 		t.Error("the platform was killed before it did anything")
 	}
@@ -72,6 +77,7 @@ type workplace struct {
 	secret    remembered
 	key       remembered
 	consented int
+	rotations int // that came to their end
 	lost      int
 }
 
@@ -213,6 +219,23 @@ func (w *workplace) updatesKey(ctx context.Context, n int) error {
 		_, err := w.control.UpdateApiKeyCredentialProvider(ctx, &bedrockagentcorecontrol.UpdateApiKeyCredentialProviderInput{Name: aws.String(serviceID), ApiKey: &key})
 		return err
 	})
+}
+
+// rotatesVault is the operator's command, which dies with the platform.
+func (w *workplace) rotatesVault(ctx context.Context, _ int) error {
+	command := exec.CommandContext(ctx, onbehalfBinary, "vault", "rotate", "--data", w.data)
+	out, err := command.CombinedOutput()
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		w.t.Errorf("onbehalf vault rotate: %v\n%s", err, out)
+		return err
+	}
+	w.mu.Lock()
+	w.rotations++
+	w.mu.Unlock()
+	return nil
 }
 
 // opens wants everything that was answered to be there, and to open.
