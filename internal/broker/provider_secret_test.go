@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -229,4 +230,28 @@ func TestExternalSecretOfEveryVendor(t *testing.T) {
 		}
 	}
 	w.noCanaries(t)
+}
+
+// A refresh that lacks its client's secret loses nothing: the grant waits for it.
+func TestGrantOutlivesItsClientsSecret(t *testing.T) {
+	t.Parallel()
+	w := newBareWorld(t)
+	folder := w.sources(t)
+	put(t, folder, "google.json", `{"clientSecret":"`+clientSecret+`"}`)
+	w.workload(t, "agent", returnURL)
+	if _, err := w.CreateOauth2CredentialProvider(t.Context(), root, &api.CreateOauth2CredentialProviderRequest{Name: "google", CredentialProviderVendor: vendorCustom, Oauth2ProviderConfigInput: externally(w.idp, "files/google.json", "clientSecret")}); err != nil {
+		t.Fatal(err)
+	}
+	caller := w.consented(t, "agent", "ada", ask("profile"))
+	w.later(2 * time.Hour)
+	w.sources(t) // an empty folder
+	_, before := w.idp.counts()
+	_, err := w.UserToken(t.Context(), caller, ask("profile"))
+	wantFault(t, err, fault.Invalid, "files/google.json cannot be read")
+	if _, after := w.idp.counts(); after != before {
+		t.Error("the provider was asked")
+	}
+	put(t, w.sources(t), "google.json", `{"clientSecret":"`+clientSecret+`"}`)
+	w.later(time.Hour) // whatever the back-off is
+	w.token(t, caller, ask("profile"))
 }
