@@ -13,8 +13,9 @@ import (
 )
 
 type vaultCmd struct {
-	Status vaultStatusCmd `cmd:"" help:"Show which key each account's vault is under." example:"onbehalf vault status"`
-	Rotate vaultRotateCmd `cmd:"" help:"Make new data keys and seal every row anew."`
+	Status    vaultStatusCmd    `cmd:"" help:"Show which key each account's vault is under." example:"onbehalf vault status"`
+	Rotate    vaultRotateCmd    `cmd:"" help:"Make new data keys and seal every row anew."`
+	CreateKey vaultCreateKeyCmd `cmd:"" help:"Make a key-encryption key in a file, for --key-file or --kms-key." example:"onbehalf vault create-key team-key"`
 }
 
 type vaultStatusCmd struct{ installation }

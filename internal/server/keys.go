@@ -104,3 +104,6 @@ func (k keys) keeper(ctx context.Context, db *store.DB, first bool) (*seal.Keepe
 func sealedTables() []seal.Table {
 	return slices.Concat(seal.Own, auth.Sealed, identity.Sealed, vault.Sealed, broker.Sealed, gateway.Sealed, audit.Sealed)
 }
+
+// CreateKeyFile makes a key-encryption key in a file that does not exist yet.
+func CreateKeyFile(path string) error { return readable(seal.CreateFileKey(path)) }
