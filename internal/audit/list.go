@@ -15,8 +15,8 @@ import (
 // Query selects records of one account. Members that are zero do not restrict.
 //
 // There is no index but time: a query walks the blocks backwards from Until and
-// decodes each record, some two millions a second, until it has enough or has
-// come to From. So a bound in time is what makes a rare thing quick to find.
+// decodes each record, some hundred thousand a second, until it has enough or
+// has come to From. So a bound in time is what makes a rare thing quick to find.
 type Query struct {
 	Account   string // required: a tenant, or Platform
 	From      time.Time
