@@ -44,7 +44,7 @@ var unions = map[reflect.Type]map[string]reflect.Type{
 	reflect.TypeFor[control.McpTargetConfiguration]():       {"openApiSchema": reflect.TypeFor[control.McpTargetConfigurationMemberOpenApiSchema]()},
 	reflect.TypeFor[control.ApiSchemaConfiguration]():       {"inlinePayload": reflect.TypeFor[control.ApiSchemaConfigurationMemberInlinePayload]()},
 	reflect.TypeFor[control.PrivateKeySource]():             {"kmsKeySource": reflect.TypeFor[control.PrivateKeySourceMemberKmsKeySource]()},
-	reflect.TypeFor[control.CredentialProvider]():           {"oauthCredentialProvider": reflect.TypeFor[control.CredentialProviderMemberOauthCredentialProvider]()},
+	reflect.TypeFor[control.CredentialProvider]():           {"oauthCredentialProvider": reflect.TypeFor[control.CredentialProviderMemberOauthCredentialProvider](), "apiKeyCredentialProvider": reflect.TypeFor[control.CredentialProviderMemberApiKeyCredentialProvider]()},
 	reflect.TypeFor[data.UserIdentifier](): {
 		"userToken": reflect.TypeFor[data.UserIdentifierMemberUserToken](),
 		"userId":    reflect.TypeFor[data.UserIdentifierMemberUserId](),
