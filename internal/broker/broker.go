@@ -10,6 +10,8 @@
 //	GetResourceOauth2Token, M2M ─▶ ClientToken ─▶ cached, or fetched, once, whoever else waits
 //	GetResourceOauth2Token, on behalf of ─▶ ExchangedToken ─▶ the same, for the user's own sign-in token
 //	GetResourceApiKey ─▶ the sealed key of an API-key credential provider
+//	ListGrants, GetResourceTokenState ─▶ what there is, without touching it
+//	RevokeGrant, RevokeUserGrants ─▶ deleted with all that is under way for it ─▶ the provider is told
 //
 // Invariants: a code is redeemed only for the person who asked, only with the
 // PKCE verifier of its own attempt, and at most once; a refresh token goes only

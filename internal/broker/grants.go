@@ -30,6 +30,9 @@ func (b *Broker) ListGrants(ctx context.Context, caller principal.Caller, r *api
 	if err != nil {
 		return nil, err
 	}
+	if !filter.User.IsZero() {
+		gate.Detail(ctx, "grant_user", filter.User.String())
+	}
 	l := lister{Broker: b, caller: caller, action: api.ListGrants.Action(), state: r.State, limit: grantsDefault, read: mostRead, seen: map[[2]string]bool{}, found: []api.Grant{}}
 	if r.MaxResults != nil {
 		l.limit = int(*r.MaxResults)

@@ -8,8 +8,8 @@ import (
 )
 
 // Recover ends what a process that died was at: its refreshes may be tried
-// again, its redemptions have failed. Without it they end by themselves, a
-// minute later, and users wait that long.
+// again, its redemptions have failed. Without it they end by themselves, some
+// seconds or a minute later, and users wait that long.
 //
 // Call it before the first request, and only where no other process can be at
 // work on this database: it ends the work of the living as well.
