@@ -23,8 +23,10 @@ type gatewaysCmd struct {
 // Help is shown below the commands of gateways.
 func (gatewaysCmd) Help() string {
 	return `Examples:
-  onbehalf gateways create greeter --discovery-url https://id.example.com/.well-known/openid-configuration --audience my-app
-  onbehalf targets create greeter people --openapi people.yaml --provider people --scope profile --return-url https://app.example.com/back
+  onbehalf gateways create greeter --audience my-app \
+    --discovery-url https://id.example.com/.well-known/openid-configuration
+  onbehalf targets create greeter people --openapi people.yaml \
+    --provider people --scope profile --return-url https://app.example.com/back
 A gateway is named by its name or its id.`
 }
 
@@ -56,8 +58,8 @@ type authorizer struct {
 const gatewaysList = "onbehalf gateways list"
 
 type gatewaysListCmd struct {
-	platform
 	listing
+	platform
 }
 
 // Run lists them.
@@ -148,8 +150,8 @@ func (c *connection) gatewayByID(ctx context.Context, id string) (gateway, error
 func gatewayPath(id string) string { return "/gateways/" + url.PathEscape(id) + "/" }
 
 type gatewaysShowCmd struct {
-	platform
 	Gateway string `arg:"" name:"gateway" help:"Name or id of the gateway." complete:"gateways"`
+	platform
 }
 
 // Run shows it.
@@ -174,7 +176,6 @@ func showGateway(t *terminal, output string, g gateway) error {
 }
 
 type gatewaysCreateCmd struct {
-	platform
 	Name         string            `arg:"" name:"name" help:"Its name: letters, digits and -."`
 	Authorizer   string            `name:"authorizer" enum:"jwt,none" default:"jwt" placeholder:"TYPE" help:"Who may call it: jwt, users with a sign-in token; none, anybody who reaches it. Default jwt." group:"Who may call it"`
 	DiscoveryURL string            `name:"discovery-url" placeholder:"URL" help:"Of the users' sign-in provider." group:"Who may call it"`
@@ -185,12 +186,14 @@ type gatewaysCreateCmd struct {
 	Description  string            `name:"description" placeholder:"TEXT" help:"For people."`
 	Versions     []string          `name:"mcp-version" placeholder:"DATE" help:"A version of MCP that it speaks. Repeatable. Default: all it knows."`
 	Tags         map[string]string `name:"tag" placeholder:"KEY=VALUE" help:"A tag. Repeatable."`
+	platform
 }
 
 // Help is shown below the flags.
 func (gatewaysCreateCmd) Help() string {
 	return `Examples:
-  onbehalf gateways create greeter --discovery-url https://id.example.com/.well-known/openid-configuration --audience my-app
+  onbehalf gateways create greeter --audience my-app \
+    --discovery-url https://id.example.com/.well-known/openid-configuration
   onbehalf gateways create open --authorizer none`
 }
 
@@ -251,9 +254,9 @@ func (c *connection) role(ctx context.Context, named string) (string, error) {
 }
 
 type gatewaysDeleteCmd struct {
-	platform
 	Gateway string `arg:"" name:"gateway" help:"Name or id of the gateway." complete:"gateways"`
 	Yes     bool   `name:"yes" help:"Do not ask."`
+	platform
 }
 
 // Run deletes it.

@@ -12,10 +12,10 @@ import (
 )
 
 type gatewaysToolsCmd struct {
-	platform
 	listing
 	Gateway   string `arg:"" name:"gateway" help:"Name or id of the gateway." complete:"gateways"`
 	TokenFile string `name:"token-file" placeholder:"FILE" help:"File with a user's sign-in token, for a gateway that wants one; - reads standard input." complete:"files"`
+	platform
 }
 
 // Help is shown below the flags.

@@ -80,10 +80,10 @@ type among struct {
 }
 
 type grantsListCmd struct {
-	platform
 	listing
 	among
 	State string `name:"state" enum:",active,expired,needs-consent" default:"" placeholder:"STATE" help:"active, expired (the next call renews it) or needs-consent (only the user can)." group:"Whose"`
+	platform
 }
 
 // Run lists them.
@@ -120,8 +120,8 @@ func (c *connection) grants(ctx context.Context, input client.ListGrantsInput) i
 }
 
 type grantsShowCmd struct {
-	platform
 	Grant string `arg:"" name:"grant" help:"Id of the grant."`
+	platform
 }
 
 // Run shows it.
@@ -154,11 +154,11 @@ func (c grantsShowCmd) Run(ctx context.Context, t *terminal) error {
 }
 
 type grantsRevokeCmd struct {
-	platform
 	among
 	Grants []string `arg:"" name:"grant" optional:"" help:"Ids of grants."`
 	All    bool     `name:"all" help:"All of the user's, at any workload and provider that is not excluded by --workload or --provider."`
 	Yes    bool     `name:"yes" help:"Do not ask."`
+	platform
 }
 
 // Help is shown below the flags.

@@ -11,7 +11,6 @@ import (
 )
 
 type grantsStateCmd struct {
-	platform
 	Workload  string   `name:"workload" required:"" placeholder:"NAME" help:"The workload identity that would ask." complete:"workloads"`
 	Provider  string   `name:"provider" required:"" placeholder:"NAME" help:"The OAuth2 credential provider." complete:"oauth2"`
 	User      string   `name:"user" placeholder:"ID" help:"The user, by the id that the application vouches for."`
@@ -19,6 +18,7 @@ type grantsStateCmd struct {
 	Scopes    []string `name:"scope" placeholder:"SCOPE" sep:"none" help:"A scope that would be asked for. Repeatable."`
 	Flow      string   `name:"flow" enum:"user,m2m,on-behalf-of" default:"user" placeholder:"FLOW" help:"user, m2m or on-behalf-of. Default user."`
 	Account   string   `name:"account-label" placeholder:"LABEL" help:"Which of the user's accounts at the provider, where there are several."`
+	platform
 }
 
 // Help is shown below the flags.

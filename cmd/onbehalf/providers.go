@@ -25,9 +25,10 @@ type providersCmd struct {
 // Help is shown below the commands of providers.
 func (providersCmd) Help() string {
 	return `Examples:
-  onbehalf providers create google                      prints the callback URL to register there
-  onbehalf providers update google --client-id 123.apps.googleusercontent.com --client-secret-file secret
-  onbehalf providers create custom --name people --discovery-url https://id.example.com/.well-known/openid-configuration
+  onbehalf providers create google      # prints its callback URL
+  onbehalf providers update google --client-id 123 --client-secret-file secret
+  onbehalf providers create custom --name people \
+    --discovery-url https://id.example.com/.well-known/openid-configuration
   onbehalf providers create api-key --name openai --api-key-file key
 Secrets are read from files, from standard input (-) or from the keyboard.`
 }
@@ -67,9 +68,9 @@ type ofKind struct {
 }
 
 type providersListCmd struct {
-	platform
 	listing
 	ofKind
+	platform
 }
 
 // Run lists them.
@@ -227,9 +228,9 @@ func (c *connection) apiKeyProvider(ctx context.Context, name string) (provider,
 }
 
 type providersShowCmd struct {
-	platform
 	ofKind
 	Name string `arg:"" name:"name" help:"Name of the credential provider." complete:"providers"`
+	platform
 }
 
 // Run shows it.
@@ -261,10 +262,10 @@ func showProvider(t *terminal, output string, p provider) error {
 }
 
 type providersDeleteCmd struct {
-	platform
 	ofKind
 	Name string `arg:"" name:"name" help:"Name of the credential provider." complete:"providers"`
 	Yes  bool   `name:"yes" help:"Do not ask."`
+	platform
 }
 
 // Run deletes it.

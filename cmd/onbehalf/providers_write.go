@@ -69,11 +69,11 @@ func (f providerFlags) check(v server.Vendor) error {
 }
 
 type providersCreateCmd struct {
-	platform
 	Vendor string            `arg:"" name:"vendor" help:"google, github, …, custom or api-key: onbehalf providers vendors lists them." complete:"vendors"`
 	Name   string            `name:"name" placeholder:"NAME" help:"What agents call it. Default: the vendor's name."`
 	Tags   map[string]string `name:"tag" placeholder:"KEY=VALUE" help:"A tag. Repeatable."`
 	providerFlags
+	platform
 }
 
 // Help is shown below the flags.
@@ -81,7 +81,8 @@ func (providersCreateCmd) Help() string {
 	return `Examples:
   onbehalf providers create google
   onbehalf providers create github --client-id Iv1.8a61 --client-secret-file secret
-  onbehalf providers create custom --name people --discovery-url https://id.example.com/.well-known/openid-configuration
+  onbehalf providers create custom --name people \
+    --discovery-url https://id.example.com/.well-known/openid-configuration
   pass show openai | onbehalf providers create api-key --name openai --api-key-file -
 Without --client-id it gets its callback URL first and its client with onbehalf providers update.`
 }
@@ -191,16 +192,16 @@ func (c *connection) showAPIKey(ctx context.Context, output, name string) error 
 }
 
 type providersUpdateCmd struct {
-	platform
 	ofKind
 	Name string `arg:"" name:"name" help:"Name of the credential provider." complete:"providers"`
 	providerFlags
+	platform
 }
 
 // Help is shown below the flags.
 func (providersUpdateCmd) Help() string {
 	return `Examples:
-  onbehalf providers update google --client-id 123.apps.googleusercontent.com --client-secret-file secret
+  onbehalf providers update google --client-id 123 --client-secret-file secret
   onbehalf providers update openai --api-key-file key
 What is not given stays, but the client's secret: nobody can read it, so it is given again.
 A new secret changes nothing for users. With another client or address they are asked for consent again.`

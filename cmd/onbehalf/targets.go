@@ -24,7 +24,8 @@ type targetsCmd struct {
 // Help is shown below the commands of targets.
 func (targetsCmd) Help() string {
 	return `Examples:
-  onbehalf targets create greeter people --openapi people.yaml --provider people --scope profile --return-url https://app.example.com/back
+  onbehalf targets create greeter people --openapi people.yaml \
+    --provider people --scope profile --return-url https://app.example.com/back
   onbehalf targets list greeter`
 }
 
@@ -189,8 +190,10 @@ type targetsCreateCmd struct {
 // Help is shown below the flags.
 func (targetsCreateCmd) Help() string {
 	return `Examples:
-  onbehalf targets create greeter people --openapi people.yaml --provider people --scope profile --return-url https://app.example.com/back
-  curl -fsS https://api.example.com/openapi.json | onbehalf targets create greeter weather --openapi -`
+  onbehalf targets create greeter people --openapi people.yaml \
+    --provider people --scope profile --return-url https://app.example.com/back
+  curl -fsS https://api.example.com/openapi.json |
+    onbehalf targets create greeter weather --openapi -`
 }
 
 // largestDocument is more than the platform takes.

@@ -90,8 +90,8 @@ type trustedIssuer struct {
 const workloadsList = "onbehalf workloads list"
 
 type workloadsListCmd struct {
-	platform
 	listing
+	platform
 }
 
 // Run lists them.
@@ -122,8 +122,8 @@ func (c *connection) workloads(ctx context.Context) iter.Seq2[workload, error] {
 }
 
 type workloadsShowCmd struct {
-	platform
 	Name string `arg:"" name:"name" help:"Name of the workload identity." complete:"workloads"`
+	platform
 }
 
 // Run shows it.
@@ -172,11 +172,11 @@ func (c *connection) showWorkload(ctx context.Context, output, name string) erro
 }
 
 type workloadsCreateCmd struct {
-	platform
 	Name       string            `arg:"" name:"name" help:"Its name: letters, digits, _ . and -."`
 	ReturnURLs []string          `name:"return-url" placeholder:"URL" sep:"none" help:"A page of yours at which consents may end. Repeatable."`
 	Trusted    []string          `name:"trusted-issuer" placeholder:"URL=AUD[,AUD]" sep:"none" help:"Whose sign-in tokens name its users, if not those that the operator trusts. Repeatable."`
 	Tags       map[string]string `name:"tag" placeholder:"KEY=VALUE" help:"A tag. Repeatable."`
+	platform
 }
 
 // Run makes it.
@@ -228,12 +228,12 @@ func (c *connection) trust(ctx context.Context, name string, issuers []client.Tr
 }
 
 type workloadsUpdateCmd struct {
-	platform
 	Name         string   `arg:"" name:"name" help:"Name of the workload identity." complete:"workloads"`
 	ReturnURLs   []string `name:"return-url" placeholder:"URL" sep:"none" xor:"urls" help:"The pages at which consents may end from now on, instead of those it had. Repeatable."`
 	NoReturnURLs bool     `name:"no-return-urls" xor:"urls" help:"Let consents end nowhere: nobody is asked any more."`
 	Trusted      []string `name:"trusted-issuer" placeholder:"URL=AUD[,AUD]" sep:"none" xor:"issuers" help:"Whose sign-in tokens name its users from now on. Repeatable."`
 	NoTrusted    bool     `name:"no-trusted-issuers" xor:"issuers" help:"Go back to the issuers that the operator trusts."`
+	platform
 }
 
 // Run changes it.
@@ -265,10 +265,10 @@ func (c workloadsUpdateCmd) Run(ctx context.Context, t *terminal) error {
 }
 
 type workloadsRevokeTokensCmd struct {
-	platform
 	Name string `arg:"" name:"name" help:"Name of the workload identity." complete:"workloads"`
 	person
 	NoUser bool `name:"no-user" help:"The tokens with which it acts for nobody but itself." group:"Whose"`
+	platform
 }
 
 // Run ends them. Whoever may make tokens can make new ones.
@@ -297,9 +297,9 @@ func (c workloadsRevokeTokensCmd) Run(ctx context.Context, t *terminal) error {
 }
 
 type workloadsDeleteCmd struct {
-	platform
 	Name string `arg:"" name:"name" help:"Name of the workload identity." complete:"workloads"`
 	Yes  bool   `name:"yes" help:"Do not ask."`
+	platform
 }
 
 // Run deletes it.
