@@ -39,7 +39,11 @@ func (k *Keeper) Move(ctx context.Context, account, arn string) (Choice, error) 
 	}
 	after := make([][]byte, len(before))
 	for i, r := range before {
-		if after[i], err = k.rewrap(ctx, r, to); err != nil {
+		after[i], err = k.rewrap(ctx, r, to)
+		if isGone(err) {
+			return Choice{}, fault.New(fault.Invalid, "The key around the vault does not exist any more: ResetTokenVaultKeyMaterial gives the account an empty vault.").Because(err)
+		}
+		if err != nil {
 			return Choice{}, err
 		}
 	}

@@ -259,6 +259,9 @@ func TestStartsWithoutAnAccountsKey(t *testing.T) {
 	if _, err := gone.Move(t.Context(), account, kmsARN); !fault.Is(err, fault.Invalid) {
 		t.Errorf("a key that is gone can be chosen: %v", err)
 	}
+	if _, err := gone.Move(t.Context(), account, ""); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "ResetTokenVaultKeyMaterial") {
+		t.Errorf("moved away from a key that is gone: %v", err)
+	}
 	if lost, err := gone.Lost(t.Context(), account); err != nil || !lost {
 		t.Errorf("declared as gone: lost %v, %v", lost, err)
 	}

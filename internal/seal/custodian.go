@@ -51,7 +51,7 @@ func (c *Custodian) Begin(ctx context.Context, account string) (resumed bool, er
 		return false, err
 	}
 	if len(found) == 1 && found[0].Finished.IsZero() {
-		return true, nil
+		return true, c.renewSince(ctx, account, found[0].Begun)
 	}
 	// First the note, then the keys: killed in between, there is a pass that finds nothing to do.
 	err = c.db.Append(ctx, func(tx *store.Tx) error {
@@ -68,6 +68,25 @@ func (c *Custodian) Begin(ctx context.Context, account string) (resumed bool, er
 		}
 	}
 	return false, nil
+}
+
+// renewSince makes the data keys that a rotation lacks whose process was killed
+// between its note and its keys.
+func (c *Custodian) renewSince(ctx context.Context, account string, begun time.Time) error {
+	for _, p := range resealed {
+		var made int64
+		if err := c.db.View(ctx, func(tx *store.Tx) error {
+			return tx.QueryRow("SELECT coalesce(max(created), 0) FROM data_keys WHERE account = $1 AND purpose = $2 AND generation > 0", account, string(p)).Scan(&made)
+		}); err != nil {
+			return fault.Wrap(err, "reading a data key's age")
+		}
+		if store.Time(made).Before(begun) {
+			if err := c.keeper.Rotate(ctx, account, p); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // Rotations tells of an account's rotation, or of all accounts'.
@@ -195,7 +214,7 @@ func (c *Custodian) clearLost(ctx context.Context, account string) error {
 func (c *Custodian) lost(ctx context.Context, account string) (found []row, err error) {
 	err = c.db.View(ctx, func(tx *store.Tx) error {
 		found = nil
-		rows, err := tx.Query("SELECT account, generation, retired FROM data_keys WHERE wrapper = '' AND (account = $1 OR $1 = '')", account)
+		rows, err := tx.Query("SELECT account, generation, retired FROM data_keys WHERE wrapper = '' AND purpose = $2 AND (account = $1 OR $1 = '')", account, string(Vault))
 		if err != nil {
 			return err
 		}

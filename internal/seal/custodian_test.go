@@ -319,6 +319,31 @@ func TestWhatChangesMeanwhileStays(t *testing.T) {
 	})
 }
 
+// A process that is killed between its note and its new keys leaves a rotation
+// that has none yet: whoever goes on with it makes them.
+func TestARotationWithoutKeys(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		makeShelves(t, db)
+		k := storetest.Keeper(t, db, account)
+		fill(t, db, k, account, 10)
+		update(t, db, func(tx *store.Tx) error {
+			_, err := tx.Exec("INSERT INTO key_rotations (account, begun, total, done, failed, worked, finished) VALUES ($1, $2, 0, 0, 0, 0, 0)", account, store.Micros(tx.Now))
+			return err
+		})
+		c := seal.NewCustodian(k, shelves)
+		if resumed, err := c.Begin(t.Context(), account); err != nil || !resumed {
+			t.Fatal(resumed, err)
+		}
+		if err := c.Work(t.Context(), account, false); err != nil {
+			t.Fatal(err)
+		}
+		if got := heads(t, db, "shelf", account); got["0100000002"] != 10 {
+			t.Errorf("%v", got)
+		}
+	})
+}
+
 func TestOneProcessWorks(t *testing.T) {
 	t.Parallel()
 	storetest.EachOptions(t, func(t *testing.T, o store.Options) {

@@ -21,10 +21,10 @@ type Keeper struct {
 	platform KeyWrapper
 	declared []Declared
 
-	mu        sync.RWMutex
-	rings     map[slot]loadedRing
-	refusals  map[slot]refusal
-	unwrapper sync.Mutex // one call to a key's server at a time: a thousand callers need the same answer
+	mu       sync.RWMutex
+	rings    map[slot]loadedRing
+	refusals map[slot]refusal
+	turns    map[slot]*sync.Mutex
 }
 
 // Declared is a key that the operator lets one account put around its vault.
@@ -72,7 +72,7 @@ const Platform = "platform"
 // with, and that those which accounts chose are declared; it refuses to start
 // where it is not so.
 func NewKeeper(ctx context.Context, db *store.DB, w KeyWrapper, declared ...Declared) (*Keeper, error) {
-	k := &Keeper{db: db, platform: w, declared: declared, rings: make(map[slot]loadedRing), refusals: make(map[slot]refusal)}
+	k := &Keeper{db: db, platform: w, declared: declared, rings: make(map[slot]loadedRing), refusals: make(map[slot]refusal), turns: make(map[slot]*sync.Mutex)}
 	if err := k.prove(ctx); err != nil {
 		return nil, err
 	}

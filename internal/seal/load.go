@@ -2,6 +2,7 @@ package seal
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/onbehalf/onbehalf/internal/fault"
@@ -106,8 +107,9 @@ func (k *Keeper) remembered(at slot, rows []row) (keys ring, complete bool) {
 // answer is left alone for a moment: callers that come meanwhile have the same
 // error at once, and so never queue behind it.
 func (k *Keeper) unwrapAll(ctx context.Context, at slot, rows []row) (ring, error) {
-	k.unwrapper.Lock()
-	defer k.unwrapper.Unlock()
+	turn := k.turn(at)
+	turn.Lock()
+	defer turn.Unlock()
 	keys, complete := k.remembered(at, rows)
 	if complete {
 		return keys, nil
@@ -136,6 +138,17 @@ func (k *Keeper) unwrapAll(ctx context.Context, at slot, rows []row) (ring, erro
 	delete(k.refusals, at)
 	k.mu.Unlock()
 	return keys, nil
+}
+
+// turn is the queue of one account and purpose: a thousand callers need the same
+// answer, and none of them waits for another account's key.
+func (k *Keeper) turn(at slot) *sync.Mutex {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.turns[at] == nil {
+		k.turns[at] = new(sync.Mutex)
+	}
+	return k.turns[at]
 }
 
 // unwrap opens a row's data key.
