@@ -7,6 +7,7 @@
 //	    else ─▶ authorization session: a link, good for ten minutes
 //	browser: Authorize (an attempt) ─▶ provider ─▶ Callback (parks the code) ─▶ the application's page
 //	application: CompleteResourceTokenAuth ─▶ same person? ─▶ code redeemed ─▶ grant
+//	    or the platform's own page: Connect ─▶ the user's issuer ─▶ SignedIn ─▶ the same
 //	GetResourceOauth2Token, M2M ─▶ ClientToken ─▶ cached, or fetched, once, whoever else waits
 //	GetResourceOauth2Token, on behalf of ─▶ ExchangedToken ─▶ the same, for the user's own sign-in token
 //	GetResourceApiKey ─▶ the sealed key of an API-key credential provider
