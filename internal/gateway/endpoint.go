@@ -1,7 +1,9 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"log/slog"
@@ -233,17 +235,34 @@ func appendDefinition(out []byte, name string, t Tool) []byte {
 	return append(append(append(out, `,"inputSchema":`...), t.InputSchema...), '}')
 }
 
-// page is the tools after a cursor, and the cursor for the rest. The cursor is
-// the last name, so that a list that changes between two pages neither repeats
-// nor skips what stays.
+// cursorAfter is the last name of a page, so that a list that changes between two
+// pages neither repeats nor skips what stays; the bytes in front tell a cursor
+// of this gateway from an invented one.
+func (e *endpoint) cursorAfter(name string) string {
+	return base64.RawURLEncoding.EncodeToString(append(e.cursorMark(name), name...))
+}
+
+const cursorMarkSize = 6
+
+func (e *endpoint) cursorMark(name string) []byte {
+	sum := sha256.Sum256([]byte(e.arn + "\x00" + name))
+	return sum[:cursorMarkSize]
+}
+
+var errCursor = errors.New("gateway: a cursor that this gateway did not make")
+
+// page is the tools after a cursor, and the cursor for the rest.
 func (e *endpoint) page(cursor string) (page []*tool, next string, err error) {
 	first := 0
 	if cursor != "" {
-		after, err := base64.RawURLEncoding.DecodeString(cursor)
+		marked, err := base64.RawURLEncoding.DecodeString(cursor)
 		if err != nil {
 			return nil, "", err
 		}
-		first, _ = slices.BinarySearchFunc(e.tools, string(after), func(t *tool, name string) int {
+		if len(marked) < cursorMarkSize || !bytes.Equal(e.cursorMark(string(marked[cursorMarkSize:])), marked[:cursorMarkSize]) {
+			return nil, "", errCursor
+		}
+		first, _ = slices.BinarySearchFunc(e.tools, string(marked[cursorMarkSize:]), func(t *tool, name string) int {
 			if t.name <= name {
 				return -1
 			}
@@ -255,5 +274,5 @@ func (e *endpoint) page(cursor string) (page []*tool, next string, err error) {
 		return rest, "", nil
 	}
 	page = rest[:e.pageSize]
-	return page, base64.RawURLEncoding.EncodeToString([]byte(page[len(page)-1].name)), nil
+	return page, e.cursorAfter(page[len(page)-1].name), nil
 }

@@ -364,6 +364,11 @@ func TestListPages(t *testing.T) {
 	for _, option := range []map[string]string{{"authorizer": "none", "target": "many"}, {"authorizer": "none", "target": "many", "pagination": "off"}} {
 		s := newStage(t, option)
 		var seen []string
+		for _, invented := range []string{"enp6eg", "AAAAAAAAenp6", "!"} { // not the end of the list: an error
+			if _, content := s.post(t, s.id, `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"cursor":"`+invented+`"}}`); !strings.Contains(string(content), "-32602") {
+				t.Errorf("the cursor %s is answered with %s", invented, content)
+			}
+		}
 		cursor, pages := "", 0
 		for {
 			_, content := s.post(t, s.id, `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"cursor":"`+cursor+`"}}`)

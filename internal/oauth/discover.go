@@ -176,7 +176,11 @@ func (c *Client) fetchOnce(ctx context.Context, address string) ([]byte, error) 
 	switch {
 	case err != nil:
 		return nil, err
-	case resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests:
+	case resp.StatusCode == http.StatusTooManyRequests: // asking at once again would only make it worse
+		limited := fault.New(fault.Throttled, "%s answered with status %d. Try again later.", req.URL.Host, resp.StatusCode)
+		limited.RetryAfter = retryAfter(resp.Header.Get("Retry-After"), c.now())
+		return nil, limited
+	case resp.StatusCode >= 500:
 		return nil, fault.New(fault.Unavailable, "%s answered with status %d. Try again later.", req.URL.Host, resp.StatusCode)
 	case resp.StatusCode != http.StatusOK:
 		return nil, fault.New(fault.Upstream, "%s answered with status %d where a JSON document was expected.", req.URL.Host, resp.StatusCode)

@@ -132,7 +132,7 @@ func TestDiscoverFromTroubledServers(t *testing.T) {
 		"list":   {func(w http.ResponseWriter, r *http.Request) { w.Write([]byte("[]")) }, fault.Upstream, "RFC 8414", 1},
 		"404":    {func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(404) }, fault.Upstream, "status 404", 1},
 		"500":    {func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(500) }, fault.Unavailable, "status 500", 3},
-		"429":    {func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(429) }, fault.Unavailable, "status 429", 3},
+		"429":    {func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(429) }, fault.Throttled, "status 429", 1},
 		"10 MB":  {func(w http.ResponseWriter, r *http.Request) { w.Write(make([]byte, 10<<20)) }, fault.Upstream, "larger than", 1},
 		"drops":  {func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) }, fault.Unavailable, "failed", 3},
 		"inside": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, http.StatusFound) }, fault.Upstream, "private", 1},
