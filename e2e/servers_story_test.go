@@ -29,7 +29,7 @@ type abroad struct {
 
 func goAbroad(t *testing.T, server foreign, flags ...string) *abroad {
 	t.Helper()
-	a := &abroad{platform: startPlatform(t, append([]string{"--dev", "--egress-allow", server.allow, "--addr", "127.0.0.1:" + freePort(t)}, flags...)...), t: t, server: server, agent: "traveller"}
+	a := &abroad{platform: startPlatform(t, append([]string{"--dev", "--egress-allow", server.allow, "--addr", "127.0.0.1:" + freePort(t), "--demo-addr", "127.0.0.1:" + freePort(t)}, flags...)...), t: t, server: server, agent: "traveller"}
 	if _, err := a.control.CreateWorkloadIdentity(t.Context(), &bedrockagentcorecontrol.CreateWorkloadIdentityInput{Name: &a.agent, AllowedResourceOauth2ReturnUrls: []string{returnURL}}); err != nil {
 		t.Fatal(err)
 	}
@@ -157,21 +157,31 @@ func (a *abroad) machine(provider string) {
 }
 
 // npm's oidc-provider: its own pages, a client registered as one would by hand,
-// strict rotation, machine tokens, and the same where it requires pushed requests.
+// strict rotation, machine tokens; where it requires pushed requests, and with a
+// client that has no secret but signs.
 func TestAgainstOIDCProvider(t *testing.T) {
 	t.Parallel()
-	for _, wants := range []string{""} {
-		t.Run("wants "+wants, func(t *testing.T) {
+	for _, wants := range []string{"a secret", "par", "signatures"} {
+		t.Run(wants, func(t *testing.T) {
 			t.Parallel()
-			a := goAbroad(t, startOIDCProvider(t, wants))
+			key, flags := declareSigningKey(t)
+			a := goAbroad(t, startOIDCProvider(t, wants), flags...)
 			a.scopes, a.extra = []string{"openid", "profile", "offline_access"}, map[string]string{"prompt": "consent"}
 			c := demoidp.Client{ID: "unknown-yet", Secret: "unknown-yet"}
 			callback := a.create("abroad", c)
-			c.ID, c.Secret = a.server.register(t, "http://"+a.server.allow+"/reg", map[string]any{
+			client := map[string]any{
 				"client_name": "Onbehalf", "redirect_uris": []string{callback}, "grant_types": []string{"authorization_code", "refresh_token", "client_credentials"},
 				"response_types": []string{"code"}, "token_endpoint_auth_method": "client_secret_basic", "scope": "openid profile offline_access",
-			})
-			a.registered("abroad", c)
+			}
+			if wants == "signatures" {
+				client["token_endpoint_auth_method"], client["token_endpoint_auth_signing_alg"], client["jwks"] = "private_key_jwt", "ES256", key
+			}
+			c.ID, c.Secret = a.server.register(t, "http://"+a.server.allow+"/reg", client)
+			if wants == "signatures" {
+				a.signs("abroad", c.ID)
+			} else {
+				a.registered("abroad", c)
+			}
 			user := a.speakForUser("ada@home")
 			access := a.consent(user, "abroad", "ada@home")
 			if got := a.server.whose(t, access); got != "ada" {
@@ -183,6 +193,24 @@ func TestAgainstOIDCProvider(t *testing.T) {
 			}
 			a.machine("abroad")
 		})
+	}
+}
+
+// signs is the configuration of a client that proves itself with the declared key.
+func (a *abroad) signs(name, clientID string) {
+	a.t.Helper()
+	if _, err := a.control.UpdateOauth2CredentialProvider(a.t.Context(), &bedrockagentcorecontrol.UpdateOauth2CredentialProviderInput{
+		Name: &name, CredentialProviderVendor: control.CredentialProviderVendorTypeCustomOauth2,
+		Oauth2ProviderConfigInput: &control.Oauth2ProviderConfigInputMemberCustomOauth2ProviderConfig{Value: control.CustomOauth2ProviderConfigInput{
+			OauthDiscovery: &control.Oauth2DiscoveryMemberDiscoveryUrl{Value: a.server.discovery}, ClientId: &clientID,
+			ClientAuthenticationMethod: control.ClientAuthenticationMethodTypePrivateKeyJwt,
+			PrivateKeyJwtConfig: &control.PrivateKeyJwtConfig{
+				SigningAlgorithm: control.SigningAlgorithmEs256,
+				PrivateKeySource: &control.PrivateKeySourceMemberKmsKeySource{Value: control.KmsKeySourceType{KmsKeyArn: aws.String(signingKeyARN)}},
+			},
+		}},
+	}); err != nil {
+		a.t.Fatal(err)
 	}
 }
 

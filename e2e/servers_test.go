@@ -3,7 +3,12 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"html"
@@ -19,6 +24,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/go-jose/go-jose/v4"
 )
 
 // foreign is an OpenID provider that others wrote, as a process of its own.
@@ -80,6 +87,25 @@ func startOIDCProvider(t *testing.T, wants ...string) foreign {
 	command := exec.Command(node, append([]string{"openid_provider.mjs", port}, wants...)...)
 	command.Dir = "clients"
 	return startForeign(t, f, time.Minute, command)
+}
+
+// declareSigningKey makes the key of a client that signs: what its provider is
+// given of it, and the platform's flags.
+func declareSigningKey(t *testing.T) (public jose.JSONWebKeySet, flags []string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "client.pem")
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key.Public(), Algorithm: "ES256", Use: "sig"}}}, []string{"--signing-key", signingKeyARN + "=file:" + file}
 }
 
 // zitadel is the provider that the makers of Zitadel wrote beside their OpenID
