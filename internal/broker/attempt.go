@@ -33,6 +33,7 @@ type Attempt struct {
 	ProviderName  string
 	ProviderTitle string // "Google"; the provider's name for custom ones
 	ProviderHost  string // where the button leads
+	Label         string // which of several accounts at the provider is meant, in the agent's words; empty: the only one
 	Scopes        []string
 	ReturnHost    string // where the browser ends up; the scheme, for an application's own
 	SignInHost    string // of the hosted page: where the person signs in at the end
@@ -94,7 +95,7 @@ func (b *Broker) Authorize(ctx context.Context, caller principal.Caller, request
 		id := hashed(state)
 		attempt = &Attempt{
 			Account: s.key.Account, WorkloadName: workload.Name, ProviderName: p.Name, ProviderTitle: p.Title(), ProviderHost: hostOf(p.Metadata.AuthorizationEndpoint),
-			Scopes: s.scopes, ReturnHost: hostOf(s.returnURL), Expires: s.expires, Location: location,
+			Label: s.key.Label, Scopes: s.scopes, ReturnHost: hostOf(s.returnURL), Expires: s.expires, Location: location,
 			CookieName: cookieName(id), CookieValue: cookie, CookiePath: cookiePath(p),
 		}
 		if back, ours, _ := b.hosted(s.returnURL); ours {

@@ -281,6 +281,19 @@ func TestHostedDenial(t *testing.T) {
 	}
 }
 
+// Where an agent has several accounts of one person, the page says which is meant.
+func TestNamedAccountIsShown(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	asked := w.ask(t, func(r *broker.TokenRequest) { r.Parameters = map[string]string{"onbehalf_account": "work-2"} })
+	if page := newBrowser(t).get(asked.AuthorizationURL.Reveal()); !strings.Contains(page.body, "With the account called</dt><dd>work-2<") {
+		t.Errorf("the page does not say which account:\n%s", page.body)
+	}
+	if page := newBrowser(t).get(w.link(t)); strings.Contains(page.body, "With the account called") {
+		t.Error("there is one account, and it has a name")
+	}
+}
+
 func TestHostedPageTellsOfTheProvidersError(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -61,6 +61,7 @@ type consentBody struct {
 	ProviderHost              string
 	ReturnHost                string
 	SignInHost                string // of the hosted page
+	Label                     string // of one account among several
 	Scopes                    []scopeLine
 	Remaining                 string
 	Expires                   time.Time
@@ -74,7 +75,7 @@ func (p *pages) showConsent(w http.ResponseWriter, r *http.Request, a *broker.At
 	}
 	body := consentBody{
 		Agent: agent, AgentInitial: initial(agent), Workload: a.WorkloadName,
-		Provider: provider, ProviderInitial: initial(provider), ProviderHost: a.ProviderHost, ReturnHost: a.ReturnHost, SignInHost: a.SignInHost,
+		Provider: provider, ProviderInitial: initial(provider), ProviderHost: a.ProviderHost, ReturnHost: a.ReturnHost, SignInHost: a.SignInHost, Label: a.Label,
 		Remaining: remaining(a.Expires.Sub(p.now())), Expires: a.Expires.UTC(), Location: a.Location,
 	}
 	for _, scope := range a.Scopes {
