@@ -57,6 +57,7 @@ func (b *Broker) RevokeGrant(ctx context.Context, caller principal.Caller, r *ap
 	if err != nil {
 		return nil, fault.Wrap(err, "deleting a grant")
 	}
+	b.scrub(ctx)
 	gate.Detail(ctx, "grant", gone.ID)
 	gate.Detail(ctx, "grant_user", gone.User.String())
 	outcome := b.withdraw(context.WithoutCancel(ctx), caller, p, gone) // also for a caller who has left
@@ -84,6 +85,7 @@ func (b *Broker) RevokeUserGrants(ctx context.Context, caller principal.Caller, 
 	if err != nil {
 		return nil, fault.Wrap(err, "deleting a user's grants")
 	}
+	b.scrub(ctx)
 	gate.Detail(ctx, "grants", strconv.Itoa(len(gone)))
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeAllPatience)
 	defer cancel()
@@ -126,6 +128,13 @@ func (b *Broker) mayRevoke(ctx context.Context, caller principal.Caller, f vault
 		}
 	}
 	return touched, nil
+}
+
+// scrub makes the sealed tokens vanish from the database's files, too.
+func (b *Broker) scrub(ctx context.Context) {
+	if err := b.db.Scrub(ctx); err != nil { // the server does so every few minutes anyway
+		slog.InfoContext(ctx, "revoked grants are deleted, and not yet overwritten", "error", err)
+	}
 }
 
 type withdrawn struct {

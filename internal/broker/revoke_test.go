@@ -1,7 +1,9 @@
 package broker
 
 import (
+	"bytes"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -9,6 +11,7 @@ import (
 	"github.com/onbehalf/onbehalf/internal/api"
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/principal"
+	"github.com/onbehalf/onbehalf/internal/store"
 )
 
 // revocations is what the provider's RFC 7009 endpoint was told.
@@ -262,6 +265,59 @@ func TestRevokeDuringRedemption(t *testing.T) {
 		t.Errorf("the provider was told %q", told)
 	}
 	w.noCanaries(t)
+}
+
+// Not even sealed do the tokens stay in the database's files.
+func TestRevokedTokensLeaveTheFiles(t *testing.T) {
+	t.Parallel()
+	w := revocable(t)
+	if w.db.Engine() != "sqlite" {
+		t.Skip("PostgreSQL overwrites in its own time")
+	}
+	var file string
+	var sealed [2][]byte
+	left := func() (found int) {
+		t.Helper()
+		for _, suffix := range []string{"", "-wal"} {
+			content, err := os.ReadFile(file + suffix)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, token := range sealed {
+				found += bytes.Count(content, token)
+			}
+		}
+		return found
+	}
+	for name, revoke := range map[string]func() error{
+		"one": func() error {
+			_, err := w.RevokeGrant(t.Context(), root, &api.RevokeGrantRequest{GrantId: w.onlyGrant(t).GrantId})
+			return err
+		},
+		"all": func() error {
+			_, err := w.RevokeUserGrants(t.Context(), root, &api.RevokeUserGrantsRequest{User: &api.EndUser{UserId: pointer("ada")}})
+			return err
+		},
+	} {
+		w.consented(t, "agent", "ada", ask("profile"))
+		if err := w.db.View(t.Context(), func(tx *store.Tx) error {
+			if err := tx.QueryRow(`SELECT file FROM pragma_database_list WHERE name = 'main'`).Scan(&file); err != nil {
+				return err
+			}
+			return tx.QueryRow(`SELECT access_token, refresh_token FROM grants`).Scan(&sealed[0], &sealed[1])
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if left() == 0 {
+			t.Fatal("the tokens are not found where they are: this proves nothing")
+		}
+		if err := revoke(); err != nil {
+			t.Fatal(err)
+		}
+		if n := left(); n != 0 {
+			t.Errorf("%s: a sealed token is still there, %d times", name, n)
+		}
+	}
 }
 
 func TestRevokeAllOfAUser(t *testing.T) {
