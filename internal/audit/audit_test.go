@@ -359,6 +359,28 @@ func TestLostFirstAnswer(t *testing.T) {
 	}
 }
 
+// TestTwoWritersOfOneMoment: ids that meet cost a second try and nothing else.
+func TestTwoWritersOfOneMoment(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		keeper := storetest.Keeper(t, db)
+		one, two := openWith(t, db, keeper, "a"), openWith(t, db, keeper, "b")
+		moment := time.Now().Add(time.Hour)
+		a, b := committer(one), committer(two)
+		for _, w := range []*batchWriter{a, b} {
+			w.now = func() time.Time { return moment }
+			w.slot, w.last = 7, 0
+			if err := w.write(together(t, 0, 3)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if a.slot == b.slot {
+			t.Error("the ids did not meet")
+		}
+		verified(t, one, one.Head(), two.Head())
+	})
+}
+
 // TestChainChangedUnderneath: somebody else's block in a chain is named by the proof.
 func TestChainChangedUnderneath(t *testing.T) {
 	t.Parallel()

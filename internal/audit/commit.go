@@ -120,7 +120,7 @@ func (w *batchWriter) write(batch []*pending) error {
 	start := w.log.end // written by this goroutine alone, so it may be read without the lock
 	end := start
 	var noted int64
-	err := w.log.db.Append(ctx, func(tx *store.Tx) error {
+	add := func(tx *store.Tx) error {
 		if w.unsure != nil {
 			found, err := w.find(tx)
 			if err != nil {
@@ -136,7 +136,12 @@ func (w *batchWriter) write(batch []*pending) error {
 			end, noted = reached, note
 		}
 		return err
-	})
+	}
+	err := w.log.db.Append(ctx, add)
+	for try := 0; store.IsUnique(err) && try < 5; try++ { // another writer had the same number in the same microsecond
+		w.slot = rand.Int64N(slots)
+		err = w.log.db.Append(ctx, add)
+	}
 	w.log.observe(time.Since(began), len(batch), err)
 	if err != nil {
 		w.log.advance(start)
