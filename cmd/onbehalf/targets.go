@@ -36,7 +36,11 @@ type target struct {
 	Gateway     string     `json:"gatewayId"`
 	Status      string     `json:"status"`
 	Kind        string     `json:"kind,omitempty"`
+	Credential  string     `json:"credentialType,omitempty"`
+	GrantType   string     `json:"grantType,omitempty"`
 	ProviderARN string     `json:"providerArn,omitempty"`
+	KeyIn       string     `json:"keyLocation,omitempty"`
+	KeyName     string     `json:"keyParameterName,omitempty"`
 	Scopes      []string   `json:"scopes,omitempty"`
 	ReturnURL   string     `json:"returnUrl,omitempty"`
 	Description string     `json:"description,omitempty"`
@@ -93,12 +97,19 @@ type targetAnswer struct {
 		} `json:"mcp"`
 	} `json:"targetConfiguration"`
 	Credentials []struct {
+		Type     string `json:"credentialProviderType"`
 		Provider struct {
 			OAuth struct {
 				ProviderARN string   `json:"providerArn"`
 				Scopes      []string `json:"scopes"`
+				GrantType   string   `json:"grantType"`
 				ReturnURL   string   `json:"defaultReturnUrl"`
 			} `json:"oauthCredentialProvider"`
+			Key struct {
+				ProviderARN string `json:"providerArn"`
+				Location    string `json:"credentialLocation"`
+				Name        string `json:"credentialParameterName"`
+			} `json:"apiKeyCredentialProvider"`
 		} `json:"credentialProvider"`
 	} `json:"credentialProviderConfigurations"`
 	Created clock `json:"createdAt"`
@@ -111,8 +122,10 @@ func (a targetAnswer) of(gatewayID string) target {
 		shown.Kind = "OpenAPI"
 	}
 	for _, each := range a.Credentials {
-		oauth := each.Provider.OAuth
-		shown.ProviderARN, shown.Scopes, shown.ReturnURL = oauth.ProviderARN, oauth.Scopes, oauth.ReturnURL
+		oauth, key := each.Provider.OAuth, each.Provider.Key
+		shown.Credential, shown.ProviderARN = each.Type, firstOf(oauth.ProviderARN, key.ProviderARN)
+		shown.GrantType, shown.Scopes, shown.ReturnURL = oauth.GrantType, oauth.Scopes, oauth.ReturnURL
+		shown.KeyIn, shown.KeyName = key.Location, key.Name
 	}
 	return shown
 }
@@ -155,7 +168,7 @@ func showTarget(t *terminal, output string, g gateway, v target) error {
 		credential = "none"
 	}
 	return show(t, output, v, field{"Name", v.Name}, field{"ID", v.ID}, field{"Gateway", g.Name + " (" + g.ID + ")"}, field{"Status", v.Status}, field{"Why", lines(v.Reasons)},
-		field{"Kind", v.Kind}, field{"Credential", credential}, field{"Scopes", lines(v.Scopes)}, field{"Return URL", v.ReturnURL}, field{"Description", v.Description},
+		field{"Kind", v.Kind}, field{"Credential", credential}, field{"Type", firstOf(v.GrantType, v.Credential)}, field{"Key goes into", strings.TrimSpace(v.KeyIn + " " + v.KeyName)}, field{"Scopes", lines(v.Scopes)}, field{"Return URL", v.ReturnURL}, field{"Description", v.Description},
 		field{"Created", exactly(v.Created, now)}, field{"Updated", exactly(v.Updated, now)})
 }
 
@@ -179,11 +192,16 @@ func (c targetsShowCmd) Run(ctx context.Context, t *terminal) error {
 
 type targetsCreateCmd struct {
 	ofGateway
-	Name        string   `arg:"" name:"name" help:"Its name: tools are called NAME___operationId."`
-	OpenAPI     string   `name:"openapi" required:"" placeholder:"FILE" help:"The API's OpenAPI document, YAML or JSON; - reads standard input." complete:"files"`
-	Provider    string   `name:"provider" placeholder:"NAME" help:"OAuth2 credential provider whose tokens the calls carry. Default: the API needs none." complete:"oauth2"`
+	Name     string `arg:"" name:"name" help:"Its name: tools are called NAME___operationId."`
+	OpenAPI  string `name:"openapi" required:"" placeholder:"FILE" help:"The API's OpenAPI document, YAML or JSON; - reads standard input." complete:"files"`
+	Provider string `name:"provider" placeholder:"NAME" help:"Credential provider whose tokens, or whose API key, the calls carry. Default: the API needs none." complete:"providers"`
+	ofKind
+	Flow        string   `name:"flow" enum:"user,m2m,on-behalf-of" default:"user" placeholder:"FLOW" help:"Whose token: user, who is asked for consent; m2m, the gateway's own; on-behalf-of, the user's, traded for their sign-in. Default user."`
 	Scopes      []string `name:"scope" placeholder:"SCOPE" sep:"none" help:"A scope that the API wants. Repeatable."`
 	ReturnURL   string   `name:"return-url" placeholder:"URL" help:"Your page to which a user comes back after consenting."`
+	KeyIn       string   `name:"key-in" enum:",header,query" default:"" placeholder:"PLACE" help:"Where an API key goes: header or query. Default header."`
+	KeyName     string   `name:"key-name" placeholder:"NAME" help:"That header's or parameter's name. Default Authorization."`
+	KeyPrefix   string   `name:"key-prefix" placeholder:"TEXT" help:"What stands before the key, such as Bearer."`
 	Description string   `name:"description" placeholder:"TEXT" help:"For people."`
 }
 
@@ -193,7 +211,7 @@ func (targetsCreateCmd) Help() string {
   onbehalf targets create greeter people --openapi people.yaml \
     --provider people --scope profile --return-url https://app.example.com/back
   curl -fsS https://api.example.com/openapi.json |
-    onbehalf targets create greeter weather --openapi -`
+    onbehalf targets create greeter weather --openapi - --provider weather-key --key-in query --key-name key`
 }
 
 // largestDocument is more than the platform takes.
@@ -201,11 +219,12 @@ const largestDocument = 32 << 20
 
 // Run makes it.
 func (c targetsCreateCmd) Run(ctx context.Context, t *terminal) error {
+	ofKey := firstOf(c.KeyIn, c.KeyName, c.KeyPrefix) != ""
 	switch {
-	case c.Provider == "" && (len(c.Scopes) > 0 || c.ReturnURL != ""):
-		return usageError{errors.New("--scope and --return-url are of --provider, which is missing")}
-	case c.Provider != "" && c.ReturnURL == "":
-		return usageError{errors.New("--return-url is missing: to which page of yours does a user come back after consenting?")}
+	case c.Provider == "" && (len(c.Scopes) > 0 || c.ReturnURL != "" || ofKey):
+		return usageError{errors.New("--scope, --return-url and --key-… are of --provider, which is missing")}
+	case c.Flow != "user" && c.ReturnURL != "":
+		return usageError{errors.New("--return-url is of --flow user: nobody else comes back")}
 	}
 	text, err := c.document(t)
 	if err != nil {
@@ -219,17 +238,15 @@ func (c targetsCreateCmd) Run(ctx context.Context, t *terminal) error {
 		"name": c.Name, "clientToken": onceToken(), "targetConfiguration": object{"mcp": object{"openApiSchema": object{"inlinePayload": text}}},
 	}.with("description", c.Description)
 	if c.Provider != "" {
-		found, _, err := p.oauth2Provider(ctx, c.Provider)
+		found, err := p.provider(ctx, c.Provider, c.Type)
 		if err != nil {
-			return p.advised(err, providersList+" --type oauth2")
+			return p.advised(err, providersList)
 		}
-		scopes := append([]string{}, c.Scopes...) // the API wants the list, also where it is empty
-		input["credentialProviderConfigurations"] = []object{{
-			"credentialProviderType": "OAUTH",
-			"credentialProvider": object{"oauthCredentialProvider": object{
-				"providerArn": found.ARN, "scopes": scopes, "grantType": "AUTHORIZATION_CODE", "defaultReturnUrl": c.ReturnURL,
-			}},
-		}}
+		credential, err := c.credential(found)
+		if err != nil {
+			return err
+		}
+		input["credentialProviderConfigurations"] = []object{credential}
 	}
 	var made targetAnswer
 	if err := p.call(ctx, http.MethodPost, gatewayPath(g.ID)+"targets/", input, &made); err != nil {
@@ -240,6 +257,29 @@ func (c targetsCreateCmd) Run(ctx context.Context, t *terminal) error {
 		return p.advised(err, targetsList(g))
 	}
 	return showTarget(t, c.Output, g, found)
+}
+
+// grantTypes are the API's names of the flows.
+var grantTypes = map[string]string{"user": "AUTHORIZATION_CODE", "m2m": "CLIENT_CREDENTIALS", "on-behalf-of": "TOKEN_EXCHANGE"}
+
+// credential is what the calls carry.
+func (c targetsCreateCmd) credential(p provider) (object, error) {
+	ofKey := firstOf(c.KeyIn, c.KeyName, c.KeyPrefix) != ""
+	switch {
+	case p.Type == kindAPIKey && (len(c.Scopes) > 0 || c.ReturnURL != "" || c.Flow != "user"):
+		return nil, usageError{fmt.Errorf("%s is an API key: --scope, --return-url and --flow are not for it", p.Name)}
+	case p.Type == kindAPIKey:
+		places := map[string]string{"header": "HEADER", "query": "QUERY_PARAMETER"}
+		key := object{"providerArn": p.ARN}.with("credentialLocation", places[c.KeyIn]).with("credentialParameterName", c.KeyName).with("credentialPrefix", c.KeyPrefix)
+		return object{"credentialProviderType": "API_KEY", "credentialProvider": object{"apiKeyCredentialProvider": key}}, nil
+	case ofKey:
+		return nil, usageError{fmt.Errorf("%s is no API key: --key-in, --key-name and --key-prefix are not for it", p.Name)}
+	case c.Flow == "user" && c.ReturnURL == "":
+		return nil, usageError{errors.New("--return-url is missing: to which page of yours does a user come back after consenting?")}
+	}
+	scopes := append([]string{}, c.Scopes...) // the API wants the list, also where it is empty
+	token := object{"providerArn": p.ARN, "scopes": scopes, "grantType": grantTypes[c.Flow]}.with("defaultReturnUrl", c.ReturnURL)
+	return object{"credentialProviderType": "OAUTH", "credentialProvider": object{"oauthCredentialProvider": token}}, nil
 }
 
 func (c targetsCreateCmd) document(t *terminal) (string, error) {
