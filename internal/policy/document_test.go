@@ -120,7 +120,18 @@ func FuzzParse(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+	f.Add(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":["*","`+own+`"],"Service":"x.amazonaws.com"},"Action":"bedrock-agentcore:*","Resource":"`+gateway+`"}]}`, InvokeGateway, gateway)
 	f.Fuzz(func(t *testing.T, source, action, resource string) {
+		for _, parse := range []func(string) (*Document, error){ParseTrust, func(source string) (*Document, error) { return ParseResource(source, gateway) }} {
+			if d, err := parse(source); err != nil && !fault.Is(err, fault.Invalid) {
+				t.Errorf("%v", err)
+			} else if err == nil {
+				values := (&request{caller: bearer, resource: gateway}).value
+				if v, how := granted(Attached{"p", d}, asker{caller: bearer}, action, gateway, values); v.allowed && how != toAll {
+					t.Errorf("somebody without an IAM identity was named: %d", how)
+				}
+			}
+		}
 		d, err := Parse(source)
 		if err != nil {
 			if !fault.Is(err, fault.Invalid) {

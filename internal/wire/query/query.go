@@ -182,12 +182,33 @@ func (a Action) check(form *Form) error {
 			return constraint(name, "Member must satisfy regular expression pattern: %s", strings.Trim(p.Pattern.String(), "^$"))
 		}
 	}
+	if name, gap := form.gap(); gap {
+		return Invalid("The parameter %s has no member before it.", shown(name))
+	}
 	for name, p := range a.Parameters {
 		if p.Required && form.values[name] == "" {
 			return constraint(name, "Member must not be null")
 		}
 	}
 	return nil
+}
+
+// gap finds a list's member whose predecessor is missing: List would end before it.
+func (f *Form) gap() (name string, found bool) {
+	lists := map[string]bool{} // "Tags.member.1."
+	for name := range f.values {
+		if at := members.FindStringIndex(name); at != nil {
+			lists[name[:at[1]]] = true
+		}
+	}
+	for prefix := range lists {
+		base, number, _ := strings.Cut(strings.TrimSuffix(prefix, "."), ".member.")
+		n, _ := strconv.Atoi(number) // digits, by the pattern
+		if n > 1 && !lists[base+".member."+strconv.Itoa(n-1)+"."] {
+			return strings.TrimSuffix(prefix, "."), true
+		}
+	}
+	return "", false
 }
 
 // constraint words a complaint as AWS does, without the value.
