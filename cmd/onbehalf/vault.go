@@ -15,6 +15,7 @@ import (
 type vaultCmd struct {
 	Status    vaultStatusCmd    `cmd:"" help:"Show which key each account's vault is under." example:"onbehalf vault status"`
 	Rotate    vaultRotateCmd    `cmd:"" help:"Make new data keys and seal every row anew."`
+	Rewrap    vaultRewrapCmd    `cmd:"" help:"Put the stopped platform under another key-encryption key."`
 	CreateKey vaultCreateKeyCmd `cmd:"" help:"Make a key-encryption key in a file, for --key-file or --kms-key." example:"onbehalf vault create-key team-key"`
 }
 

@@ -295,8 +295,8 @@ func (c *Custodian) prepare(ctx context.Context, t Table, account string, head [
 // store replaces what was read, and nothing that was changed since: a refresh
 // that came in between has sealed its tokens with a new version and its own key.
 func (c *Custodian) store(ctx context.Context, t Table, b batch) error {
-	// Append: a remembered read has the old value, which opens for as long as it is remembered.
-	return c.db.Append(ctx, func(tx *store.Tx) error {
+	// Not Update: a remembered read has the old value, which opens for as long as it is remembered.
+	return c.db.Swap(ctx, func(tx *store.Tx) error {
 		for i, r := range b.rows {
 			var set, unchanged []string
 			var args []any

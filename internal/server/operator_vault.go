@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/onbehalf/onbehalf/internal/api"
@@ -112,3 +113,32 @@ func (o *Operator) finishRotation(ctx context.Context, c *seal.Custodian, accoun
 
 // Rotation is where the sealing anew of an account's rows stands.
 type Rotation = seal.Rotation
+
+// Rewrap puts the platform's data keys under another key-encryption key. stopped
+// is the operator's word that no replica runs on a PostgreSQL database; of a data
+// folder its lock tells.
+func (o *Operator) Rewrap(ctx context.Context, to string, stopped bool) (dataKeys int, err error) {
+	spec, err := seal.ParseWrapper(to)
+	if err != nil {
+		return 0, readable(err)
+	}
+	if o.shared && !stopped {
+		return 0, errors.New("stop every replica first, and say so with --stopped: one that runs would go on with the old key")
+	}
+	if !o.shared {
+		f, err := openFolder(o.folder.path)
+		if err != nil {
+			return 0, err
+		}
+		defer f.close()
+	}
+	wrapper, err := spec.Open()
+	if err != nil {
+		return 0, readable(err)
+	}
+	err = o.act(ctx, seal.Platform, "Rewrap", "*", func(ctx context.Context) (err error) {
+		dataKeys, err = o.keeper.Rewrap(ctx, wrapper)
+		return err
+	})
+	return dataKeys, err
+}

@@ -143,3 +143,42 @@ func TestFirstStartWithoutItsKeyServer(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// The platform itself moves to another key while it is stopped, and to none while it runs.
+func TestThePlatformsKeyIsChanged(t *testing.T) {
+	p := servertest.Start(t)
+	next := filepath.Join(t.TempDir(), "next")
+	if err := server.CreateKeyFile(next); err != nil {
+		t.Fatal(err)
+	}
+	rewrap := func(to string) (int, error) {
+		o, err := server.OpenOperator(t.Context(), server.Storage{Data: p.Config.Data})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer o.Close()
+		return o.Rewrap(t.Context(), to, false)
+	}
+	if _, err := rewrap("file:" + next); err == nil || !strings.Contains(err.Error(), "is running") {
+		t.Errorf("beside a server: %v", err)
+	}
+	stop(t, p)
+	for _, to := range []string{"gone", "file:" + next + "x", "transit:http://127.0.0.1:1#onbehalf", "file:" + filepath.Join(p.Config.Data, "key-encryption-key")} {
+		if _, err := rewrap(to); err == nil {
+			t.Errorf("moved to %s", to)
+		}
+	}
+	p.Restart(t)
+	stop(t, p)
+	if n, err := rewrap("file:" + next); err != nil || n != 12 { // the account's and the platform's own
+		t.Fatalf("%d, %v", n, err)
+	}
+	if _, err := server.Start(t.Context(), p.Config, server.Logger(server.Config{LogLevel: "error"}.WithDefaults(), os.Stderr)); err == nil || !strings.Contains(err.Error(), "Put back the key") {
+		t.Errorf("started with the old key: %v", err)
+	}
+	p.Config.KeyWrapper = "file:" + next
+	p.Restart(t)
+	if _, err := p.Control.ListWorkloadIdentities(t.Context(), &bedrockagentcorecontrol.ListWorkloadIdentitiesInput{}); err != nil {
+		t.Errorf("the root key after the move: %v", err)
+	}
+}

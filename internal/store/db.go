@@ -60,6 +60,7 @@ type kind int
 const (
 	reading   kind = iota // a snapshot, read-only
 	writing               // serializable, durable
+	swapping              // writing, statement by statement
 	migrating             // writing, and one replica at a time
 	alone                 // holds the lock of Alone, and does nothing else
 )
@@ -147,6 +148,12 @@ func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 // Append is Update for rows that are added to a log: what no Cache remembers.
 func (db *DB) Append(ctx context.Context, fn func(*Tx) error) error {
 	return db.update(ctx, writing, fn)
+}
+
+// Swap is Append for statements that each stand alone: each replaces a value in one
+// row if that still is what was read. On PostgreSQL they clash with nobody.
+func (db *DB) Swap(ctx context.Context, fn func(*Tx) error) error {
+	return db.update(ctx, swapping, fn)
 }
 
 // Now is the clock behind Tx.Now, for what needs the time and no transaction.

@@ -117,6 +117,8 @@ func (e *postgresEngine) transact(ctx context.Context, k kind, fn func(statement
 	switch k {
 	case reading:
 		pool, options = e.readers, sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true}
+	case swapping:
+		options.Isolation = sql.LevelReadCommitted
 	case migrating, alone:
 		// A serializable snapshot would be taken before the wait for the lock, and
 		// would not show what the replica before us has done.

@@ -43,7 +43,7 @@ var commonSettings = []setting{
 
 var writerSettings = append(slices.Clone(commonSettings),
 	setting{"journal_mode", "WAL", "wal"},
-	setting{"secure_delete", "ON", "1"}, // what was deleted is overwritten; see Scrub
+	setting{"secure_delete", "ON", "1"},                   // what was deleted is overwritten; see Scrub
 	setting{"journal_size_limit", "67108864", "67108864"}, // bytes the log keeps after a rush
 )
 
