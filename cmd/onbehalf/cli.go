@@ -105,7 +105,7 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 		fmt.Fprintln(errOut, "onbehalf:", told(err.Error()))
 		var advice hinted
 		if errors.As(err, &advice) && advice.hint != "" {
-			fmt.Fprintln(errOut, "hint:", advice.hint)
+			fmt.Fprintln(errOut, "hint:", told(advice.hint))
 		}
 		if usage := (usageError{}); errors.As(err, &usage) {
 			return 2

@@ -9,6 +9,7 @@ import (
 	"io"
 	"iter"
 	"net/http"
+	"strings"
 )
 
 type gatewaysToolsCmd struct {
@@ -44,6 +45,9 @@ func (c gatewaysToolsCmd) Run(ctx context.Context, t *terminal) error {
 	}
 	token := ""
 	if g.Authorizer.Type != "NONE" {
+		if strings.HasPrefix(p.endpoint, "https:") && !strings.HasPrefix(g.URL, "https:") {
+			return fmt.Errorf("the gateway's URL %s is not https, as the platform's is: no token is sent there", g.URL)
+		}
 		if token, err = t.secret(ctx, "--token-file", c.TokenFile, "Sign-in token of a user of "+g.Name); err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -88,8 +89,12 @@ func (p platform) connect(ctx context.Context, t *terminal) (*connection, error)
 		}
 		endpoint = folder[controlVariable]
 	}
-	if at, err := url.Parse(endpoint); err != nil || at.Host == "" || at.Scheme != "https" && at.Scheme != "http" {
+	at, err := url.Parse(endpoint)
+	if err != nil || at.Host == "" || at.Scheme != "https" && at.Scheme != "http" {
 		return nil, usageError{fmt.Errorf("the endpoint %q is no URL such as https://agents.example.com", endpoint)}
+	}
+	if at.Scheme == "http" && !loopback(at.Hostname()) {
+		fmt.Fprintln(t.err, "warning: http to another machine: whoever is on the way reads what is sent, secrets too")
 	}
 	return &connection{
 		t: t, settings: settings, endpoint: strings.TrimRight(endpoint, "/"), signer: v4.NewSigner(),
@@ -174,6 +179,10 @@ type patient struct {
 func (p patient) Do(r *http.Request) (*http.Response, error) {
 	defer p.t.waiting("waiting for " + r.URL.Host)()
 	return p.inner.Do(r)
+}
+
+func loopback(host string) bool {
+	return host == "localhost" || net.ParseIP(host).IsLoopback()
 }
 
 func firstOf(values ...string) string {

@@ -58,7 +58,7 @@ func list[T any](t *terminal, output string, heads []column, row func(T) []strin
 	}
 	if table.count == 0 && empty != "" {
 		if _, is := screen(t.err); is {
-			fmt.Fprintln(t.err, empty)
+			fmt.Fprintln(t.err, plain(empty))
 			return nil
 		}
 	}

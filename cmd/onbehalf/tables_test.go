@@ -171,3 +171,12 @@ func TestExplainHint(t *testing.T) {
 		}
 	}
 }
+
+func TestLoopback(t *testing.T) {
+	t.Parallel()
+	for host, want := range map[string]bool{"localhost": true, "127.0.0.1": true, "127.1.2.3": true, "::1": true, "10.0.0.1": false, "localhost.example.com": false, "": false} {
+		if loopback(host) != want {
+			t.Errorf("%q: %v", host, !want)
+		}
+	}
+}
