@@ -192,6 +192,8 @@ func explained(ctx context.Context, conn *sql.Conn, err error) error {
 	switch {
 	case state == readOnly || gone(conn): // a server that was the primary, or one that is gone
 		return unreachable(ctx, err)
+	case state == notText: // as SQLite's connection says it, before it sends anything
+		return fault.New(fault.Invalid, "A text holds a NUL character or is not UTF-8.").Because(err)
 	case errors.Is(err, pgx.ErrTxCommitRollback):
 		return fault.Wrap(err, "committing a transaction of which a statement had failed")
 	case state == "" && ctx.Err() != nil:
@@ -200,7 +202,10 @@ func explained(ctx context.Context, conn *sql.Conn, err error) error {
 	return err
 }
 
-const readOnly = "25006" // read_only_sql_transaction: the server became a standby
+const (
+	readOnly = "25006" // read_only_sql_transaction: the server became a standby
+	notText  = "22021" // character_not_in_repertoire: NUL, which no text of PostgreSQL has, or no UTF-8
+)
 
 // gone reports whether the connection can no longer be used.
 func gone(conn *sql.Conn) bool {
