@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"time"
 
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/seal"
@@ -215,9 +214,6 @@ func (r *Reader) headsBefore(ctx context.Context) ([]Head, error) {
 	})
 	return heads, fault.Wrap(err, "reading the heads of the audit chains")
 }
-
-// timeOf is when a block was committed.
-func timeOf(id int64) time.Time { return time.UnixMicro(id / slots).UTC() }
 
 // key makes the MACs of a writer's chain.
 func (r *Reader) key(ctx context.Context, info string) (*chain, error) {
