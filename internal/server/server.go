@@ -11,6 +11,7 @@
 //	iam.go          the calls of IAM and STS
 //	tags.go         whose row a tag's ARN names
 //	operator.go     what the operator's commands do on the data folder; accounts.go what an account starts with
+//	operator_vault.go, operator_backup.go: rotation, another key for the platform, backup and restore
 //	metrics.go      what is counted, and where Prometheus reads it
 //	webhook.go      who is told of consents: the log, and a webhook
 //	demo.go         the demo provider of --dev
