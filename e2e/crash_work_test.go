@@ -76,6 +76,7 @@ type workplace struct {
 	users     map[string]bool // who consented, by what was answered; false: not any more, as far as is known
 	secret    remembered
 	key       remembered
+	begun     string // whose consent was cut off
 	consented int
 	rotations int // that came to their end
 	lost      int
@@ -147,10 +148,14 @@ func (w *workplace) ask(ctx context.Context, user string) (*bedrockagentcore.Get
 // consents has a new user go through consent.
 func (w *workplace) consents(ctx context.Context, n int) error {
 	user := fmt.Sprintf("user-%d", n)
+	w.mu.Lock()
+	w.begun = user
+	w.mu.Unlock()
 	if err := w.consent(ctx, user); err != nil {
 		return err
 	}
 	w.mu.Lock()
+	w.begun = ""
 	w.users[user] = true
 	w.consented++
 	w.mu.Unlock()
@@ -275,6 +280,12 @@ func (w *workplace) opens(round int) {
 	default:
 		w.secret.answered, w.secret.tried = heard, heard
 	}
+	if w.begun != "" { // who was cut off comes to the end on what is there, or begins anew
+		if err := w.consent(ctx, w.begun); err != nil {
+			w.t.Errorf("round %d: %s cannot consent after the crash: %v", round, w.begun, err)
+		}
+		w.users[w.begun], w.begun = true, ""
+	}
 	// The refreshes that were under way when the power went may be lost, each with its grant, which says so: that of the
 	// worker who asks, and those ahead of expiry.
 	asked := 0
@@ -285,7 +296,9 @@ func (w *workplace) opens(round int) {
 			w.t.Errorf("round %d: the grant of %s: %v", round, user, err)
 		case out.AccessToken == nil:
 			asked++
-			delete(w.users, user)
+			if err := w.consent(ctx, user); err != nil {
+				w.t.Errorf("round %d: %s cannot consent again: %v", round, user, err)
+			}
 		}
 	}
 	if asked > refreshesAtOnce {

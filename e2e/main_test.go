@@ -10,6 +10,9 @@
 //	chromium_test.go   one person's Chromium
 //	journey_test.go    the main story, one step at a time
 //	canary_test.go     the secrets of a story, and where they are looked for
+//	fleet_test.go      what replicas share: a database, a balancer, a PostgreSQL that may stop
+//	hostile_test.go    providers that misbehave
+//	servers_test.go    providers that others wrote
 //	*_story_test.go    the stories
 package e2e
 
