@@ -77,13 +77,31 @@ func TestGrantsOfALimitedOperator(t *testing.T) {
 	support := client.New(limited)
 	user := &client.EndUser{UserId: aws.String("ada")}
 	for name, call := range map[string]func() error{
-		"list all":         func() error { _, err := support.ListGrants(t.Context(), nil); return err },
-		"list the user's":  func() error { _, err := support.ListGrants(t.Context(), &client.ListGrantsInput{User: user}); return err },
-		"list at provider": func() error { _, err := support.ListGrants(t.Context(), &client.ListGrantsInput{ProviderName: aws.String("people")}); return err },
-		"list the other's": func() error { _, err := support.ListGrants(t.Context(), &client.ListGrantsInput{WorkloadName: aws.String("payroll")}); return err },
-		"get the other":    func() error { _, err := support.GetGrant(t.Context(), &client.GetGrantInput{GrantId: ids["payroll"]}); return err },
-		"revoke the other": func() error { _, err := support.RevokeGrant(t.Context(), &client.RevokeGrantInput{GrantId: ids["payroll"]}); return err },
-		"revoke all":       func() error { _, err := support.RevokeUserGrants(t.Context(), &client.RevokeUserGrantsInput{User: user}); return err },
+		"list all": func() error { _, err := support.ListGrants(t.Context(), nil); return err },
+		"list the user's": func() error {
+			_, err := support.ListGrants(t.Context(), &client.ListGrantsInput{User: user})
+			return err
+		},
+		"list at provider": func() error {
+			_, err := support.ListGrants(t.Context(), &client.ListGrantsInput{ProviderName: aws.String("people")})
+			return err
+		},
+		"list the other's": func() error {
+			_, err := support.ListGrants(t.Context(), &client.ListGrantsInput{WorkloadName: aws.String("payroll")})
+			return err
+		},
+		"get the other": func() error {
+			_, err := support.GetGrant(t.Context(), &client.GetGrantInput{GrantId: ids["payroll"]})
+			return err
+		},
+		"revoke the other": func() error {
+			_, err := support.RevokeGrant(t.Context(), &client.RevokeGrantInput{GrantId: ids["payroll"]})
+			return err
+		},
+		"revoke all": func() error {
+			_, err := support.RevokeUserGrants(t.Context(), &client.RevokeUserGrantsInput{User: user})
+			return err
+		},
 		"revoke all there": func() error {
 			_, err := support.RevokeUserGrants(t.Context(), &client.RevokeUserGrantsInput{User: user, WorkloadName: aws.String("payroll")})
 			return err
