@@ -99,7 +99,7 @@ func (c *Client) invoke(ctx context.Context, operation string, input, output any
 		}
 	}
 	if err == nil {
-		_, _, err = middleware.DecorateHandler(smithyhttp.NewClientHandler(o.HTTPClient), stack).Handle(ctx, input)
+		_, _, err = middleware.DecorateHandler(smithyhttp.NewClientHandlerWithOptions(o.HTTPClient), stack).Handle(ctx, input)
 	}
 	if err != nil {
 		return &smithy.OperationError{ServiceID: ServiceID, OperationName: operation, Err: err}

@@ -47,7 +47,9 @@ func (c *Client) assemble(stack *middleware.Stack, o Options, operation string, 
 		response := out.RawResponse.(*smithyhttp.Response)
 		c.learn(response.Response)
 		out.Result = output
-		return out, metadata, decode(response.Response, output)
+		err = decode(response.Response, output)
+		smithyhttp.CloseResponseBody(ctx, response, false, err)
+		return out, metadata, err
 	})
 	agent := awsmiddleware.NewRequestUserAgent()
 	agent.AddSDKAgentKey(awsmiddleware.APIMetadata, "onbehalf")
@@ -55,13 +57,11 @@ func (c *Client) assemble(stack *middleware.Stack, o Options, operation string, 
 	for _, err := range []error{
 		stack.Serialize.Add(serialize, middleware.After),
 		stack.Build.Add(agent, middleware.After),
-		smithyhttp.AddComputeContentLengthMiddleware(stack),
 		stack.Finalize.Add(attempts, middleware.After),
 		stack.Finalize.Add(sign, middleware.After),
 		stack.Deserialize.Add(deserialize, middleware.After),
 		awsmiddleware.AddRequestIDRetrieverMiddleware(stack),
 		awshttp.AddResponseErrorMiddleware(stack),
-		smithyhttp.AddCloseResponseBodyMiddleware(stack),
 		awsmiddleware.AddRawResponseToMetadata(stack),
 		awsmiddleware.AddRecordResponseTiming(stack),
 	} {

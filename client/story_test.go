@@ -31,9 +31,8 @@ const callbackURL = "http://localhost:9090/oauth2/callback"
 // office is a real platform on which ada has granted an agent two of her accounts.
 type office struct {
 	*servertest.Platform
-	own     *client.Client
-	token   string // the agent's, for ada
-	subject string
+	own   *client.Client
+	token string // the agent's, for ada
 }
 
 func openOffice(t *testing.T) *office {

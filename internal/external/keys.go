@@ -52,7 +52,7 @@ func ParseSigningKey(text string) (SigningKey, error) {
 	case "awskms":
 		return k, k.parseKMS(rest)
 	default:
-		return k, errors.New("after the ARN must come =file:, =secret: or =awskms:")
+		return k, errors.New("after the ARN must come =file:PATH, =secret:SECRETID#JSONKEY or =awskms:KEYARN")
 	}
 	return k, nil
 }

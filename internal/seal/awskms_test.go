@@ -202,7 +202,7 @@ func TestAKMSThatDoesNotDoItsWork(t *testing.T) {
 		"endless":      {respond(200, strings.Repeat("x", 1<<20)), 1},
 		"in clear":     {respond(200, `{"KeyId":"`+kmsARN+`","CiphertextBlob":"YSBkYXRhIGtleQ=="}`), 1},
 		"hangs up":     {func(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) }, 3},
-		"sends abroad": {func(w http.ResponseWriter, r *http.Request) bool { http.Redirect(w, r, "/elsewhere", 307); return true }, 1},
+		"sends abroad": {func(w http.ResponseWriter, r *http.Request) bool { http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect); return true }, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
