@@ -191,18 +191,21 @@ func TestAKMSThatDoesNotDoItsWork(t *testing.T) {
 		answer func(http.ResponseWriter, *http.Request) bool
 		calls  int64
 	}{
-		"refuses":      {respond(400, `{"__type":"AccessDeniedException","message":"no"}`), 1},
-		"disabled":     {respond(400, `{"__type":"DisabledException"}`), 1},
-		"pending":      {respond(400, `{"__type":"KMSInvalidStateException"}`), 1},
-		"throttles":    {respond(400, `{"__type":"ThrottlingException"}`), 3},
-		"fails":        {respond(500, `{}`), 3},
-		"other key":    {respond(200, `{"KeyId":"`+otherARN+`","CiphertextBlob":"AAAA","Plaintext":"AAAA"}`), 1},
-		"no key":       {respond(200, `{"CiphertextBlob":"AAAA"}`), 1},
-		"not JSON":     {respond(200, `<html>`), 1},
-		"endless":      {respond(200, strings.Repeat("x", 1<<20)), 1},
-		"in clear":     {respond(200, `{"KeyId":"`+kmsARN+`","CiphertextBlob":"YSBkYXRhIGtleQ=="}`), 1},
-		"hangs up":     {func(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) }, 3},
-		"sends abroad": {func(w http.ResponseWriter, r *http.Request) bool { http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect); return true }, 1},
+		"refuses":   {respond(400, `{"__type":"AccessDeniedException","message":"no"}`), 1},
+		"disabled":  {respond(400, `{"__type":"DisabledException"}`), 1},
+		"pending":   {respond(400, `{"__type":"KMSInvalidStateException"}`), 1},
+		"throttles": {respond(400, `{"__type":"ThrottlingException"}`), 3},
+		"fails":     {respond(500, `{}`), 3},
+		"other key": {respond(200, `{"KeyId":"`+otherARN+`","CiphertextBlob":"AAAA","Plaintext":"AAAA"}`), 1},
+		"no key":    {respond(200, `{"CiphertextBlob":"AAAA"}`), 1},
+		"not JSON":  {respond(200, `<html>`), 1},
+		"endless":   {respond(200, strings.Repeat("x", 1<<20)), 1},
+		"in clear":  {respond(200, `{"KeyId":"`+kmsARN+`","CiphertextBlob":"YSBkYXRhIGtleQ=="}`), 1},
+		"hangs up":  {func(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) }, 3},
+		"sends abroad": {func(w http.ResponseWriter, r *http.Request) bool {
+			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+			return true
+		}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
