@@ -141,7 +141,9 @@ func backOff(grant *vault.Grant, p *Provider, now time.Time) error {
 // redeemRefresh sends the refresh token and stores what comes back.
 func (b *Broker) redeemRefresh(ctx context.Context, caller principal.Caller, grant *vault.Grant, t turn) (*vault.Grant, error) {
 	token, err := held(ctx, b, func(tx *store.Tx) (bool, error) { return b.vault.Renew(tx, grant, t.fence, b.holding.life) },
-		func(ctx context.Context) (oauth.Token, error) { return b.sendRefresh(ctx, caller, grant, t.provider) })
+		func(ctx context.Context) (oauth.Token, error) {
+			return b.sendRefresh(ctx, caller, grant, t.provider, t.fence)
+		})
 	var refused *oauth.Error
 	if errors.As(err, &refused) && refused.Code == "invalid_grant" {
 		// The person, or the provider, has withdrawn it. Kept, marked, and asked for again.
@@ -182,7 +184,7 @@ func (b *Broker) redeemRefresh(ctx context.Context, caller principal.Caller, gra
 	return current, nil
 }
 
-func (b *Broker) sendRefresh(ctx context.Context, caller principal.Caller, grant *vault.Grant, p *Provider) (oauth.Token, error) {
+func (b *Broker) sendRefresh(ctx context.Context, caller principal.Caller, grant *vault.Grant, p *Provider, fence int64) (oauth.Token, error) {
 	if err := b.gate.Intent(ctx, caller, gate.Check{Action: actionRefresh, Resource: p.ARN}, map[string]string{"grant": grant.ID}); err != nil {
 		return oauth.Token{}, err
 	}
@@ -192,7 +194,7 @@ func (b *Broker) sendRefresh(ctx context.Context, caller principal.Caller, grant
 	}
 	var refresh secret.Text
 	err = b.db.View(ctx, func(tx *store.Tx) (err error) {
-		refresh, err = b.vault.OpenRefresh(tx, grant)
+		refresh, err = b.vault.OpenRefresh(tx, grant, fence)
 		return err
 	})
 	if err != nil {

@@ -40,12 +40,6 @@ func (v *Vault) Failed(tx *store.Tx, g *Grant, fence int64, retryAfter time.Dura
 	return fault.Wrap(err, "writing down that a refresh failed")
 }
 
-// Release gives a lease back: the provider was not asked.
-func (v *Vault) Release(tx *store.Tx, g *Grant, fence int64) error {
-	_, err := tx.Exec(`UPDATE grants SET lease_holder = '', lease_until = 0 WHERE id = $1 AND account = $2 AND fence = $3`, g.ID, g.Account, fence)
-	return fault.Wrap(err, "releasing a grant")
-}
-
 const (
 	firstDelay    = time.Second
 	maxDelay      = 5 * time.Minute
@@ -70,7 +64,7 @@ func delay(before int) time.Duration {
 // the lease was lost, or the grant replaced or deleted.
 func (v *Vault) PutRefreshed(tx *store.Tx, g *Grant, fence int64, t Tokens) (ok bool, err error) {
 	if t.Refresh.Empty() {
-		if t.Refresh, err = v.openColumn(tx, g.Account, g.ID, refreshToken, g.Version); err != nil {
+		if t.Refresh, err = v.OpenRefresh(tx, g, fence); err != nil {
 			return false, err
 		}
 	}

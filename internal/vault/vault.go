@@ -187,9 +187,18 @@ func (v *Vault) OpenAccess(ctx context.Context, g *Grant, now time.Time) (secret
 }
 
 // OpenRefresh opens the refresh token for the one request that redeems it; empty
-// when the provider gave none, or when the grant has changed since it was read.
-func (v *Vault) OpenRefresh(tx *store.Tx, g *Grant) (secret.Text, error) {
-	return v.openColumn(tx, g.Account, g.ID, refreshToken, g.Version)
+// when the provider gave none, when the grant has changed since it was read, or
+// when somebody else has leased it since: no two send the same one.
+func (v *Vault) OpenRefresh(tx *store.Tx, g *Grant, fence int64) (secret.Text, error) {
+	var sealed []byte
+	err := tx.QueryRow(`SELECT refresh_token FROM grants WHERE id = $1 AND account = $2 AND version = $3 AND fence = $4`, g.ID, g.Account, g.Version, fence).Scan(&sealed)
+	if errors.Is(err, store.ErrNoRows) || err == nil && sealed == nil {
+		return secret.Text{}, nil
+	}
+	if err != nil {
+		return secret.Text{}, fault.Wrap(err, "reading a refresh token")
+	}
+	return v.keeper.OpenText(tx.Context(), bound(g.Account, g.ID, refreshToken, g.Version), sealed)
 }
 
 // The sealed columns of a grant, each of which is the Kind of its seal.
@@ -200,18 +209,6 @@ const (
 
 func bound(account, id, column string, version int64) seal.Context {
 	return seal.Context{Account: account, Kind: "grant." + column, Row: id, Version: version}
-}
-
-func (v *Vault) openColumn(tx *store.Tx, account, id, column string, version int64) (secret.Text, error) {
-	var sealed []byte
-	err := tx.QueryRow(`SELECT `+column+` FROM grants WHERE id = $1 AND account = $2 AND version = $3`, id, account, version).Scan(&sealed)
-	if errors.Is(err, store.ErrNoRows) || err == nil && sealed == nil {
-		return secret.Text{}, nil
-	}
-	if err != nil {
-		return secret.Text{}, fault.Wrap(err, "reading a sealed token")
-	}
-	return v.keeper.OpenText(tx.Context(), bound(account, id, column, version), sealed)
 }
 
 func (v *Vault) sealColumn(ctx context.Context, account, id, column string, version int64, token secret.Text) ([]byte, error) {

@@ -89,7 +89,16 @@ func (w *world) access(t testing.TB, g *Grant) string {
 
 func (w *world) refreshToken(t testing.TB, g *Grant) (token secret.Text) {
 	t.Helper()
-	w.update(t, func(tx *store.Tx) (err error) { token, err = w.OpenRefresh(tx, g); return err })
+	var fence int64
+	w.update(t, func(tx *store.Tx) error {
+		return tx.QueryRow(`SELECT fence FROM grants WHERE id = $1`, g.ID).Scan(&fence)
+	})
+	return w.refreshUnder(t, g, fence)
+}
+
+func (w *world) refreshUnder(t testing.TB, g *Grant, fence int64) (token secret.Text) {
+	t.Helper()
+	w.update(t, func(tx *store.Tx) (err error) { token, err = w.OpenRefresh(tx, g, fence); return err })
 	return token
 }
 
@@ -276,7 +285,10 @@ func TestLeaseIsOneAtATimeAndFenced(t *testing.T) {
 	if w.putRefreshed(t, g, slow, Tokens{Access: secret.New("late")}) {
 		t.Error("who lost the lease stored")
 	}
-	w.update(t, func(tx *store.Tx) error { return w.Release(tx, g, slow) })
+	if !w.refreshUnder(t, g, slow).Empty() || w.refreshUnder(t, g, fast).Reveal() != "refresh-one" {
+		t.Error("the refresh token is not the holder's alone to send")
+	}
+	w.update(t, func(tx *store.Tx) error { return w.Failed(tx, g, slow, 0) })
 	if _, ok := w.lease(t, g, "third"); ok {
 		t.Error("who lost the lease released it")
 	}
