@@ -144,7 +144,7 @@ func (b *Broker) complete(ctx context.Context, caller principal.Caller, s *sessi
 		case expired:
 			return "", errSession
 		case failed:
-			return "", sessionFault("%s Call GetResourceOauth2Token to ask the user again.", current.reason())
+			return "", sessionFault("%s"+askAgain, current.reason()).Because(ErrLinkFailed)
 		case open:
 			attemptID, waiting, err := b.cameBack(ctx, current, proof)
 			if err != nil {
@@ -156,18 +156,19 @@ func (b *Broker) complete(ctx context.Context, caller principal.Caller, s *sessi
 			if attemptID == "" {
 				return "", sessionFault("complete it with the session_id that the browser brought to the return URL, whole. The sessionUri alone does not say which browser went through.")
 			}
-			if err := b.intendToRedeem(ctx, caller, current); err != nil {
-				return "", err
-			}
-			current.attemptID = attemptID
-			a, provider, err := b.markRedeeming(ctx, current)
+			r, err := b.intendToRedeem(ctx, caller, current)
 			if err != nil {
 				return "", err
 			}
-			if a != nil {
+			current.attemptID = attemptID
+			marked, err := b.markRedeeming(ctx, current, &r)
+			if err != nil {
+				return "", err
+			}
+			if marked {
 				unhurried, cancel := unhurried(ctx) // it may have waited for most of the flight's time
 				defer cancel()
-				return b.redeem(unhurried, current, a, provider)
+				return b.redeem(unhurried, current, r)
 			}
 		default: // another process is redeeming
 			if err := pause(ctx); err != nil {

@@ -298,28 +298,17 @@ func TestCrashWhileRedeeming(t *testing.T) {
 	w := newWorld(t)
 	ada := w.as(t, "agent", "ada")
 	link := w.link(t, ada, ask("profile"))
-	w.goThrough(t, newBrowser("ada"), link)
-	_, s, err := w.reread(t.Context(), hashed(link.SessionURI))
-	if err != nil {
-		t.Fatal(err)
-	}
-	stored, _ := w.back.Load(link.SessionURI)
-	_, proof := splitSessionID(stored.(string))
-	if s.attemptID, _, err = w.cameBack(t.Context(), s, proof); err != nil || s.attemptID == "" {
-		t.Fatalf("nobody has come back: %v", err)
-	}
-	if attempt, _, err := w.markRedeeming(t.Context(), s); err != nil || attempt == nil {
-		t.Fatalf("not marked: %v", err)
-	}
+	s, r := w.redeeming(t, link)
+	w.marked(t, s, &r)
 	restarted := w.replica(t)
 	poll := ask("profile")
 	poll.SessionURI = link.SessionURI
 	restarted.link(t, ada, poll) // perhaps it lives, and is slow
-	if attempt, _, err := restarted.markRedeeming(t.Context(), s); err != nil || attempt != nil {
+	if marked, err := restarted.markRedeeming(t.Context(), s, &r); err != nil || marked {
 		t.Errorf("marked twice: %v", err)
 	}
 	w.later(leaseLifetime)
-	_, err = restarted.UserToken(t.Context(), ada, poll)
+	_, err := restarted.UserToken(t.Context(), ada, poll)
 	wantFault(t, err, fault.Denied, "interrupted")
 	wantFault(t, restarted.completeAs(t.Context(), link, byID("ada")), fault.Denied, "interrupted")
 	if _, all := w.idp.counts(); all != 0 {

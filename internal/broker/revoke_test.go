@@ -2,6 +2,7 @@ package broker
 
 import (
 	"bytes"
+	"errors"
 	"net/http"
 	"os"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/onbehalf/onbehalf/internal/api"
+	"github.com/onbehalf/onbehalf/internal/external"
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/principal"
 	"github.com/onbehalf/onbehalf/internal/store"
@@ -219,10 +221,13 @@ func TestRevokeEndsWhatIsUnderWay(t *testing.T) {
 	if _, err := w.RevokeGrant(t.Context(), root, &api.RevokeGrantRequest{GrantId: w.onlyGrant(t).GrantId}); err != nil {
 		t.Fatal(err)
 	}
-	wantFault(t, w.completeAs(t.Context(), wider, byID("ada")), fault.Denied, "The access was revoked")
+	err := w.completeAs(t.Context(), wider, byID("ada"))
+	if wantFault(t, err, fault.Denied, "The access was revoked"); !errors.Is(err, ErrLinkFailed) {
+		t.Errorf("a page cannot tell why: %v", err)
+	}
 	poll := ask("profile", "email")
 	poll.SessionURI = wider.SessionURI
-	_, err := w.UserToken(t.Context(), ada, poll)
+	_, err = w.UserToken(t.Context(), ada, poll)
 	wantFault(t, err, fault.Denied, "revoked")
 	if n := w.count(t, `SELECT COUNT(*) FROM grants`) + w.count(t, `SELECT COUNT(*) FROM authorization_attempts WHERE code IS NOT NULL`); n != 0 {
 		t.Error("something is left")
@@ -233,12 +238,9 @@ func TestRevokeEndsWhatIsUnderWay(t *testing.T) {
 	}
 }
 
-// A code that is being redeemed at that moment makes no grant, and what came of it is given back.
-func TestRevokeDuringRedemption(t *testing.T) {
-	t.Parallel()
-	w := revocable(t)
-	ada := w.as(t, "agent", "ada")
-	link := w.link(t, ada, ask("profile"))
+// redeeming is the session of a link, gone through as Ada, right before its mark.
+func (w *world) redeeming(t *testing.T, link *TokenResult) (*session, redemption) {
+	t.Helper()
 	w.goThrough(t, newBrowser("ada"), link)
 	_, s, err := w.reread(t.Context(), hashed(link.SessionURI))
 	if err != nil {
@@ -246,17 +248,33 @@ func TestRevokeDuringRedemption(t *testing.T) {
 	}
 	stored, _ := w.back.Load(link.SessionURI)
 	_, proof := splitSessionID(stored.(string))
-	if s.attemptID, _, err = w.cameBack(t.Context(), s, proof); err != nil {
+	if s.attemptID, _, err = w.cameBack(t.Context(), s, proof); err != nil || s.attemptID == "" {
+		t.Fatalf("nobody has come back: %v", err)
+	}
+	r, err := w.intendToRedeem(t.Context(), root, s)
+	if err != nil {
 		t.Fatal(err)
 	}
-	attempt, provider, err := w.markRedeeming(t.Context(), s)
-	if err != nil || attempt == nil {
+	return s, r
+}
+
+func (w *world) marked(t *testing.T, s *session, r *redemption) {
+	t.Helper()
+	if marked, err := w.markRedeeming(t.Context(), s, r); err != nil || !marked {
 		t.Fatalf("not marked: %v", err)
 	}
+}
+
+// A code that is being redeemed at that moment makes no grant, and what came of it is given back.
+func TestRevokeDuringRedemption(t *testing.T) {
+	t.Parallel()
+	w := revocable(t)
+	s, r := w.redeeming(t, w.link(t, w.as(t, "agent", "ada"), ask("profile")))
+	w.marked(t, s, &r)
 	if _, err := w.RevokeUserGrants(t.Context(), root, &api.RevokeUserGrantsRequest{User: &api.EndUser{UserId: pointer("ada")}}); err != nil {
 		t.Fatal(err)
 	}
-	_, err = w.redeem(t.Context(), s, attempt, provider)
+	_, err := w.redeem(t.Context(), s, r)
 	wantFault(t, err, fault.Denied, "ended while the code was redeemed")
 	if n := w.count(t, `SELECT COUNT(*) FROM grants`); n != 0 {
 		t.Error("there is a grant")
@@ -265,6 +283,55 @@ func TestRevokeDuringRedemption(t *testing.T) {
 		t.Errorf("the provider was told %q", told)
 	}
 	w.noCanaries(t)
+}
+
+// A provider that becomes another one while the code is out: the same.
+func TestProviderChangedDuringRedemption(t *testing.T) {
+	t.Parallel()
+	w := revocable(t)
+	s, r := w.redeeming(t, w.link(t, w.as(t, "agent", "ada"), ask("profile")))
+	w.marked(t, s, &r)
+	update(t, w, custom(w.idp, "another"))
+	_, err := w.redeem(t.Context(), s, r)
+	wantFault(t, err, fault.Denied, "provider was changed while the code was redeemed")
+	if n := w.count(t, `SELECT COUNT(*) FROM grants`); n != 0 {
+		t.Error("there is a grant")
+	}
+	if told := w.idp.told(); len(told) != 2 {
+		t.Errorf("the provider was told %q", told)
+	}
+	if _, ended, err := w.reread(t.Context(), s.id); err != nil || ended.stored != failed || ended.failure != providerChanged {
+		t.Errorf("the session is %+v, %v", ended, err)
+	}
+}
+
+// From the mark on nothing is asked that may not answer: the client's secret is
+// at hand. One that was changed before the mark is asked for again.
+func TestSecretIsAtHandBeforeTheMark(t *testing.T) {
+	t.Parallel()
+	w := newBareWorld(t)
+	put(t, w.sources(t), "google", clientSecret)
+	w.workload(t, "agent", returnURL)
+	if _, err := w.CreateOauth2CredentialProvider(t.Context(), root, &api.CreateOauth2CredentialProviderRequest{
+		Name: "google", CredentialProviderVendor: vendorCustom, Oauth2ProviderConfigInput: externally(w.idp, "files/google", external.WholeValue),
+	}); err != nil {
+		t.Fatal(err)
+	}
+	s, r := w.redeeming(t, w.link(t, w.as(t, "agent", "ada"), ask("profile")))
+	put(t, w.sources(t), "google", clientSecret)
+	update(t, w, externally(w.idp, "files/google", external.WholeValue))
+	if marked, err := w.markRedeeming(t.Context(), s, &r); err != nil || marked {
+		t.Errorf("marked %t with what was before the change, %v", marked, err)
+	}
+	r, err := w.intendToRedeem(t.Context(), root, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.marked(t, s, &r)
+	w.sources(t) // where nothing lies any more
+	if _, err := w.redeem(t.Context(), s, r); err != nil {
+		t.Errorf("the code was lost: %v", err)
+	}
 }
 
 // Not even sealed do the tokens stay in the database's files.
