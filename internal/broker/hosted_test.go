@@ -202,6 +202,15 @@ func TestHostedPageOfAGateway(t *testing.T) {
 	_, err = w.signedIn(t, ada, i, code, state)
 	wantFault(t, err, fault.Denied, "unknown here")
 	w.noCanaries(t, state, code)
+
+	// Reloaded much later, it does not say that nothing was shared.
+	w.later(sessionLifetime)
+	if err := w.sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Connect(t.Context(), frontChannel(), sessionID(t, landing), ada.cookie); !errors.Is(err, ErrLinkUsed) {
+		t.Errorf("after the sweep: %v", err)
+	}
 }
 
 // An ID token that is not the answer to this sign-in completes nothing and spoils

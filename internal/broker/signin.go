@@ -115,7 +115,11 @@ func (b *Broker) hostedAt(tx *store.Tx, caller principal.Caller, s *session, att
 		return nil, errAttempt
 	}
 	h := &hostedSession{session: s, back: back}
-	if h.attempt, err = b.attemptByID(tx, attemptID); err != nil {
+	h.attempt, err = b.attemptByID(tx, attemptID)
+	switch {
+	case errors.Is(err, ErrAttempt) && s.stored == done: // and swept since
+		return nil, linkUsable(s, tx.Now)
+	case err != nil:
 		return nil, err
 	}
 	if subtle.ConstantTimeCompare([]byte(hashed(cookie(connectCookieName(attemptID)))), []byte(h.attempt.cookie)) != 1 {
