@@ -8,6 +8,7 @@ import (
 	"github.com/onbehalf/onbehalf/internal/api"
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/gate"
+	"github.com/onbehalf/onbehalf/internal/identity"
 	"github.com/onbehalf/onbehalf/internal/principal"
 	"github.com/onbehalf/onbehalf/internal/store"
 	"github.com/onbehalf/onbehalf/internal/vault"
@@ -89,7 +90,7 @@ func (b *Broker) SubjectOfGrant(ctx context.Context, account, id string) (subjec
 			return noGrant(id)
 		}
 		names := newNames(b, tx)
-		workload, provider, err := names.of(g)
+		workload, provider, err := names.of(g.Key)
 		subject = Subject{Account: account, Workload: workload, ProviderARN: api.Oauth2CredentialProviderARN(b.options.Region, account, provider)}
 		return err
 	})
@@ -100,7 +101,7 @@ func (b *Broker) SubjectOfGrant(ctx context.Context, account, id string) (subjec
 func (b *Broker) grantFilter(ctx context.Context, account string, user *api.EndUser, workload, provider *string) (f vault.Filter, narrow bool, err error) {
 	f.Account = account
 	if user != nil {
-		if f.User, err = endUser(user); err != nil {
+		if f.User, err = identity.UserOf(user); err != nil {
 			return f, false, err
 		}
 	}
@@ -120,17 +121,6 @@ func (b *Broker) grantFilter(ctx context.Context, account string, user *api.EndU
 		return nil
 	})
 	return f, f.WorkloadID != "" || f.ProviderID != "" || !f.User.IsZero(), fault.Wrap(err, "looking up whose grants")
-}
-
-// endUser reads the two forms of a user.
-func endUser(u *api.EndUser) (principal.User, error) {
-	switch {
-	case u.UserId != nil && u.Issuer == nil && u.Subject == nil:
-		return principal.User{ID: *u.UserId}, nil
-	case u.UserId == nil && u.Issuer != nil && u.Subject != nil:
-		return principal.User{Issuer: *u.Issuer, Subject: *u.Subject}, nil
-	}
-	return principal.User{}, fault.InvalidField("user", "A user is either a userId, or an issuer and a subject.")
 }
 
 // place is where a list goes on: after a grant, and in or after a workload where
@@ -224,7 +214,7 @@ func (l *lister) batch(ctx context.Context, f vault.Filter, want int) (rows []ca
 				break
 			}
 			c := candidate{Grant: g}
-			if c.checks, err = names.checks(g, l.action); err == nil {
+			if c.checks, err = names.checks(g.Key, l.action); err == nil {
 				c.shown, err = names.show(g)
 			}
 			rows = append(rows, c)
@@ -297,39 +287,39 @@ func newNames(b *Broker, tx *store.Tx) *names {
 	return &names{b: b, tx: tx, workloads: map[string]principal.Workload{}, providers: map[string]string{}}
 }
 
-func (n *names) of(g *vault.Grant) (workload principal.Workload, provider string, err error) {
-	workload, known := n.workloads[g.WorkloadID]
+func (n *names) of(k vault.Key) (workload principal.Workload, provider string, err error) {
+	workload, known := n.workloads[k.WorkloadID]
 	if !known {
-		found, err := n.b.identity.Get(n.tx, g.Account, g.WorkloadID)
+		found, err := n.b.identity.Get(n.tx, k.Account, k.WorkloadID)
 		if err != nil {
 			return workload, "", err
 		}
 		workload = found.Workload
-		n.workloads[g.WorkloadID] = workload
+		n.workloads[k.WorkloadID] = workload
 	}
-	if provider, known = n.providers[g.ProviderID]; !known {
-		found, err := n.b.providerByID(n.tx, g.Account, g.ProviderID)
+	if provider, known = n.providers[k.ProviderID]; !known {
+		found, err := n.b.providerByID(n.tx, k.Account, k.ProviderID)
 		if err != nil {
 			return workload, "", err
 		}
 		provider = found.Name
-		n.providers[g.ProviderID] = provider
+		n.providers[k.ProviderID] = provider
 	}
 	return workload, provider, nil
 }
 
-// checks asks whether an action may touch a grant's own workload and provider.
-func (n *names) checks(g *vault.Grant, action string) ([]gate.Check, error) {
-	workload, provider, err := n.of(g)
+// checks asks whether an action may touch a key's own workload and provider.
+func (n *names) checks(k vault.Key, action string) ([]gate.Check, error) {
+	workload, provider, err := n.of(k)
 	return []gate.Check{
 		{Action: action, Resource: workload.ARN},
-		{Action: action, Resource: api.Oauth2CredentialProviderARN(n.b.options.Region, g.Account, provider)},
+		{Action: action, Resource: api.Oauth2CredentialProviderARN(n.b.options.Region, k.Account, provider)},
 	}, err
 }
 
 // show is the grant for people: everything but what opens something.
 func (n *names) show(g *vault.Grant) (api.Grant, error) {
-	workload, provider, err := n.of(g)
+	workload, provider, err := n.of(g.Key)
 	if err != nil {
 		return api.Grant{}, err
 	}

@@ -182,6 +182,9 @@ func TestListLeavesOutWhatIsDenied(t *testing.T) {
 	if n := w.count(t, `SELECT COUNT(*) FROM grants`); n != 2 {
 		t.Error("something was revoked")
 	}
+	w.link(t, w.as(t, "payroll", "bob"), ask("profile")) // nothing but a link that waits
+	_, err = w.RevokeUserGrants(t.Context(), limited, &api.RevokeUserGrantsRequest{User: &api.EndUser{UserId: pointer("bob")}})
+	wantFault(t, err, fault.Denied, "workload-identity/payroll")
 }
 
 func TestSeveralAccountsOfOneUser(t *testing.T) {

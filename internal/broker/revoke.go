@@ -102,20 +102,27 @@ func (b *Broker) RevokeUserGrants(ctx context.Context, caller principal.Caller, 
 	return response, nil
 }
 
-// mayRevoke asks about each workload and provider that a user's grants touch,
-// before any is deleted: what is denied for one of them denies the whole. What
-// it answers may be deleted.
+// mayRevoke asks about each workload and provider that a user's grants, traded
+// tokens and questions under way touch, before any is deleted: what is denied for
+// one of them denies the whole. What it answers may be deleted.
 func (b *Broker) mayRevoke(ctx context.Context, caller principal.Caller, f vault.Filter) (map[[2]string][]gate.Check, error) {
 	touched := map[[2]string][]gate.Check{}
 	err := b.db.View(ctx, func(tx *store.Tx) error {
 		clear(touched)
 		names := newNames(b, tx)
+		keys, err := b.underWay(tx, f)
+		if err != nil {
+			return err
+		}
 		list, err := b.vault.List(tx, f, vault.Place{}, revokeAtOnce)
 		for _, g := range list {
+			keys = append(keys, g.Key)
+		}
+		for _, k := range keys {
 			if err != nil {
 				break
 			}
-			touched[[2]string{g.WorkloadID, g.ProviderID}], err = names.checks(g, api.RevokeUserGrants.Action())
+			touched[[2]string{k.WorkloadID, k.ProviderID}], err = names.checks(k, api.RevokeUserGrants.Action())
 		}
 		return err
 	})
@@ -159,7 +166,7 @@ func (b *Broker) deleteGrants(ctx context.Context, f vault.Filter, allowed map[[
 				response.Remaining = true
 				continue
 			}
-			workload, provider, err := names.of(g)
+			workload, provider, err := names.of(g.Key)
 			if err != nil {
 				return err
 			}
@@ -251,6 +258,29 @@ func (b *Broker) endSessions(tx *store.Tx, k vault.Key) error {
 
 func (b *Broker) endSessionsOf(tx *store.Tx, f vault.Filter) error {
 	return b.endMatching(tx, ` AND ($7 = '' OR workload_id = $7) AND ($8 = '' OR provider_id = $8)`, f.Account, f.User, f.WorkloadID, f.ProviderID)
+}
+
+// underWay are the workloads and providers of what goes with a user's grants.
+func (b *Broker) underWay(tx *store.Tx, f vault.Filter) ([]vault.Key, error) {
+	keys, err := b.vault.CachedOf(tx, f)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := tx.Query(`SELECT DISTINCT workload_id, provider_id FROM authorization_sessions
+		WHERE account = $1 AND user_issuer = $2 AND user_subject = $3 AND user_id = $4 AND ($5 = '' OR workload_id = $5) AND ($6 = '' OR provider_id = $6) AND state NOT IN ($7, $8)`,
+		f.Account, f.User.Issuer, f.User.Subject, f.User.ID, f.WorkloadID, f.ProviderID, done, failed)
+	if err != nil {
+		return nil, fault.Wrap(err, "looking up authorization sessions")
+	}
+	defer rows.Close()
+	for rows.Next() {
+		k := vault.Key{Account: f.Account, User: f.User}
+		if err := rows.Scan(&k.WorkloadID, &k.ProviderID); err != nil {
+			return nil, fault.Wrap(err, "looking up authorization sessions")
+		}
+		keys = append(keys, k)
+	}
+	return keys, fault.Wrap(errors.Join(rows.Err(), rows.Close()), "looking up authorization sessions")
 }
 
 func (b *Broker) endMatching(tx *store.Tx, more string, account string, u principal.User, args ...any) error {

@@ -92,7 +92,7 @@ func (s *Service) RevokeWorkloadTokens(ctx context.Context, caller principal.Cal
 	var user principal.User
 	if r.User != nil {
 		var err error
-		if user, err = endUser(r.User); err != nil {
+		if user, err = UserOf(r.User); err != nil {
 			return nil, err
 		}
 	}
@@ -111,20 +111,15 @@ func (s *Service) RevokeWorkloadTokens(ctx context.Context, caller principal.Cal
 	return response, nil
 }
 
-func endUser(given *api.EndUser) (principal.User, error) {
-	user := principal.User{}
-	for _, part := range []struct {
-		to   *string
-		from *string
-	}{{&user.ID, given.UserId}, {&user.Issuer, given.Issuer}, {&user.Subject, given.Subject}} {
-		if part.from != nil {
-			*part.to = *part.from
-		}
+// UserOf reads the two forms in which operations of ours name a user.
+func UserOf(u *api.EndUser) (principal.User, error) {
+	switch {
+	case u.UserId != nil && u.Issuer == nil && u.Subject == nil:
+		return principal.User{ID: *u.UserId}, nil
+	case u.UserId == nil && u.Issuer != nil && u.Subject != nil:
+		return principal.User{Issuer: *u.Issuer, Subject: *u.Subject}, nil
 	}
-	if (user.ID != "") == (user.Issuer != "") || (user.Issuer == "") != (user.Subject == "") {
-		return principal.User{}, fault.InvalidField("user", "A user is either userId, or issuer and subject.")
-	}
-	return user, nil
+	return principal.User{}, fault.InvalidField("user", "A user is either a userId, or an issuer and a subject.")
 }
 
 // ownIssuers are those that PutTrustedIssuers has stored; nil: the operator's count.

@@ -103,12 +103,34 @@ func (v *Vault) OpenWithdrawn(ctx context.Context, w *Withdrawn) (refresh, acces
 	return refresh, access, err
 }
 
+const cachedOf = ` FROM cached_tokens WHERE account = $1 AND user_issuer = $2 AND user_subject = $3 AND ($4 = '' OR workload_id = $4) AND ($5 = '' OR provider_id = $5)`
+
+// CachedOf says for which workloads and providers tokens were traded for a user's sign-in.
+func (v *Vault) CachedOf(tx *store.Tx, f Filter) ([]Key, error) {
+	if f.User.Issuer == "" || f.User.Subject == "" { // nothing is traded for who did not sign in
+		return nil, nil
+	}
+	rows, err := tx.Query(`SELECT DISTINCT workload_id, provider_id`+cachedOf, f.Account, f.User.Issuer, f.User.Subject, f.WorkloadID, f.ProviderID)
+	if err != nil {
+		return nil, fault.Wrap(err, "listing a user's cached tokens")
+	}
+	defer rows.Close()
+	var keys []Key
+	for rows.Next() {
+		k := Key{Account: f.Account, User: f.User}
+		if err := rows.Scan(&k.WorkloadID, &k.ProviderID); err != nil {
+			return nil, fault.Wrap(err, "listing a user's cached tokens")
+		}
+		keys = append(keys, k)
+	}
+	return keys, fault.Wrap(errors.Join(rows.Err(), rows.Close()), "listing a user's cached tokens")
+}
+
 // DropCachedOf forgets the tokens that were traded for a user's sign-in.
 func (v *Vault) DropCachedOf(tx *store.Tx, f Filter) (int64, error) {
 	if f.User.Issuer == "" || f.User.Subject == "" { // nothing is traded for who did not sign in
 		return 0, nil
 	}
-	dropped, err := tx.Exec(`DELETE FROM cached_tokens WHERE account = $1 AND user_issuer = $2 AND user_subject = $3 AND ($4 = '' OR workload_id = $4) AND ($5 = '' OR provider_id = $5)`,
-		f.Account, f.User.Issuer, f.User.Subject, f.WorkloadID, f.ProviderID)
+	dropped, err := tx.Exec(`DELETE`+cachedOf, f.Account, f.User.Issuer, f.User.Subject, f.WorkloadID, f.ProviderID)
 	return dropped, fault.Wrap(err, "dropping a user's cached tokens")
 }
