@@ -51,6 +51,10 @@ func TestClientTokenIsFetchedOnce(t *testing.T) {
 				t.Errorf("%s got %s instead of %s", caller.User, got, token)
 			}
 		}
+		same.Parameters[parameterAccount] = "work" // of whom?
+		if got := w.m2m(t, w.alone(t, "agent"), same); got != token {
+			t.Errorf("a named account got %s instead of %s", got, token)
+		}
 		if n := w.idp.grants(); n != 1 {
 			t.Errorf("%d requests", n)
 		}

@@ -76,11 +76,12 @@ func (q question) fingerprint(key []byte) string {
 }
 
 // lookup is equal for questions that one cached token answers: asked by the same
-// workload, for the same user, in the same words. (Whoever is nobody's user leaves User empty.)
+// workload, for the same user, in the same words. (Whoever is nobody's user leaves
+// User empty. A label tells accounts apart that people choose, and nobody chooses here.)
 func (q question) lookup(key []byte, o obtaining) string {
 	m := newMAC(key)
 	k := q.key
-	m.add(o.kind, string(o.subject), k.Account, k.WorkloadID, k.User.Issuer, k.User.Subject, k.User.ID, k.ProviderID, k.Label, q.authorizer)
+	m.add(o.kind, string(o.subject), k.Account, k.WorkloadID, k.User.Issuer, k.User.Subject, k.User.ID, k.ProviderID, q.authorizer)
 	m.addAsked(q)
 	return m.text()
 }
