@@ -140,13 +140,7 @@ func (b *Broker) DeleteApiKeyCredentialProvider(ctx context.Context, caller prin
 
 // ListApiKeyCredentialProviders pages by name; the cursor is the last name of the page before.
 func (b *Broker) ListApiKeyCredentialProviders(ctx context.Context, caller principal.Caller, r *api.ListApiKeyCredentialProvidersRequest) (*api.ListApiKeyCredentialProvidersResponse, error) {
-	limit, after := listKeysDefault, ""
-	if r.MaxResults != nil {
-		limit = int(*r.MaxResults)
-	}
-	if r.NextToken != nil {
-		after = *r.NextToken
-	}
+	limit, after := api.Page(r.MaxResults, r.NextToken, listKeysDefault)
 	var page *api.ListApiKeyCredentialProvidersResponse
 	err := b.db.View(ctx, func(tx *store.Tx) error {
 		page = &api.ListApiKeyCredentialProvidersResponse{CredentialProviders: []api.ApiKeyCredentialProviderItem{}}

@@ -196,13 +196,7 @@ func (b *Broker) DeleteOauth2CredentialProvider(ctx context.Context, caller prin
 
 // ListOauth2CredentialProviders pages by name; the cursor is the last name of the page before.
 func (b *Broker) ListOauth2CredentialProviders(ctx context.Context, caller principal.Caller, r *api.ListOauth2CredentialProvidersRequest) (*api.ListOauth2CredentialProvidersResponse, error) {
-	limit, after := listDefault, ""
-	if r.MaxResults != nil {
-		limit = int(*r.MaxResults)
-	}
-	if r.NextToken != nil {
-		after = *r.NextToken
-	}
+	limit, after := api.Page(r.MaxResults, r.NextToken, listDefault)
 	var page *api.ListOauth2CredentialProvidersResponse
 	err := b.db.View(ctx, func(tx *store.Tx) error {
 		page = &api.ListOauth2CredentialProvidersResponse{CredentialProviders: []api.Oauth2CredentialProviderItem{}}

@@ -217,7 +217,7 @@ func (s *Service) DeleteGateway(ctx context.Context, caller principal.Caller, r 
 // ListGateways lists the account's gateways by name. A page's cursor is the
 // last name of the one before.
 func (s *Service) ListGateways(ctx context.Context, caller principal.Caller, r *api.ListGatewaysRequest) (*api.ListGatewaysResponse, error) {
-	limit, after := page(r.MaxResults, r.NextToken)
+	limit, after := api.Page(r.MaxResults, r.NextToken, pageSize)
 	out := &api.ListGatewaysResponse{Items: []api.GatewaySummary{}}
 	err := s.db.View(ctx, func(tx *store.Tx) error {
 		rows, err := tx.Query("SELECT "+gatewayColumns+" FROM gateways WHERE account = $1 AND name > $2 ORDER BY name LIMIT $3", caller.Account, after, limit+1)
@@ -243,17 +243,6 @@ func (s *Service) ListGateways(ctx context.Context, caller principal.Caller, r *
 		return nil, err
 	}
 	return out, nil
-}
-
-func page(limit *int32, token *string) (int, string) {
-	n, after := pageSize, ""
-	if limit != nil {
-		n = int(*limit)
-	}
-	if token != nil {
-		after = *token
-	}
-	return n, after
 }
 
 // described is a gateway as every answer has it.

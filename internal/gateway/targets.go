@@ -307,7 +307,7 @@ func (s *Service) ListGatewayTargets(ctx context.Context, caller principal.Calle
 	if err != nil {
 		return nil, err
 	}
-	limit, after := page(r.MaxResults, r.NextToken)
+	limit, after := api.Page(r.MaxResults, r.NextToken, pageSize)
 	out := &api.ListGatewayTargetsResponse{Items: []api.TargetSummary{}}
 	err = s.db.View(ctx, func(tx *store.Tx) error {
 		if _, err := findGateway(tx, caller.Account, gateway); err != nil {

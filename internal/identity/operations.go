@@ -100,13 +100,7 @@ func (s *Service) DeleteWorkloadIdentity(ctx context.Context, caller principal.C
 
 // ListWorkloadIdentities pages by name; the cursor is the last name of the page before.
 func (s *Service) ListWorkloadIdentities(ctx context.Context, caller principal.Caller, r *api.ListWorkloadIdentitiesRequest) (*api.ListWorkloadIdentitiesResponse, error) {
-	limit, after := listDefault, ""
-	if r.MaxResults != nil {
-		limit = int(*r.MaxResults)
-	}
-	if r.NextToken != nil {
-		after = *r.NextToken
-	}
+	limit, after := api.Page(r.MaxResults, r.NextToken, listDefault)
 	var page *api.ListWorkloadIdentitiesResponse
 	err := s.db.View(ctx, func(tx *store.Tx) error {
 		page = &api.ListWorkloadIdentitiesResponse{WorkloadIdentities: []api.WorkloadIdentityType{}}
