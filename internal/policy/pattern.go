@@ -47,7 +47,9 @@ const (
 const arnColons = 5
 
 // unknown stands, in the text that is matched, for one letter or digit that is
-// not known: it equals every one. Only denials are asked with it.
+// not known: it equals every one. Only denials are asked with it, and only the
+// resources of a policy take it so: elsewhere it is a character like others,
+// which a request may have in a user's id or a tag.
 const unknown = 0
 
 // lookup gives the values of a condition key, in lower case; none when the request has no such key.
@@ -275,7 +277,7 @@ func (p *pattern) same(want, got string) bool {
 	}
 	for i := 0; i < len(want); i++ {
 		a, b := want[i], got[i]
-		if a == b || b == unknown && !notIdentifier(rune(a)) || p.fold && lower(a) == lower(b) {
+		if a == b || b == unknown && p.form == resourceARN && !notIdentifier(rune(a)) || p.fold && lower(a) == lower(b) {
 			continue
 		}
 		return false

@@ -43,6 +43,10 @@ func TestPatterns(t *testing.T) {
 		{resourceARN, "arn:aws:s:*:1:x", "arn:aws:s:us:2:1:x", true},                // the * ends its segment
 		{resourceARN, "arn:aws:s:*", "arn:aws:s:us:1:x", true},
 		{resourceARN, "arn:aws:s:?:1:x", "arn:aws:s:::1:x", false},
+		{resourceARN, "arn:aws:s3:::b/a1", "arn:aws:s3:::b/\x00\x00", true}, // letters of a secret's ARN that are not known
+		{resourceARN, "arn:aws:s3:::b/--", "arn:aws:s3:::b/\x00\x00", false},
+		{plainText, "ada", "\x00da", false}, // and nothing else is
+		{strictARN, "arn:aws:iam::1:user/ada", "arn:aws:iam::1:user/\x00da", false},
 		{strictARN, "arn:aws:s:*:1:x", "arn:aws:s:us:2:1:x", false},
 		{strictARN, "arn:*:s:*:*:x*", "arn:aws:s:us:1:x:y", true},
 		{strictARN, "arn:aws:iam::1:user/${aws:username}", "arn:aws:iam::1:user/ad*a", true},
