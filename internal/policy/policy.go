@@ -154,12 +154,14 @@ func (e *Engine) decide(ctx context.Context, caller principal.Caller, identity [
 	switch {
 	case r.problem != nil:
 		return r.problem
+	case foreign && !theirs.allowed && !theirs.denied:
+		// First, so that whom the other account does not let in learns nothing of
+		// its resource, such as tags by the conditions of a Deny of his own.
+		return denied(caller, check, "resource-based")
 	case own.denied:
 		return deniedExplicitly(caller, own.about(check), "identity")
 	case theirs.denied:
 		return deniedExplicitly(caller, check, "resource")
-	case foreign && !theirs.allowed:
-		return denied(caller, check, "resource-based")
 	case foreign && !own.allowed:
 		return denied(caller, check, "identity-based")
 	case foreign, own.allowed && (documented(caller) || len(ofResource) == 0):

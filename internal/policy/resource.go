@@ -3,6 +3,7 @@ package policy
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/onbehalf/onbehalf/internal/api"
@@ -22,7 +23,7 @@ var policied = []string{"gateway"}
 // HasPolicy reports whether the resource is of a type that may have a policy.
 func HasPolicy(arn api.ARN) bool {
 	kind, name, found := strings.Cut(arn.Resource, "/")
-	return arn.Service == serviceName && found && kind == policied[0] && name != "" && !strings.ContainsAny(name, "/*")
+	return arn.Service == serviceName && found && slices.Contains(policied, kind) && name != "" && !strings.ContainsAny(name, "/*")
 }
 
 // ParseResource reads the policy of the resource arn. Statements name principals,
@@ -68,7 +69,9 @@ func (e *Engine) Trusts(trust, account, resource string) (bool, error) {
 	if err != nil {
 		return false, fault.Wrap(errors.New("the trust policy cannot be read: "+err.Error()), "reading a trust policy")
 	}
-	r := &request{resource: resource, now: e.db.Now(), overrides: map[string][]string{"aws:sourceaccount": {account}, "aws:sourcearn": {resource}}}
+	r := &request{resource: resource, now: e.db.Now(), overrides: map[string][]string{
+		"aws:sourceaccount": {account}, "aws:sourcearn": {resource}, "aws:principalisawsservice": {"true"}, "aws:securetransport": {"true"}, // a call within the process
+	}}
 	v, _ := granted(Attached{"trust policy", d}, asker{service: Service}, "sts:AssumeRole", resource, r.value)
 	return v.allowed, nil
 }

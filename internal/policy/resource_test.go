@@ -134,6 +134,33 @@ func TestManagementIsNotForEverybody(t *testing.T) {
 	}
 }
 
+// TestForeignTagsAreNotTold: whom a gateway's policy does not let in hears the
+// same whatever its tags are, also where a Deny of his own asks about them.
+func TestForeignTagsAreNotTold(t *testing.T) {
+	t.Parallel()
+	db := storetest.Open(t)
+	e := New(db)
+	e.UseTags(func(context.Context, string) (map[string]string, error) { return map[string]string{"team": "red"}, nil })
+	if err := db.Update(t.Context(), func(tx *store.Tx) error {
+		for _, color := range []string{"red", "blue"} {
+			if err := e.Put(tx, foreign, "arn:aws:iam::"+foreign+":user/"+color, "own", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"},
+				{"Effect":"Deny","Action":"*","Resource":"*","Condition":{"StringEquals":{"aws:ResourceTag/team":"`+color+`"}}}]}`); err != nil {
+				return err
+			}
+		}
+		return e.PutResource(tx, own, gateway, `{"Version":"2012-10-17","Statement":[`+said("Allow", `{"AWS":"`+ada+`"}`, getGateway)+`]}`)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, color := range []string{"red", "blue"} {
+		caller := stranger
+		caller.ARN = "arn:aws:iam::" + foreign + ":user/" + color
+		if err := e.Decide(t.Context(), caller, []Check{{Action: getGateway, Resource: gateway}}); !fault.Is(err, fault.Denied) || !strings.Contains(err.Error(), "no resource-based policy allows") {
+			t.Errorf("%s: %v", color, err)
+		}
+	}
+}
+
 func TestResourcePolicyIsRefused(t *testing.T) {
 	t.Parallel()
 	statement := func(members string) string {
@@ -183,6 +210,7 @@ func TestTrust(t *testing.T) {
 	}{
 		"the default":       {DefaultTrust, true},
 		"the tutorial's":    {trust(service, `,"Condition":{"StringEquals":{"aws:SourceAccount":"`+own+`"},"ArnLike":{"aws:SourceArn":"arn:aws:bedrock-agentcore:us-east-1:`+own+`:*"}}`), true},
+		"a service's call":  {trust(`"*"`, `,"Condition":{"Bool":{"aws:PrincipalIsAWSService":"true","aws:SecureTransport":"true"}}`), true},
 		"another account":   {trust(service, `,"Condition":{"StringEquals":{"aws:SourceAccount":"`+foreign+`"}}`), false},
 		"another service":   {trust(`{"Service":"lambda.amazonaws.com"}`, ""), false},
 		"several":           {trust(`{"Service":["lambda.amazonaws.com","`+Service+`"]}`, ""), true},
