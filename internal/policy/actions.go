@@ -94,12 +94,12 @@ func supported(action *pattern, kind string) bool {
 // misplaced says why an action is never asked for on a resource, for whoever
 // wonders about an answer; empty where it may be.
 func misplaced(check Check) string {
-	if slices.Contains(tagged, check.Action) || check.Resource == Any {
+	if slices.Contains(tagged, check.Action) {
 		return ""
 	}
 	for name, types := range Types {
 		switch {
-		case !strings.EqualFold(name, check.Action), slices.Contains(types, TypeOf(check.Resource)):
+		case !strings.EqualFold(name, check.Action), slices.Contains(types, TypeOf(check.Resource)), len(types) == 0 && check.Resource == Any:
 		case len(types) == 0:
 			return name + " is asked for on no resource in particular: *."
 		default:

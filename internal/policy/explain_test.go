@@ -34,6 +34,8 @@ func TestExplain(t *testing.T) {
 		"denied":          {plain, Check{Action: getOauth2Token, Resource: github}, inside, false, "Explicitly denied by statement 2 of policy access.", "applies|applies|is not about this action"},
 		"by the secret":   {plain, Check{Action: getAPIKey, Resource: vault + "/apikeycredentialprovider/prod-x"}, inside, false, "secretsmanager:GetSecretValue on the secret behind it is explicitly denied by statement 3", "applies|is not about this resource|is not about this action"},
 		"another action":  {plain, Check{Action: create, Resource: gateway}, inside, false, "No statement allows it", "is not about this action|is not about this resource|is not about this action"},
+		"no resource":     {plain, Check{Action: create, Resource: Any}, inside, false, "CreateGateway is asked for on gateway, not on this.", "is not about this action|is not about this resource|is not about this action"},
+		"nor needed":      {nobody, Check{Action: "sts:GetCallerIdentity", Resource: Any}, nil, false, "what nothing allows is denied.", ""},
 		"no policies":     {nobody, Check{Action: create, Resource: gateway}, nil, false, "user/nobody has no policies", ""},
 		"root":            {root, Check{Action: create, Resource: gateway}, nil, true, "root key", ""},
 		"beyond":          {root, Check{Action: create, Resource: beyond}, nil, false, "has no policy that would let another account in", ""},

@@ -56,8 +56,7 @@ func objects(raw json.RawMessage, what string) ([]json.RawMessage, error) {
 	return list, nil
 }
 
-// texts is a JSON string, or an array of strings without an empty one. With
-// scalars, numbers and booleans count as the text they are written as.
+// texts is a JSON string, or an array of at least one. With scalars, numbers and booleans count as the text they are written as.
 func texts(raw json.RawMessage, what string, scalars bool) ([]string, error) {
 	decoder := json.NewDecoder(bytes.NewReader(raw))
 	decoder.UseNumber()
