@@ -35,22 +35,22 @@ var contextKeys = map[string]func(*request) string{
 	"aws:principalisawsservice":  func(*request) string { return "false" },
 
 	// Keys of one request, which come with its checks; absent from all others.
-	"aws:tagkeys":               nil,
-	"aws:sourceaccount":         nil, // of a service that takes a role on
-	"aws:sourcearn":             nil,
-	"iam:passedtoservice":       nil,
-	"iam:associatedresourcearn": nil,
-	KeyUserID:                   nil,
-	KeyJWTClaim + "iss":         nil,
-	KeyJWTClaim + "sub":         nil,
-	KeyJWTClaim + "aud":         nil,
-	KeyJWTClaim + "client_id":   nil,
-	KeyJWTClaim + "scope":       nil,
-	KeyAuthorizerType:           nil,
-	KeyDiscoveryURL:             nil,
-	KeyProtocolType:             nil,
-	KeyCredentialType:           nil,
-	KeyCredentialScope:          nil,
+	"aws:tagkeys":             nil,
+	"aws:sourceaccount":       nil, // of a service that takes a role on
+	"aws:sourcearn":           nil,
+	KeyPassedToService:        nil,
+	KeyAssociatedResource:     nil,
+	KeyUserID:                 nil,
+	KeyJWTClaim + "iss":       nil,
+	KeyJWTClaim + "sub":       nil,
+	KeyJWTClaim + "aud":       nil,
+	KeyJWTClaim + "client_id": nil,
+	KeyJWTClaim + "scope":     nil,
+	KeyAuthorizerType:         nil,
+	KeyDiscoveryURL:           nil,
+	KeyProtocolType:           nil,
+	KeyCredentialType:         nil,
+	KeyCredentialScope:        nil,
 }
 
 // The service's own condition keys, in lower case, as far as AWS's reference has
@@ -67,6 +67,8 @@ const (
 	KeyTagKeys         = "aws:tagkeys"
 	keyResourceTag     = "aws:resourcetag/"
 	KeyPassedToService = "iam:passedtoservice"
+
+	KeyAssociatedResource = "iam:associatedresourcearn"
 )
 
 // knownKey is the key as requests are asked for it.

@@ -91,7 +91,9 @@ func one(value string) []string {
 
 // passing is the right to hand a role to the service, which whoever names one in
 // a request needs: otherwise a gateway would lend him rights that he has not.
-func passing(request any) []gate.Check {
+//
+// The resource is the gateway that the role is for; gateway/* where it is to be made.
+func passing(request any, resources []string) []gate.Check {
 	role := ""
 	switch r := request.(type) {
 	case *api.CreateGatewayRequest:
@@ -102,5 +104,7 @@ func passing(request any) []gate.Check {
 	if role == "" {
 		return nil
 	}
-	return []gate.Check{{Action: "iam:PassRole", Resource: role, Values: map[string][]string{policy.KeyPassedToService: {policy.Service}}}}
+	return []gate.Check{{Action: "iam:PassRole", Resource: role, Values: map[string][]string{
+		policy.KeyPassedToService: {policy.Service}, policy.KeyAssociatedResource: resources,
+	}}}
 }

@@ -178,7 +178,8 @@ func TestRolesOfGateways(t *testing.T) {
 		t.Fatal(err)
 	}
 	clerk := with(p, user(t, o, server.DefaultAccount, "clerk", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"bedrock-agentcore:*","Resource":"*"},
-		{"Effect":"Allow","Action":"iam:PassRole","Resource":"`+defaultRole+`","Condition":{"StringEquals":{"iam:PassedToService":"bedrock-agentcore.amazonaws.com"}}}]}`))
+		{"Effect":"Allow","Action":"iam:PassRole","Resource":"`+defaultRole+`","Condition":{"StringEquals":{"iam:PassedToService":"bedrock-agentcore.amazonaws.com"},
+			"ArnLike":{"iam:AssociatedResourceArn":"arn:aws:bedrock-agentcore:us-east-1:000000000000:gateway/*"}}}]}`))
 	create := func(c *bedrockagentcorecontrol.Client, role string) error {
 		_, err := c.CreateGateway(ctx, &bedrockagentcorecontrol.CreateGatewayInput{Name: aws.String("other"), RoleArn: &role, AuthorizerType: types.AuthorizerTypeNone})
 		return err

@@ -178,7 +178,7 @@ func questions(action string, request any, resources []string) []gate.Check {
 	for i, resource := range resources {
 		out[i] = gate.Check{Action: action, Resource: resource, Values: values}
 	}
-	return append(out, passing(request)...)
+	return append(out, passing(request, resources)...)
 }
 
 // resources builds the ARNs that a call touches. One call is authorised against
