@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,8 +14,11 @@ import (
 	"github.com/onbehalf/onbehalf/internal/api"
 	"github.com/onbehalf/onbehalf/internal/audit"
 	"github.com/onbehalf/onbehalf/internal/auth"
+	"github.com/onbehalf/onbehalf/internal/broker"
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/gate"
+	"github.com/onbehalf/onbehalf/internal/gateway"
+	"github.com/onbehalf/onbehalf/internal/identity"
 	"github.com/onbehalf/onbehalf/internal/policy"
 	"github.com/onbehalf/onbehalf/internal/principal"
 	"github.com/onbehalf/onbehalf/internal/seal"
@@ -35,6 +39,8 @@ type Operator struct {
 	folder   folder
 	shared   bool   // the database is not the folder's own
 	keyFile  string // of the platform's key, where that is a file
+	region   string // of the server that has this data folder, or had it last
+	secure   bool   // that server is reached by TLS
 	db       *store.DB
 	keeper   *seal.Keeper
 	auth     *auth.Authenticator
@@ -57,9 +63,20 @@ func OpenOperator(ctx context.Context, s Storage) (_ *Operator, err error) {
 	if k, err := s.Config().keys(); err == nil { // it was read before
 		o.keyFile = k.platform.FilePath()
 	}
+	served, _ := o.folder.readEndpoint() // without it, the defaults hold
+	o.region, o.secure = cmp.Or(served.Region, DefaultRegion), strings.HasPrefix(served.URL, "https://")
 	o.policies = policy.New(o.db)
-	o.auth = auth.New(o.db, o.keeper, nil, auth.Options{Region: s.Config().Region, NewAccount: newAccount(o.policies)})
+	o.auth = auth.New(o.db, o.keeper, nil, auth.Options{Region: o.region, NewAccount: newAccount(o.policies)})
+	o.policies.UseTags(o.tags().of)
 	return o, nil
+}
+
+// tags are those of all resources, for explanations. The rooms that own them are
+// here to read rows alone, and have nothing to act with.
+func (o *Operator) tags() tags {
+	identities := identity.New(o.db, o.keeper, o.auth, identity.Options{Region: o.region})
+	brokers := broker.New(o.db, o.keeper, identities, nil, nil, nil, o.auth, nil, broker.Options{Region: o.region})
+	return newTags(o.region, identities, brokers, gateway.New(o.db, o.keeper, identities, brokers, o.auth, nil, gateway.Options{Region: o.region}))
 }
 
 // Close lets go of the database.
@@ -309,7 +326,7 @@ func (o *Operator) Credentials(ctx context.Context, account, role, session strin
 // Explain says why a principal may or may not do an action on a resource. given
 // are values of condition keys.
 func (o *Operator) Explain(ctx context.Context, account, arn, action, resource string, given map[string][]string) (policy.Explanation, error) {
-	caller := principal.Caller{Kind: principal.Key, Account: account, ARN: arn, Root: strings.HasSuffix(arn, ":root")}
+	caller := principal.Caller{Kind: principal.Key, Account: account, ARN: arn, Root: strings.HasSuffix(arn, ":root"), Request: principal.Request{Region: o.region, Secure: o.secure}}
 	if _, role, isRole := strings.Cut(arn, ":role/"); isRole {
 		caller.Kind, caller.ARN = principal.Role, "arn:aws:sts::"+account+":assumed-role/"+role+"/explain"
 	}

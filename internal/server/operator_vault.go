@@ -45,7 +45,7 @@ func (o *Operator) RotateVault(ctx context.Context, account string, progress fun
 			defer f.close()
 		}
 	}
-	err = o.act(ctx, account, "RotateVault", api.TokenVaultARN(DefaultRegion, account), func(ctx context.Context) (err error) {
+	err = o.act(ctx, account, "RotateVault", api.TokenVaultARN(o.region, account), func(ctx context.Context) (err error) {
 		done.Resumed, err = c.Begin(ctx, account)
 		return err
 	})
