@@ -35,6 +35,7 @@ var (
 	iamName     = regexp.MustCompile(`^[\w+=,.@-]+$`)
 	iamPath     = regexp.MustCompile(`^/$`)
 	iamMarker   = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+	iamText     = regexp.MustCompile(`^[\t\n\r\x20-\x7e\x{a1}-\x{ff}]*$`)
 	iamSeconds  = regexp.MustCompile(`^[0-9]{1,6}$`)
 	iamMaxItems = regexp.MustCompile(`^([1-9][0-9]{0,2}|1000)$`)
 	iamTag      = regexp.MustCompile(`^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$`)
@@ -56,7 +57,7 @@ func (i iam) actions() []query.Action {
 		return query.Action{Service: query.IAM, Name: action, Parameters: p, Scope: roleScope("iam:" + action), Do: do}
 	}
 	return []query.Action{
-		on("CreateRole", parameters{"RoleName": role, "AssumeRolePolicyDocument": document, "Path": {Pattern: iamPath, Longest: 512}, "Description": {Longest: 1000},
+		on("CreateRole", parameters{"RoleName": role, "AssumeRolePolicyDocument": document, "Path": {Pattern: iamPath, Longest: 512}, "Description": {Pattern: iamText, Longest: 1000},
 			"MaxSessionDuration": {Pattern: iamSeconds}, "Tags.member.N.Key": {Pattern: iamTag}, "Tags.member.N.Value": {Pattern: iamTag, Longest: 256}}, i.createRole),
 		on("GetRole", parameters{"RoleName": role}, i.getRole),
 		on("DeleteRole", parameters{"RoleName": role}, i.deleteRole),

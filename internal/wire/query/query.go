@@ -168,6 +168,9 @@ var members = regexp.MustCompile(`\.member\.[1-9][0-9]{0,2}(\.|$)`)
 // check holds a form against what the action takes.
 func (a Action) check(form *Form) error {
 	for name, value := range form.values {
+		if value == "" && a.lists(name) && !form.lists(name) {
+			continue // how clients write a list without members
+		}
 		p, known := a.Parameters[members.ReplaceAllString(name, ".member.N$1")]
 		longest := p.Longest
 		if longest == 0 {
@@ -191,6 +194,26 @@ func (a Action) check(form *Form) error {
 		}
 	}
 	return nil
+}
+
+// lists reports whether the action takes a list of that name.
+func (a Action) lists(name string) bool {
+	for known := range a.Parameters {
+		if strings.HasPrefix(known, name+".member.N") {
+			return true
+		}
+	}
+	return false
+}
+
+// lists reports whether the form has members of the list.
+func (f *Form) lists(name string) bool {
+	for other := range f.values {
+		if strings.HasPrefix(other, name+".member.") {
+			return true
+		}
+	}
+	return false
 }
 
 // gap finds a list's member whose predecessor is missing: List would end before it.

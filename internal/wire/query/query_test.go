@@ -34,7 +34,10 @@ func TestListsOfAForm(t *testing.T) {
 	if diff := cmp.Diff([][]string{{"a", "1"}, {"b", ""}}, f.List("Tags", "Key", "Value")); diff != "" {
 		t.Error(diff)
 	}
-	for _, wrong := range []string{"Tags.member.0.Key=a", "Tags.member.2.Key=a", "Tags.member.1.Key=a&Tags.member.3.Key=b", "Tags.member.1.Other=a", "Tags.member.1000.Key=a", "Tags.1.Key=a", "Name.member.1=a", "name=y", "Tags.member.1.Key=" + strings.Repeat("x", 129)} {
+	if f, err := read("Action=Tag&Version=2010-05-08&Name=x&Tags="); err != nil || len(f.List("Tags", "Key", "Value")) != 0 {
+		t.Errorf("a list without members, as botocore writes it: %v", err)
+	}
+	for _, wrong := range []string{"Tags=a", "Tags=&Tags.member.1.Key=a", "Name.member.1.Key=", "Others=", "Tags.member.0.Key=a", "Tags.member.2.Key=a", "Tags.member.1.Key=a&Tags.member.3.Key=b", "Tags.member.1.Other=a", "Tags.member.1000.Key=a", "Tags.1.Key=a", "Name.member.1=a", "name=y", "Tags.member.1.Key=" + strings.Repeat("x", 129)} {
 		if _, err := read("Action=Tag&Version=2010-05-08&Name=x&" + wrong); !fault.Is(err, fault.Invalid) {
 			t.Errorf("%s: %v", wrong, err)
 		}
