@@ -113,7 +113,7 @@ func (a *Authenticator) LimitOpen(addr netip.Addr) error {
 // it is empty. Call it before the work it protects.
 func (a *Authenticator) Limit(kind string, addr netip.Addr) error {
 	if !a.limits.spend(kind, addr) {
-		return throttled()
+		return a.limits.throttled(kind)
 	}
 	return nil
 }
@@ -141,14 +141,17 @@ func (l *limiter) exhausted(kind string, addr netip.Addr) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if bucket := b.find(addr); bucket != nil && bucket.TokensAt(now) < 1 {
-		return throttled()
+		return l.throttled(kind)
 	}
 	return nil
 }
 
-func throttled() error {
+func (l *limiter) throttled(kind string) error {
 	err := fault.New(fault.Throttled, "Too many requests from this address. Wait a moment and try again.")
-	err.RetryAfter = time.Second // every bucket gains at least one in that time
+	err.RetryAfter = time.Second
+	if b := l.kinds[kind]; b != nil && b.remote.perSecond < 1 { // by when the bucket has gained one
+		err.RetryAfter = time.Duration(float64(time.Second) / float64(b.remote.perSecond))
+	}
 	return err
 }
 

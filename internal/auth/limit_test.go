@@ -43,6 +43,26 @@ func TestLimit(t *testing.T) {
 	}
 }
 
+// A limit below one per second says how long it takes until there is one more.
+func TestSlowLimitSaysWhen(t *testing.T) {
+	t.Parallel()
+	c := newClock(time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC))
+	a := &Authenticator{limits: newLimiter(c.now, map[string]float64{FamilyOpenGateway: 0.1})}
+	addr := netip.MustParseAddr("192.0.2.1")
+	if err := a.LimitOpen(addr); err != nil {
+		t.Fatal(err)
+	}
+	err := a.LimitOpen(addr)
+	wantFault(t, err, fault.Throttled, "Too many requests")
+	if fault.Of(err).RetryAfter != 10*time.Second {
+		t.Fatalf("retry after %s", fault.Of(err).RetryAfter)
+	}
+	c.add(fault.Of(err).RetryAfter)
+	if err := a.LimitOpen(addr); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAddressGroups(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -10,7 +10,7 @@ import (
 	"github.com/onbehalf/onbehalf/internal/principal"
 )
 
-// throttled is an Authenticator with nothing but its limits and a clock.
+// withLimits is an Authenticator with nothing but its limits and a clock.
 func withLimits(t *testing.T, now *time.Time, settings ...string) *Authenticator {
 	t.Helper()
 	rates, err := ParseRates(settings)
