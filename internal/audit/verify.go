@@ -2,10 +2,12 @@ package audit
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -69,7 +71,7 @@ type verification struct {
 	reader *Reader
 	walks  map[int64]*walk
 	order  []*walk
-	claims map[string][]Head // by writer: what others say about a chain
+	claims map[string][]Head // by writer, sorted by sequence: what others say about a chain
 	counts pruneCount        // what the latest prune that is on record said
 
 	// tell is told of each block that was proven, and the link that it follows.
@@ -129,6 +131,9 @@ func (v *verification) begin(ctx context.Context) error {
 				v.note(&records[0])
 			}
 		}
+	}
+	for _, claims := range v.claims {
+		slices.SortFunc(claims, func(a, b Head) int { return cmp.Compare(a.Sequence, b.Sequence) })
 	}
 	return nil
 }
@@ -300,11 +305,8 @@ func (w *walk) block(ctx context.Context, b *block) error {
 		w.end = end
 		return w.broken(err.Error())
 	}
-	for _, claim := range w.verification.claims[w.row.writer] {
-		if claim.Sequence == end.sequence && claim.MAC != end.head("").MAC {
-			w.end.sequence = end.sequence - 1
-			return w.broken("it is not the one that was there when its head was noted")
-		}
+	if err := w.compare(keyed, end, b); err != nil {
+		return err
 	}
 	if first == 1 && b.number != b.id {
 		return w.broken("it is not where its chain says it began")
@@ -318,6 +320,25 @@ func (w *walk) block(ctx context.Context, b *block) error {
 		return w.verification.tell(w, keyed, before, b, records)
 	}
 	return nil
+}
+
+// compare holds the records of a block that was proven, up to end, against the
+// heads that were noted of them.
+func (w *walk) compare(keyed *chain, end link, b *block) error {
+	claims := w.verification.claims[w.row.writer]
+	first, _ := slices.BinarySearchFunc(claims, b.sequence, func(h Head, sequence int64) int { return cmp.Compare(h.Sequence, sequence) })
+	claims = claims[first:]
+	if len(claims) == 0 || claims[0].Sequence > end.sequence {
+		return nil
+	}
+	return links(keyed, w.end, b, func(now link) error {
+		for ; len(claims) > 0 && claims[0].Sequence == now.sequence; claims = claims[1:] {
+			if claims[0].MAC != now.head("").MAC {
+				return &Broken{w.row.writer, now.sequence, "it is not the one that was there when its head was noted"}
+			}
+		}
+		return nil
+	})
 }
 
 var (

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -145,6 +146,37 @@ func TestCutTailNeedsAHead(t *testing.T) {
 			t.Errorf("got %v, want record 1 of a", err)
 		}
 	})
+}
+
+// TestHeadWithinABlock: an export tells each record's MAC, and each can be held
+// against the database, also where others were committed together with it.
+func TestHeadWithinABlock(t *testing.T) {
+	t.Parallel()
+	db := storetest.Open(t)
+	l := open(t, db, "a")
+	appendAll(t, l, 1)
+	before := l.end
+	if err := committer(l).write(together(t, 1, 8)); err != nil {
+		t.Fatal(err)
+	}
+	blocks, err := l.chainPage(t.Context(), l.number, math.MinInt64, math.MaxInt64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var heads []Head
+	if err := links(l.chain, before, &blocks[len(blocks)-1], func(end link) error { heads = append(heads, end.head("a")); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	slices.Reverse(heads) // as the lines of several logs come
+	verified(t, l, heads...)
+	for i := range heads {
+		wrong := slices.Clone(heads)
+		wrong[i].MAC = strings.Repeat("0", 64)
+		var broken *Broken
+		if _, err := l.Verify(t.Context(), wrong...); !errors.As(err, &broken) || broken.Sequence != heads[i].Sequence {
+			t.Errorf("got %v, want record %d", err, heads[i].Sequence)
+		}
+	}
 }
 
 // TestRewrittenTail: a chain that was cut and then went on is another one than
