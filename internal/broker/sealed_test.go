@@ -23,7 +23,7 @@ func TestDeclaredColumnsAreSealedAnew(t *testing.T) {
 
 		c := seal.NewCustodian(w.keeper, slices.Concat(Sealed, vault.Sealed))
 		var values int64
-		if err := w.db.View(t.Context(), func(tx *store.Tx) (err error) { values, err = c.Verify(tx); return err }); err != nil || values < 4 {
+		if err := w.db.View(t.Context(), func(tx *store.Tx) (err error) { values, err = c.Verify(tx, seal.Undamaged); return err }); err != nil || values < 4 {
 			t.Fatalf("%d values open, %v; want those of a grant, a cached token, a provider and an API key", values, err)
 		}
 		if _, err := c.Begin(t.Context(), account); err != nil {

@@ -15,7 +15,7 @@ func TestDeclaredColumnsOpen(t *testing.T) {
 	r.peopleGateway(t)
 	var values int64
 	if err := r.db.View(t.Context(), func(tx *store.Tx) (err error) {
-		values, err = seal.NewCustodian(r.keeper, gateway.Sealed).Verify(tx)
+		values, err = seal.NewCustodian(r.keeper, gateway.Sealed).Verify(tx, seal.Undamaged)
 		return err
 	}); err != nil || values == 0 {
 		t.Errorf("%d values open, %v", values, err)

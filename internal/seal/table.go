@@ -88,8 +88,9 @@ func (t Table) count(tx *store.Tx, account, condition string, args ...any) (n in
 	return n, err
 }
 
-// verify opens every value of a table. Where one does not open, the error names its row.
-func (k *Keeper) verify(tx *store.Tx, t Table) (values int64, err error) {
+// verify opens every value of a table. damaged is told of each that does not
+// open, by its row, and says whether to go on.
+func (k *Keeper) verify(tx *store.Tx, t Table, damaged func(account string, p Purpose, problem error) error) (values int64, err error) {
 	end, err := tx.Extent(t.Name)
 	if err != nil || len(t.Columns) == 0 {
 		return 0, err
@@ -106,29 +107,39 @@ func (k *Keeper) verify(tx *store.Tx, t Table) (values int64, err error) {
 				}
 				plaintext, err := k.Open(tx.Context(), t.context(r, i), value)
 				clear(plaintext)
-				if err != nil {
-					return values, fault.New(fault.Undecryptable, "A sealed value does not open: %s.%s of row %s.", t.Name, t.Columns[i].Name, r.row).Because(err)
+				if err == nil {
+					values++
+					continue
 				}
-				values++
+				if !fault.Is(err, fault.Undecryptable) {
+					return values, err
+				}
+				problem := fault.New(fault.Undecryptable, "A sealed value does not open: %s.%s of row %s.", t.Name, t.Columns[i].Name, r.row).Because(err)
+				if err := damaged(r.account, t.purpose(), problem); err != nil {
+					return values, err
+				}
 			}
 		}
 	}
 	return values, nil
 }
 
-// Verify opens every sealed value in the tables and says how many there are. An
-// error names the first that does not open. What is sealed for a moment only, the
-// state of consents under way, is left out.
-func (c *Custodian) Verify(tx *store.Tx) (values int64, err error) {
+// Verify opens every sealed value in the tables and says how many opened. Each
+// that does not is told to damaged, which says whether to go on. What is sealed
+// for a moment only, the state of consents under way, is left out.
+func (c *Custodian) Verify(tx *store.Tx, damaged func(account string, p Purpose, problem error) error) (values int64, err error) {
 	for _, t := range c.tables {
 		if t.purpose() == Sessions {
 			continue
 		}
-		n, err := c.keeper.verify(tx, t)
+		n, err := c.keeper.verify(tx, t, damaged)
+		values += n
 		if err != nil {
 			return values, err
 		}
-		values += n
 	}
 	return values, nil
 }
+
+// Undamaged is for who goes on with no value that does not open.
+func Undamaged(_ string, _ Purpose, problem error) error { return problem }

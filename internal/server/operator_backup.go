@@ -118,13 +118,16 @@ type Restored struct {
 	Rows   int64
 	Values int64    // sealed values, each of which was opened
 	Lost   []string // accounts whose vault's own key is gone
+	Damage []string // what did not open, as little as it did in the installation that was backed up
 }
 
 // Restore fills an empty database from a backup: that of the data folder, which
 // must have none yet, or the PostgreSQL one. The backup's MAC is checked, each
 // data key unwrapped, each sealed value opened, before any of it counts; a kill
-// at any moment leaves an empty database, or a whole one.
-func Restore(ctx context.Context, s Storage, path string) (done Restored, err error) {
+// at any moment leaves an empty database, or a whole one. With damaged, values
+// that do not open are restored as they are: else one of them, damaged in the
+// installation and copied faithfully, would make every later backup worthless.
+func Restore(ctx context.Context, s Storage, path string, damaged bool) (done Restored, err error) {
 	c := s.Config()
 	if c.Data, err = filepath.Abs(c.Data); err != nil {
 		return done, fmt.Errorf("--data %q cannot be resolved: %w", c.Data, err)
@@ -141,7 +144,7 @@ func Restore(ctx context.Context, s Storage, path string) (done Restored, err er
 		return done, readable(err)
 	}
 	verify := func(tx *store.Tx, sum hash.Hash, rest io.Reader) (err error) {
-		done, err = verifyBackup(ctx, tx, sum, rest, platform, declared)
+		done, err = verifyBackup(ctx, tx, sum, rest, platform, declared, damaged)
 		return err
 	}
 	var rows int64
@@ -262,7 +265,7 @@ func (s *summed) Read(p []byte) (int, error) {
 
 func (s *summed) Close() error { return s.file.Close() }
 
-func verifyBackup(ctx context.Context, tx *store.Tx, sum hash.Hash, rest io.Reader, platform seal.KeyWrapper, declared []seal.Declared) (done Restored, err error) {
+func verifyBackup(ctx context.Context, tx *store.Tx, sum hash.Hash, rest io.Reader, platform seal.KeyWrapper, declared []seal.Declared, damaged bool) (done Restored, err error) {
 	keeper, lost, err := seal.Offline(ctx, tx, platform, declared...)
 	if err != nil {
 		return done, err
@@ -278,13 +281,16 @@ func verifyBackup(ctx context.Context, tx *store.Tx, sum hash.Hash, rest io.Read
 	if !hmac.Equal(mac, seals(key, sum)) {
 		return done, fault.New(fault.Undecryptable, "The backup was altered after it was made.")
 	}
-	var tables []seal.Table
-	for _, t := range sealedTables() {
-		if t.Purpose != "" || len(lost) == 0 { // a lost vault opens for nobody; its rows stay until it is reset
-			tables = append(tables, t)
-		}
-	}
 	done.Lost = slices.Compact(lost)
-	done.Values, err = seal.NewCustodian(keeper, tables).Verify(tx)
+	done.Values, err = seal.NewCustodian(keeper, sealedTables()).Verify(tx, func(account string, p seal.Purpose, problem error) error {
+		switch {
+		case p == seal.Vault && slices.Contains(done.Lost, account):
+			return nil // it opens for nobody; its rows stay until it is reset
+		case damaged:
+			done.Damage = append(done.Damage, fault.Of(problem).Message)
+			return nil
+		}
+		return problem
+	})
 	return done, err
 }

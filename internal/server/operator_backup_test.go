@@ -19,6 +19,7 @@ import (
 	"github.com/onbehalf/onbehalf/internal/secret"
 	"github.com/onbehalf/onbehalf/internal/server"
 	"github.com/onbehalf/onbehalf/internal/servertest"
+	"github.com/onbehalf/onbehalf/internal/store"
 	"github.com/onbehalf/onbehalf/internal/store/storetest"
 )
 
@@ -124,11 +125,11 @@ func TestAnInstallationMoves(t *testing.T) {
 			to := url()
 			data := newFolder(t, source.Config.Data)
 			storage := server.Storage{Data: data, DatabaseURL: to}
-			restored, err := server.Restore(t.Context(), storage, path)
+			restored, err := server.Restore(t.Context(), storage, path, false)
 			if err != nil || restored.Rows != done.Rows || restored.Values < 2 || len(restored.Lost) != 0 {
 				t.Fatalf("%+v, %v", restored, err)
 			}
-			if _, err := server.Restore(t.Context(), storage, path); err == nil || !strings.Contains(err.Error(), "exist") && !strings.Contains(err.Error(), "not empty") {
+			if _, err := server.Restore(t.Context(), storage, path, false); err == nil || !strings.Contains(err.Error(), "exist") && !strings.Contains(err.Error(), "not empty") {
 				t.Errorf("restored twice: %v", err)
 			}
 			if err := os.WriteFile(filepath.Join(data, "credentials"), root, 0o600); err != nil {
@@ -164,14 +165,14 @@ func TestBackupsThatAreNotRestored(t *testing.T) {
 			t.Fatal(err)
 		}
 		data := newFolder(t, source.Config.Data)
-		if _, err := server.Restore(t.Context(), server.Storage{Data: data}, file); err == nil {
+		if _, err := server.Restore(t.Context(), server.Storage{Data: data}, file, false); err == nil {
 			t.Errorf("%s: restored", name)
 		}
 		wantOnly(t, data, "key-encryption-key", "lock")
 	}
 	refuse := func(name string, storage server.Storage, want string) {
 		t.Helper()
-		if _, err := server.Restore(t.Context(), storage, path); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := server.Restore(t.Context(), storage, path, false); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -191,6 +192,48 @@ func TestBackupsThatAreNotRestored(t *testing.T) {
 	source.Restart(t)
 	refuse("beside a server", server.Storage{Data: source.Config.Data}, "another onbehalf is running")
 	wantKey(t, source)
+}
+
+// One value that does not open must not make every later backup worthless: the
+// rest is restored for who says so.
+func TestABackupOfADamagedInstallation(t *testing.T) {
+	source := furnished(t, secret.Text{})
+	stop(t, source)
+	db, err := store.Open(t.Context(), store.Options{Path: filepath.Join(source.Config.Data, "onbehalf.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(t.Context(), func(tx *store.Tx) error {
+		n, err := tx.Exec("UPDATE api_key_providers SET version = version + 1") // so that what is sealed is of another version
+		if err == nil && n != 1 {
+			err = fmt.Errorf("%d rows", n)
+		}
+		return err
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	path, done := backup(t, server.Storage{Data: source.Config.Data})
+	data := newFolder(t, source.Config.Data)
+	if _, err := server.Restore(t.Context(), server.Storage{Data: data}, path, false); err == nil || !strings.Contains(err.Error(), "api_key_providers.api_key of row ") {
+		t.Fatalf("restored, or refused for another reason: %v", err)
+	}
+	wantOnly(t, data, "key-encryption-key", "lock")
+	restored, err := server.Restore(t.Context(), server.Storage{Data: data}, path, true)
+	if err != nil || restored.Rows != done.Rows || len(restored.Damage) != 1 || !strings.Contains(restored.Damage[0], "api_key_providers.api_key of row ") {
+		t.Fatalf("%+v, %v", restored, err)
+	}
+	root, err := os.ReadFile(source.CredentialsFile())
+	if err == nil {
+		err = os.WriteFile(filepath.Join(data, "credentials"), root, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := servertest.Start(t, func(c *server.Config) { c.Data = data })
+	if _, err := p.Control.ListWorkloadIdentities(t.Context(), &bedrockagentcorecontrol.ListWorkloadIdentitiesInput{}); err != nil {
+		t.Error(err)
+	}
 }
 
 func wantOnly(t *testing.T, folder string, names ...string) {
@@ -214,7 +257,7 @@ func wantOnly(t *testing.T, folder string, names ...string) {
 func TestKilledWhileRestoring(t *testing.T) {
 	if data := os.Getenv("ONBEHALF_TEST_RESTORE"); data != "" {
 		fmt.Println("begun")
-		if _, err := server.Restore(t.Context(), server.Storage{Data: data}, os.Getenv("ONBEHALF_TEST_BACKUP")); err != nil {
+		if _, err := server.Restore(t.Context(), server.Storage{Data: data}, os.Getenv("ONBEHALF_TEST_BACKUP"), false); err != nil {
 			t.Fatal(err)
 		}
 		return
@@ -252,7 +295,7 @@ func TestKilledWhileRestoring(t *testing.T) {
 		}
 	}
 	t.Logf("%d of 12 were complete", complete)
-	if _, err := server.Restore(t.Context(), server.Storage{Data: data}, path); err != nil {
+	if _, err := server.Restore(t.Context(), server.Storage{Data: data}, path, false); err != nil {
 		t.Fatal(err)
 	}
 	wantOnly(t, data, "key-encryption-key", "lock", "onbehalf.db", "onbehalf.db-wal", "onbehalf.db-shm")
