@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"regexp"
 	"strings"
 	"unicode/utf8"
@@ -47,10 +48,15 @@ func (s *Secrets) find(account, id string) (source, string, error) {
 		if parts == nil || !plainPath(parts[3]) {
 			return none, "", fault.New(fault.Invalid, "The secretId looks like an ARN, and is not the ARN of a secret in Secrets Manager.")
 		}
+		var nearest source // of several, the one with the longest prefix
 		for _, each := range s.sources[account] {
-			if each.Kind == KindSecretsManager && each.Region == parts[1] && each.AWSAccount == parts[2] && strings.HasPrefix(parts[3], each.Prefix) {
-				return each, id, nil
+			if each.Kind == KindSecretsManager && each.Region == parts[1] && each.AWSAccount == parts[2] && strings.HasPrefix(parts[3], each.Prefix) &&
+				(nearest.reader == nil || len(each.Prefix) > len(nearest.Prefix) || len(each.Prefix) == len(nearest.Prefix) && each.Name < nearest.Name) {
+				nearest = each
 			}
+		}
+		if nearest.reader != nil {
+			return nearest, id, nil
 		}
 		if name = parts[3]; parts[1] != s.region || parts[2] != account {
 			return none, "", fault.New(fault.Invalid, "No source of external secrets of this account has the secret %s: an operator declares region, account and prefix.", id)
@@ -125,7 +131,10 @@ func jsonMember(data []byte, key string) (string, error) {
 			wrong = true
 		}
 	}
-	if _, err := decoder.Token(); err != nil || decoder.More() {
+	if _, err := decoder.Token(); err != nil {
+		return "", notObject
+	}
+	if _, err := decoder.Token(); err != io.EOF {
 		return "", notObject
 	}
 	switch {

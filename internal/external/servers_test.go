@@ -205,6 +205,23 @@ func TestSecretsManager(t *testing.T) {
 	}
 }
 
+// Of sources with the same secrets, an ARN always means the one that is nearest.
+func TestSourceOfAnARN(t *testing.T) {
+	t.Parallel()
+	credentials := filepath.Join(t.TempDir(), "credentials")
+	write(t, credentials, "[default]\naws_access_key_id = AKID\naws_secret_access_key = canary\n")
+	var texts []string
+	for name, prefix := range map[string]string{"wide": "prod", "near": "prod/agents/", "other": "prod/agents/", "aside": "test/"} {
+		texts = append(texts, "name="+name+",kind=secretsmanager,region=eu-central-1,aws-account=123456789012,credentials-file="+credentials+",prefix="+prefix)
+	}
+	s := secretsOf(t, Options{}, texts...)
+	for range 100 {
+		if from, _, err := s.find(account, "arn:aws:secretsmanager:eu-central-1:123456789012:secret:prod/agents/github-AbCdEf"); err != nil || from.Name != "near" {
+			t.Fatalf("got %s, %v", from.Name, err)
+		}
+	}
+}
+
 func pemOf(t testing.TB, key any) string {
 	t.Helper()
 	der, err := x509.MarshalPKCS8PrivateKey(key)
