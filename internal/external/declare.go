@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -36,6 +37,11 @@ type Source struct {
 	CredentialsFile string // in the shared credentials format; read at each request
 	Profile         string
 	CAFile          string // PEM; the system's authorities when empty
+}
+
+// Files are the paths of what the platform itself shows to the source.
+func (s Source) Files() []string {
+	return slices.DeleteFunc([]string{s.TokenFile, s.CredentialsFile}, func(path string) bool { return path == "" })
 }
 
 // members are the settings of each kind; those with a star must be there.

@@ -3,6 +3,7 @@ package external
 import (
 	"context"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -22,11 +23,14 @@ func ownVariable(name string) bool {
 }
 
 // environment reads the variables of this process whose names begin with a prefix.
-type environment struct{ prefix string }
+type environment struct {
+	prefix    string
+	protected []string // the platform's own by an operator's word, besides ownVariables
+}
 
 func (e environment) read(_ context.Context, path string) ([]byte, error) {
 	name := e.prefix + path
-	if ownVariable(name) {
+	if ownVariable(name) || slices.ContainsFunc(e.protected, func(own string) bool { return strings.EqualFold(own, name) }) {
 		return nil, errPlatform
 	}
 	if !variableName.MatchString(name) {

@@ -39,8 +39,8 @@ import (
 )
 
 const (
-	freshFor     = 10 * time.Second // a value is not asked for again
-	lastGoodFor  = 5 * time.Minute  // it is used while its source cannot be reached
+	freshFor     = 10 * time.Second // a source is not asked for a value again
+	lastGoodFor  = 5 * time.Minute  // the value is used while its source cannot be reached
 	readTimeout  = 10 * time.Second
 	contentLimit = 256 << 10 // bytes of one file, variable or answer; Secrets Manager's own bound is 64 KiB
 	cacheWeight  = 16 << 20  // bytes of all that is remembered
@@ -56,6 +56,7 @@ type Reference struct {
 type Options struct {
 	Region    string   // of this installation, for the ARNs that it shows
 	Protected []string // files and folders of the platform: no reference ever opens one, by whatever path
+	Variables []string // variables of the platform that do not begin as its own do
 }
 
 // reader is one source. It answers what lies at a path below its prefix or folder, or a *problem.
@@ -80,8 +81,15 @@ type source struct {
 
 // content is what a source said, and when. Nobody changes it.
 type content struct {
-	data []byte
-	at   time.Time
+	data   []byte
+	at     time.Time
+	failed time.Time // when the source, asked anew, could not be reached
+}
+
+// usable reports whether the source need not be asked. One that could not be
+// reached is left alone for as long as one that answered: whoever asks it may wait for readTimeout.
+func (c content) usable(now time.Time) bool {
+	return now.Sub(c.at) < freshFor || now.Sub(c.failed) < freshFor && now.Sub(c.at) < lastGoodFor
 }
 
 // New opens the sources. An error names the setting, for operators.
@@ -91,7 +99,7 @@ func New(sources []Source, o Options) (*Secrets, error) {
 		known: otter.Must(&otter.Options[string, content]{MaximumWeight: cacheWeight, Weigher: func(_ string, c content) uint32 { return uint32(512 + len(c.data)) }}),
 	}
 	for _, declared := range sources {
-		r, err := open(declared, o.Protected)
+		r, err := open(declared, o)
 		if err != nil {
 			return nil, fmt.Errorf("--secret-source %s: %w", declared.Name, err)
 		}
@@ -106,12 +114,12 @@ func New(sources []Source, o Options) (*Secrets, error) {
 	return s, nil
 }
 
-func open(s Source, protected []string) (reader, error) {
+func open(s Source, o Options) (reader, error) {
 	switch s.Kind {
 	case KindEnvironment:
-		return environment{s.Prefix}, nil
+		return environment{s.Prefix, o.Variables}, nil
 	case KindFile:
-		return openFolder(s.Folder, protected)
+		return openFolder(s.Folder, o.Protected)
 	case KindVault:
 		return openVault(s)
 	}
@@ -167,8 +175,7 @@ func (s *Secrets) Resolve(ctx context.Context, account string, r Reference, limi
 // time for one secret, which outlives the callers that wait for it.
 func (s *Secrets) read(ctx context.Context, from source, path string) ([]byte, error) {
 	key := from.Account + "/" + from.Name + "/" + path
-	last, known := s.known.GetIfPresent(key)
-	if known && s.now().Sub(last.at) < freshFor {
+	if last, known := s.known.GetIfPresent(key); known && last.usable(s.now()) {
 		return last.data, nil
 	}
 	flight := s.flights.DoChan(key, func() (value any, err error) {
@@ -179,26 +186,28 @@ func (s *Secrets) read(ctx context.Context, from source, path string) ([]byte, e
 		}()
 		reading, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTimeout)
 		defer cancel()
+		last, known := s.known.GetIfPresent(key) // nobody else changes it meanwhile
 		at := s.now()
-		data, err := from.reader.read(reading, path)
-		if err != nil {
-			return nil, err
+		if known && last.usable(at) {
+			return last.data, nil // an earlier flight has just landed
 		}
-		s.known.Set(key, content{data, at})
-		return data, nil
+		data, err := from.reader.read(reading, path)
+		var told *problem
+		switch definite := errors.As(err, &told) && told.kind != fault.Unavailable; {
+		case err == nil:
+			s.known.Set(key, content{data: data, at: at})
+		case definite:
+			s.known.Invalidate(key)
+		case known && at.Sub(last.at) < lastGoodFor:
+			s.known.Set(key, content{last.data, last.at, s.now()})
+			return last.data, nil
+		}
+		return data, err
 	})
 	select {
 	case result := <-flight:
-		if result.Err == nil {
-			return result.Val.([]byte), nil
-		}
-		var told *problem
-		if definite := errors.As(result.Err, &told) && told.kind != fault.Unavailable; definite {
-			s.known.Invalidate(key)
-		} else if known && s.now().Sub(last.at) < lastGoodFor {
-			return last.data, nil
-		}
-		return nil, result.Err
+		data, _ := result.Val.([]byte)
+		return data, result.Err
 	case <-ctx.Done():
 		return nil, problemf(fault.Unavailable, "the request ended before its source had answered").because(ctx.Err())
 	}

@@ -70,12 +70,12 @@ func write(t testing.TB, path, content string) {
 
 func TestEnvironment(t *testing.T) {
 	for name, value := range map[string]string{
-		"AGENT_PLAIN": "canary-plain\n", "AGENT_JSON": `{"clientSecret":"canary-json","number":7,"empty":"","nothing":null}`, "AGENT_TWICE": `{"a":"canary-1","a":"canary-2"}`,
-		"ONBEHALF_DATABASE_URL": "canary-own", "AWS_SECRET_ACCESS_KEY": "canary-own", "PGPASSWORD": "canary-own", "Pgpassword2": "canary-own", "OTHER": "canary-other",
+		"AGENT_PLAIN": "canary-plain\n", "AGENT_JSON": `{"clientSecret":"canary-json","number":7,"empty":"","nothing":null}`, "AGENT_TWICE": `{"a":"canary-1","a":"canary-2"}`, "AGENT_MORE": `{"a":"canary-1"}}`,
+		"ONBEHALF_DATABASE_URL": "canary-own", "AWS_SECRET_ACCESS_KEY": "canary-own", "KMS_TOKEN": "canary-own", "PGPASSWORD": "canary-own", "Pgpassword2": "canary-own", "OTHER": "canary-other",
 	} {
 		t.Setenv(name, value)
 	}
-	s := secretsOf(t, Options{}, "name=env,kind=env,prefix=AGENT_", "name=wide,kind=env,prefix=O", "name=pee,kind=env,prefix=P", "name=small,kind=env,prefix=P", "name=foreign,kind=env,prefix=AGENT_,account="+other)
+	s := secretsOf(t, Options{Variables: []string{"Kms_Token"}}, "name=kms,kind=env,prefix=KMS_", "name=env,kind=env,prefix=AGENT_", "name=wide,kind=env,prefix=O", "name=pee,kind=env,prefix=P", "name=small,kind=env,prefix=P", "name=foreign,kind=env,prefix=AGENT_,account="+other)
 	for _, each := range []struct{ id, key, want string }{
 		{"env/PLAIN", "$", "canary-plain"}, {"env/JSON", "clientSecret", "canary-json"}, {"wide/THER", "$", "canary-other"},
 		{"arn:aws:secretsmanager:us-east-1:000000000000:secret:env/PLAIN", "$", "canary-plain"}, // what Show answers
@@ -92,9 +92,11 @@ func TestEnvironment(t *testing.T) {
 	refused(t, s, "env/JSON", "empty", "is empty")
 	refused(t, s, "env/JSON", "", "no jsonKey")
 	refused(t, s, "env/TWICE", "a", "twice")
+	refused(t, s, "env/MORE", "a", "not a JSON object")
 	refused(t, s, "wide/NBEHALF_DATABASE_URL", "$", "belongs to the platform")
 	refused(t, s, "pee/GPASSWORD", "$", "belongs to the platform")
 	refused(t, s, "small/gpassword2", "$", "belongs to the platform")
+	refused(t, s, "kms/TOKEN", "$", "belongs to the platform")
 	for _, id := range []string{"", "env", "env/", "/PLAIN", "env//PLAIN", "env/../PLAIN", "env/./PLAIN", "env/PL AIN", "env/PLAIN\x00", "env\\PLAIN", "env:PLAIN", "ENV/PLAIN",
 		"foreign/PLAIN", "nobody/PLAIN", "arn:aws:secretsmanager:us-east-1:111111111111:secret:foreign/PLAIN", "arn:aws:secretsmanager:eu-west-1:000000000000:secret:env/PLAIN",
 		"arn:aws:s3:::env/PLAIN", "arn:aws:secretsmanager:us-east-1:000000000000:secret:env/../env/PLAIN", strings.Repeat("a", 3000)} {
@@ -138,7 +140,12 @@ func TestFolder(t *testing.T) {
 	if err := errors.Join(os.Link(filepath.Join(data, "credentials"), filepath.Join(folder, "hard")), syscall.Mkfifo(filepath.Join(folder, "pipe"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	s := secretsOf(t, Options{Protected: []string{data, filepath.Join(folder, "tls-key.pem"), filepath.Join(base, "not-there")}}, "name=file,kind=file,folder="+folder)
+	// As an operator may write it; and a volume has a folder that is nobody's to read.
+	linked, lost := filepath.Join(base, "data"), filepath.Join(data, "lost+found")
+	if err := errors.Join(os.Symlink(data, linked), os.Mkdir(lost, 0)); err != nil {
+		t.Fatal(err)
+	}
+	s := secretsOf(t, Options{Protected: []string{linked, filepath.Join(folder, "tls-key.pem"), filepath.Join(base, "not-there")}}, "name=file,kind=file,folder="+folder)
 	for id, want := range map[string]string{"file/github": "canary-github", "file/deep/er/slack.json": "", "file/renewed": "", "file/..data/er/slack.json": ""} {
 		key := "$"
 		if want == "" {
@@ -244,6 +251,7 @@ func TestMemory(t *testing.T) {
 	expect("out of reach", "canary-two", 3)
 	now = now.Add(lastGoodFor - freshFor - 1)
 	expect("still out of reach", "canary-two", 4)
+	expect("out of reach a moment ago", "canary-two", 4)
 	now = now.Add(1)
 	expect("out of reach for too long", "", 5)
 	failure = nil

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/onbehalf/onbehalf/internal/fault"
@@ -81,7 +82,10 @@ func (f folder) read(_ context.Context, path string) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, problemf(fault.Invalid, "it is not a file")
 	}
-	if own, err := f.own(root, path, info); err != nil || own {
+	switch own, err := f.own(root, path, info); {
+	case err != nil:
+		return nil, problemf(fault.Unavailable, "its source failed").because(err)
+	case own:
 		return nil, errPlatform
 	}
 	if info.Size() > contentLimit {
@@ -98,48 +102,58 @@ func (f folder) read(_ context.Context, path string) ([]byte, error) {
 }
 
 // own reports whether the opened file is one of the platform's: itself, by
-// another path, or by a hard link. Not knowing, it says yes.
+// another path, or by a hard link. What the platform may not read is not its own.
 func (f folder) own(root *os.Root, path string, opened fs.FileInfo) (bool, error) {
 	var way []fs.FileInfo // the folders that lead to it
 	for i, c := range path {
 		if c == '/' {
 			step, err := root.Stat(filepath.FromSlash(path[:i]))
 			if err != nil {
-				return true, err
+				return false, err
 			}
 			way = append(way, step)
 		}
 	}
 	for _, own := range f.protected {
-		found := false
-		err := filepath.WalkDir(own, func(at string, _ fs.DirEntry, err error) error {
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil // the database's journal comes and goes
-			}
-			if err != nil {
-				return err
-			}
-			info, err := os.Stat(at) // through links, too
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			if os.SameFile(info, opened) {
-				found = true
-			}
-			for _, step := range way {
-				found = found || os.SameFile(info, step)
-			}
-			if found {
-				return fs.SkipAll
-			}
-			return nil
-		})
+		found, err := holds(own, append(way, opened))
 		if found || err != nil {
-			return true, err
+			return found, err
 		}
 	}
 	return false, nil
+}
+
+// holds reports whether a file or folder is one of those that are meant, or has one of them in it.
+func holds(path string, meant []fs.FileInfo) (found bool, err error) {
+	real, err := filepath.EvalSymlinks(path) // WalkDir does not enter a link
+	if passed(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	err = filepath.WalkDir(real, func(at string, _ fs.DirEntry, err error) error {
+		var info fs.FileInfo
+		if err == nil {
+			info, err = os.Stat(at) // through links, too
+		}
+		if passed(err) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(meant, func(each fs.FileInfo) bool { return os.SameFile(info, each) }) {
+			found = true
+			return fs.SkipAll
+		}
+		return nil
+	})
+	return found, err
+}
+
+// passed reports whether a walk goes on: the database's journal comes and goes,
+// and a volume may have a folder that is root's alone.
+func passed(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)
 }

@@ -57,6 +57,17 @@ func ParseSigningKey(text string) (SigningKey, error) {
 	return k, nil
 }
 
+// Files are the paths of the key, or of the credentials for it.
+func (k *SigningKey) Files() []string {
+	switch {
+	case k.File != "":
+		return []string{k.File}
+	case k.KMS != nil:
+		return []string{k.KMS.credentials}
+	}
+	return nil
+}
+
 func (k *SigningKey) account() string { return keyARN.FindStringSubmatch(k.ARN)[1] }
 
 // Keys are the declared signing keys. It is safe for concurrent use; the nil Keys has none.

@@ -104,6 +104,24 @@ func ParseWrapper(text string) (WrapperSpec, error) {
 // FilePath is the path of a key in a file; empty for the others.
 func (s WrapperSpec) FilePath() string { return s.path }
 
+// Files are the paths of what must stay secret: a key, a token, credentials.
+func (s WrapperSpec) Files() []string {
+	return given(s.path, s.options["token-file"], s.options["credentials-file"])
+}
+
+// Variables are the names of what must stay secret in the environment.
+func (s WrapperSpec) Variables() []string {
+	names := given(s.options["token-env"])
+	if prefix := s.options["credentials-env"]; prefix != "" {
+		names = append(names, prefix+"_ACCESS_KEY_ID", prefix+"_SECRET_ACCESS_KEY", prefix+"_SESSION_TOKEN")
+	}
+	return names
+}
+
+func given(texts ...string) []string {
+	return slices.DeleteFunc(texts, func(text string) bool { return text == "" })
+}
+
 // Gone reports whether the text says that the key was destroyed.
 func (s WrapperSpec) Gone() bool { return s.kind == "gone" }
 

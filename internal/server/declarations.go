@@ -4,9 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -75,7 +75,11 @@ func (c Config) openExternal(folder string) (*external.Secrets, *external.Keys, 
 	if err != nil {
 		return nil, nil, err
 	}
-	secrets, err := external.New(sources, external.Options{Region: c.Region, Protected: c.ownFiles(folder)})
+	files, variables, err := c.own(folder)
+	if err != nil {
+		return nil, nil, err
+	}
+	secrets, err := external.New(sources, external.Options{Region: c.Region, Protected: files, Variables: variables})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -83,29 +87,50 @@ func (c Config) openExternal(folder string) (*external.Secrets, *external.Keys, 
 	return secrets, keys, err
 }
 
-// namedFiles are the files that settings of several parts name: tokens, credentials, keys.
-var namedFiles = regexp.MustCompile(`(?:file:|-file=)([^,;]+)`)
-
-// ownFiles are the platform's: no tenant's reference opens one, wherever it lies.
-func (c Config) ownFiles(folder string) []string {
-	files := []string{folder, c.Data, c.KeyFile, c.TLSKey, c.SettingsFile, os.Getenv("PGPASSFILE")}
+// own are the platform's files and variables, apart from those that begin as its
+// own do: no tenant's reference opens one, wherever it lies.
+func (c Config) own(folder string) (files, variables []string, err error) {
+	sources, err := c.secretSources()
+	if err != nil {
+		return nil, nil, err
+	}
+	signing, err := c.signingKeys()
+	if err != nil {
+		return nil, nil, err
+	}
+	wrapped, err := c.keys()
+	if err != nil {
+		return nil, nil, err
+	}
+	files = append([]string{folder, c.Data, c.KeyFile, c.TLSKey, c.SettingsFile, c.WebhookSecretFile}, c.databaseFiles()...)
 	if home, err := os.UserHomeDir(); err == nil {
 		files = append(files, filepath.Join(home, ".pgpass"), filepath.Join(home, ".aws"))
 	}
-	texts := append(slices.Clone(c.SigningKeys), c.KMSKeys...)
-	texts = append(texts, c.KeyWrapper)
 	for _, client := range c.SignIns {
 		if _, file, found := strings.Cut(client, ","); found {
 			files = append(files, file)
 		}
 	}
-	for _, text := range c.SecretSources {
-		texts = append(texts, string(text))
+	for _, s := range sources {
+		files = append(files, s.Files()...)
 	}
-	for _, text := range texts {
-		for _, found := range namedFiles.FindAllStringSubmatch(text, -1) {
-			files = append(files, found[1])
+	for _, k := range signing {
+		files = append(files, k.Files()...)
+	}
+	files, variables = append(files, wrapped.platform.Files()...), wrapped.platform.Variables()
+	for _, k := range wrapped.declared {
+		files, variables = append(files, k.spec.Files()...), append(variables, k.spec.Variables()...)
+	}
+	return slices.DeleteFunc(files, func(file string) bool { return file == "" }), variables, nil
+}
+
+// databaseFiles are those with which the platform signs in at PostgreSQL.
+func (c Config) databaseFiles() []string {
+	files := []string{os.Getenv("PGPASSFILE"), os.Getenv("PGSERVICEFILE"), os.Getenv("PGSSLKEY")}
+	if address, err := url.Parse(c.DatabaseURL.Reveal()); err == nil {
+		for _, name := range []string{"passfile", "servicefile", "sslkey"} {
+			files = append(files, address.Query().Get(name))
 		}
 	}
-	return slices.DeleteFunc(files, func(file string) bool { return file == "" })
+	return files
 }

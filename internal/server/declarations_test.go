@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/onbehalf/onbehalf/internal/secret"
 )
 
 func TestDeclarationInYAML(t *testing.T) {
@@ -61,17 +63,32 @@ func TestDeclarationsAreChecked(t *testing.T) {
 	}
 }
 
-// Whatever file an operator's settings name is the platform's own.
+// Whatever file an operator's settings name is the platform's own, and whatever
+// variable holds what opens its keys.
 func TestOwnFiles(t *testing.T) {
-	t.Parallel()
-	got := Config{
-		Data: "/data", KeyFile: "/key", TLSKey: "/tls", SettingsFile: "/settings", KeyWrapper: "transit:https://bao#k,token-file=/token1",
-		KMSKeys: []string{"arn:a=file:/kek", "arn:b=awskms:arn:c,credentials-file=/aws1,profile=x"}, SigningKeys: []string{"arn:d=file:/sign.pem", "arn:e=awskms:arn:f,credentials-file=/aws2"},
-		SecretSources: []Declaration{"name=a,kind=vault,token-file=/token2", "kind=secretsmanager,credentials-file=/aws3,name=b"}, SignIns: []string{"https://idp.example=client,/sign-in-secret", "https://other.example=public"},
-	}.ownFiles("/folder")
-	for _, file := range []string{"/folder", "/data", "/key", "/tls", "/settings", "/token1", "/token2", "/kek", "/aws1", "/aws2", "/aws3", "/sign.pem", "/sign-in-secret"} {
-		if !slices.Contains(got, file) {
-			t.Errorf("%s may be named: %v", file, got)
+	t.Setenv("PGSSLKEY", "/pg-key")
+	const arn, key = "arn:aws:kms:us-east-1:000000000000:key/00000000-0000-0000-0000-00000000000", "arn:aws:kms:us-east-1:123456789012:key/00000000-0000-0000-0000-000000000001"
+	files, variables, err := Config{
+		Account: DefaultAccount, Data: "/data", TLSKey: "/tls", SettingsFile: "/settings", KeyWrapper: "transit:https://bao#k,token-file=/token1", WebhookSecretFile: "/webhook",
+		DatabaseURL: secret.New("postgres://onbehalf@db/onbehalf?passfile=/passwords&sslkey=/db-key"),
+		KMSKeys:     []string{arn + "1=file:/kek", arn + "2=awskms:" + key + ",credentials-file=/aws1,profile=x", arn + "3=transit:https://bao#k,token-env=BAO_AT_HOME", arn + "4=awskms:" + key + ",credentials-env=THEIRS"},
+		SigningKeys: []string{arn + "5=file:/sign.pem", arn + "6=awskms:" + key + ",credentials-file=/aws2"},
+		SecretSources: []Declaration{"name=a,kind=vault,address=https://bao,prefix=a, token-file = /token2",
+			"kind=secretsmanager,region=us-east-1,aws-account=123456789012,prefix=a,credentials-file=/aws3,name=b"},
+		SignIns: []string{"https://idp.example=client,/sign-in-secret", "https://other.example=public"},
+	}.own("/folder")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"/folder", "/data", "/tls", "/settings", "/webhook", "/passwords", "/db-key", "/pg-key", "/token1", "/token2", "/kek", "/aws1", "/aws2", "/aws3", "/sign.pem", "/sign-in-secret"} {
+		if !slices.Contains(files, file) {
+			t.Errorf("%s may be named: %v", file, files)
 		}
+	}
+	if want := []string{"BAO_AT_HOME", "THEIRS_ACCESS_KEY_ID", "THEIRS_SECRET_ACCESS_KEY", "THEIRS_SESSION_TOKEN"}; !slices.Equal(variables, want) {
+		t.Errorf("got %v, want %v", variables, want)
+	}
+	if files, _, err := (Config{Account: DefaultAccount, Data: "/data", KeyFile: "/key"}).own("/folder"); err != nil || !slices.Contains(files, "/key") {
+		t.Errorf("got %v, %v", files, err)
 	}
 }
