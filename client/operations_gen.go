@@ -97,7 +97,7 @@ func (p *ListGrantsPaginator) NextPage(ctx context.Context, options ...func(*Opt
 	return output, nil
 }
 
-// PutOauth2ProviderSettings sets what the configuration of an OAuth2 credential provider cannot say: a public client, pushed authorization requests, a revocation endpoint. Replaces all settings; a later update of the configuration keeps them.
+// PutOauth2ProviderSettings sets what the configuration of an OAuth2 credential provider cannot say: a public client, pushed authorization requests, a revocation endpoint. Replaces all settings; a later update of the configuration keeps them, but for the addresses of a server that it leaves.
 func (c *Client) PutOauth2ProviderSettings(ctx context.Context, input *PutOauth2ProviderSettingsInput, options ...func(*Options)) (*PutOauth2ProviderSettingsOutput, error) {
 	if input == nil {
 		input = &PutOauth2ProviderSettingsInput{}

@@ -52,6 +52,7 @@ type idp struct {
 	forms        []url.Values
 	sent         []string // every form that the token endpoint got
 	lastAuth     string
+	looked       func() // is called when the metadata are asked for
 
 	takesBack *revocations // has a revocation endpoint
 }
@@ -111,6 +112,12 @@ func (p *idp) everSent(value string) bool {
 }
 
 func (p *idp) metadata(w http.ResponseWriter, _ *http.Request) {
+	p.mu.Lock()
+	looked := p.looked
+	p.mu.Unlock()
+	if looked != nil {
+		looked()
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	revocation := map[bool]string{true: p.URL + "/revoke"}[p.takesBack != nil]

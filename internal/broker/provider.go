@@ -37,6 +37,7 @@ type Provider struct {
 	Updated      time.Time
 
 	settings     providerSettings
+	published    oauth.Metadata // Metadata without what the settings say
 	secretSuffix string
 	sealedSecret []byte // of a client that signs: its configuration
 }
@@ -151,6 +152,7 @@ func (b *Broker) scanProvider(row interface{ Scan(...any) error }, name string) 
 	if p.Private, err = decodeEndpoints(endpoints); err != nil {
 		return nil, err
 	}
+	p.published = p.Metadata
 	settings, err := decodeSettings(set)
 	if err != nil {
 		return nil, err

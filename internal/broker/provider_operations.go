@@ -129,12 +129,18 @@ func (b *Broker) UpdateOauth2CredentialProvider(ctx context.Context, caller prin
 		if p, err = b.providerByName(tx, caller.Account, r.Name); err != nil {
 			return err
 		}
+		if p.settings.Public != public { // which decides whether the update needs a secret
+			return fault.New(fault.Conflict, "The credential provider %s was changed meanwhile. Try again.", p.Name)
+		}
 		before, traded := p.Origin(), encodeOnBehalfOf(p)
 		if err := b.apply(ctx, p, c); err != nil {
 			return err
 		}
 		p.Updated = tx.Now
 		if err := b.updateProvider(tx, p); err != nil {
+			return err
+		}
+		if err := b.keepSettings(ctx, tx, p, before); err != nil {
 			return err
 		}
 		if p.Origin() != before || encodeOnBehalfOf(p) != traded {

@@ -166,7 +166,7 @@ func (b *Broker) shownSecret(account, managed string, r *api.SecretReference) (a
 	return &api.Secret{SecretArn: b.options.Secrets.Show(account, r.SecretId)}, &r.JsonKey, api.SecretSourceTypeExternal
 }
 
-// encodeReference is how a reference is stored: ” where the secret is sealed here.
+// encodeReference is how a reference is stored: as an empty text where the secret is sealed here.
 func encodeReference(r *api.SecretReference) string {
 	if r == nil {
 		return ""

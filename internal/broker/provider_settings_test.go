@@ -148,3 +148,59 @@ func TestProviderSettings(t *testing.T) {
 		}
 	})
 }
+
+// Addresses that are set belong to the server that they were set for: once the
+// provider is another one, neither its client nor its tokens go there.
+func TestSettingsOfAnotherServer(t *testing.T) {
+	eachWorld(t, func(t *testing.T, w *world) {
+		w.provider(t, "google", w.idp)
+		update := func(p *idp) error {
+			_, err := w.UpdateOauth2CredentialProvider(t.Context(), root, &api.UpdateOauth2CredentialProviderRequest{Name: "google", CredentialProviderVendor: vendorCustom, Oauth2ProviderConfigInput: custom(p, "client")})
+			return err
+		}
+		endpoint := w.idp.URL + "/own"
+		addresses := api.PutOauth2ProviderSettingsRequest{PushedAuthorizationRequests: pointer(true), PushedAuthorizationRequestEndpoint: &endpoint, RevocationEndpoint: &endpoint}
+		if err := w.set(t, addresses); err != nil {
+			t.Fatal(err)
+		}
+		// What is replaced does not vouch for what replaces it.
+		wantFault(t, w.set(t, api.PutOauth2ProviderSettingsRequest{PushedAuthorizationRequests: pointer(true)}), fault.Invalid, "does not say where")
+
+		another := newIDP(t)
+		wantFault(t, update(another), fault.Invalid, "does not say where to")
+		addresses.PushedAuthorizationRequests = nil
+		if err := w.set(t, addresses); err != nil {
+			t.Fatal(err)
+		}
+		if err := update(another); err != nil {
+			t.Fatal(err)
+		}
+		shown, err := w.GetOauth2ProviderSettings(t.Context(), root, &api.GetOauth2ProviderSettingsRequest{Name: "google"})
+		if err != nil || shown.RevocationEndpoint != nil || shown.PushedAuthorizationRequestEndpoint != nil {
+			t.Errorf("got %s, %v", shown.AppendJSON(nil), err)
+		}
+	})
+}
+
+// An update that needs no secret, since the client is public, is not stored for
+// one that has to prove itself since.
+func TestUpdateWhileAClientBecomesConfidential(t *testing.T) {
+	eachWorld(t, func(t *testing.T, w *world) {
+		w.provider(t, "google", w.idp)
+		if err := w.set(t, api.PutOauth2ProviderSettingsRequest{ClientAuthentication: api.ClientAuthenticationNone}); err != nil {
+			t.Fatal(err)
+		}
+		slow := newIDP(t)
+		slow.with(func(p *idp) {
+			p.looked = func() {
+				if _, err := w.PutOauth2ProviderSettings(t.Context(), root, &api.PutOauth2ProviderSettingsRequest{Name: "google"}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		input := custom(slow, "client")
+		input.CustomOauth2ProviderConfig.ClientSecret = nil
+		_, err := w.UpdateOauth2CredentialProvider(t.Context(), root, &api.UpdateOauth2CredentialProviderRequest{Name: "google", CredentialProviderVendor: vendorCustom, Oauth2ProviderConfigInput: input})
+		wantFault(t, err, fault.Conflict, "changed meanwhile")
+	})
+}
