@@ -151,10 +151,15 @@ func (s *Service) token(ctx context.Context, x *exchange, ask broker.TokenReques
 }
 
 // tokenFailed says why there is no token. What the client asked wrongly is an
-// error of the protocol; what a provider or this server failed at is the tool's.
+// error of the protocol; what a provider or this server failed at is the tool's,
+// and so is all that is wrong where the client has nothing to ask.
 func (s *Service) tokenFailed(x *exchange, r *request, t *tool, err error) (reply, error) {
 	f := fault.Of(err)
-	switch f.Kind {
+	kind := f.Kind
+	if kind == fault.Invalid && t.target.credential.grant != api.OAuthGrantTypeAuthorizationCode {
+		kind = fault.Upstream
+	}
+	switch kind {
 	case fault.Upstream, fault.Unavailable, fault.NotFound, fault.Undecryptable, fault.Conflict, fault.Concurrent:
 		s.logged(x.http, err)
 		return s.toolFailure(r, x.endpoint, "The credential for this tool could not be had. "+f.Message, "target "+t.target.name+": "+f.Kind.String()+": "+f.Message), nil

@@ -177,6 +177,15 @@ func TestTargetsWithTheClientsOwnToken(t *testing.T) {
 		t.Errorf("the provider got %s", forms)
 	}
 
+	// What is wrong with the client is no mistake of whoever calls the tool.
+	_, err = r.broker.PutOauth2ProviderSettings(t.Context(), r.admin, &api.PutOauth2ProviderSettingsRequest{Name: "own", ClientAuthentication: api.ClientAuthenticationNone})
+	ok(t, err)
+	if _, content := r.post(t, g.GatewayId, callX("machine", `{}`), "Authorization", "Bearer "+ada); !strings.Contains(content, `"isError":true`) || !strings.Contains(content, "could not be had") {
+		t.Error(content)
+	}
+	_, err = r.broker.PutOauth2ProviderSettings(t.Context(), r.admin, &api.PutOauth2ProviderSettingsRequest{Name: "own"})
+	ok(t, err)
+
 	// Without a user there is nothing to trade; the client's own token needs none.
 	open := r.open(t)
 	r.target(t, open.GatewayId, "machine", b.api(), with(api.OAuthGrantTypeClientCredentials))
