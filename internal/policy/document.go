@@ -59,7 +59,7 @@ type style struct {
 func Parse(source string) (*Document, error) { return parse(source, style{limit: MaxDocument}) }
 
 func parse(source string, at style) (*Document, error) {
-	if len(source) > maxSource || characters(source) > at.limit {
+	if TooLong(source, at.limit) {
 		return nil, fault.New(fault.Invalid, "The policy document is longer than %d characters, white space not counted.", at.limit)
 	}
 	if !utf8.ValidString(source) {
@@ -288,6 +288,12 @@ func parseConditions(raw json.RawMessage, variables bool) ([]*condition, error) 
 		}
 	}
 	return out, nil
+}
+
+// TooLong reports whether a document has more characters than the limit, white
+// space not counted, or is too long to be looked at.
+func TooLong(source string, limit int) bool {
+	return len(source) > maxSource || characters(source) > limit
 }
 
 // characters is AWS's way to measure a policy.

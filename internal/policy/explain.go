@@ -59,18 +59,9 @@ func (e *Engine) Explain(ctx context.Context, caller principal.Caller, check Che
 	}
 	r := e.asked(ctx, caller, check)
 	r.overrides = overrides
-	explained := Explanation{Steps: steps(identity, nil, check, r.value)}
-	own := e.own(caller, identity, check, r)
-	var theirs verdict
-	var how weight
-	if len(ofResource) > 0 {
-		who := asker{caller: caller, foreign: foreign}
-		theirs, how = granted(ofResource[0], who, check.Action, check.Resource, r.value)
-		explained.Steps = append(explained.Steps, steps(ofResource, &who, check, r.value)...)
-	}
-	if own.allowed && !theirs.denied || theirs.allowed {
-		own = e.behind(identity, check, r, own)
-	}
+	who := asker{caller: caller, foreign: foreign}
+	own, theirs, how := e.opinions(identity, ofResource, who, check, r)
+	explained := Explanation{Steps: append(steps(identity, nil, check, r.value), steps(ofResource, &who, check, r.value)...)}
 	if r.problem != nil {
 		return Explanation{}, r.problem
 	}

@@ -142,15 +142,7 @@ func (e *Engine) decide(ctx context.Context, caller principal.Caller, identity [
 		return denied(caller, check, "resource-based")
 	}
 	r := e.asked(ctx, caller, check)
-	own := e.own(caller, identity, check, r)
-	var theirs verdict
-	var how weight
-	if len(ofResource) > 0 {
-		theirs, how = granted(ofResource[0], asker{caller: caller, foreign: foreign}, check.Action, check.Resource, r.value)
-	}
-	if own.allowed && !theirs.denied || theirs.allowed {
-		own = e.behind(identity, check, r, own)
-	}
+	own, theirs, how := e.opinions(identity, ofResource, asker{caller: caller, foreign: foreign}, check, r)
 	switch {
 	case r.problem != nil:
 		return r.problem
@@ -174,6 +166,19 @@ func (e *Engine) decide(ctx context.Context, caller principal.Caller, identity [
 		return denied(caller, check, "resource-based") // nothing but the gateway's policy can let its users in
 	}
 	return nil
+}
+
+// opinions are what the caller's own policies and the resource's say, each for
+// itself. how says whether an Allow of the resource's is enough.
+func (e *Engine) opinions(identity, ofResource []Attached, who asker, check Check, r *request) (own, theirs verdict, how weight) {
+	own = e.own(who.caller, identity, check, r)
+	if len(ofResource) > 0 {
+		theirs, how = granted(ofResource[0], who, check.Action, check.Resource, r.value)
+	}
+	if own.allowed && !theirs.denied || theirs.allowed {
+		own = e.behind(identity, check, r, own)
+	}
+	return own, theirs, how
 }
 
 // own is what the caller's kind and its own policies say.

@@ -132,7 +132,7 @@ type roleResult struct{ Role roleElement }
 func (i iam) createRole(ctx context.Context, caller principal.Caller, form *query.Form) (*query.Result, error) {
 	role := auth.Role{Account: caller.Account, Name: form.Get("RoleName"), Trust: form.Get("AssumeRolePolicyDocument"), Description: form.Get("Description")}
 	if _, err := policy.ParseTrust(role.Trust); err != nil {
-		if len(role.Trust) > policy.MaxTrustPolicy {
+		if policy.TooLong(role.Trust, policy.MaxTrustPolicy) {
 			return nil, query.LimitExceeded("Cannot exceed quota for ACLSizePerRole: " + strconv.Itoa(policy.MaxTrustPolicy))
 		}
 		return nil, query.MalformedPolicy(err)
@@ -251,7 +251,7 @@ func (i iam) listRoles(ctx context.Context, caller principal.Caller, form *query
 func (i iam) putRolePolicy(ctx context.Context, caller principal.Caller, form *query.Form) (*query.Result, error) {
 	document := form.Get("PolicyDocument")
 	if _, err := policy.Parse(document); err != nil {
-		if len(document) > policy.MaxDocument {
+		if policy.TooLong(document, policy.MaxDocument) {
 			return nil, query.LimitExceeded("Maximum policy size of " + strconv.Itoa(policy.MaxDocument) + " bytes exceeded for role " + form.Get("RoleName"))
 		}
 		return nil, query.MalformedPolicy(err)

@@ -161,6 +161,8 @@ func TestQueryIsRefused(t *testing.T) {
 		"a document that is none":  {put + "%7B", nil, 400, "<Code>MalformedPolicyDocument</Code>"},
 		"an unknown condition":     {put + url.QueryEscape(`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"*","Resource":"*","Condition":{"StringMatch":{"aws:username":"a"}}}}`), nil, 400, "StringMatch"},
 		"a document that is long":  {put + url.QueryEscape(`{"Version":"2012-10-17","Id":"`+strings.Repeat("a", 10300)+`","Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}`), nil, 409, "<Code>LimitExceeded</Code>"},
+		"one long by its spaces":   {put + url.QueryEscape(`{"Version":"2012-10-17",`+strings.Repeat(" ", 10300)+`"Statement":{"Effect":"Allow","Action":"*","Resource":"*","Condition":{"StringMatch":{"aws:username":"a"}}}}`), nil, 400, "<Code>MalformedPolicyDocument</Code>"},
+		"a trust long by spaces":   {"Action=CreateRole&Version=2010-05-08&RoleName=x&AssumeRolePolicyDocument=" + url.QueryEscape(`{`+strings.Repeat(" ", 2100)+`}`), nil, 400, "<Code>MalformedPolicyDocument</Code>"},
 		"broken escapes":           {"Action=%zz", nil, 400, "<Code>MalformedQueryString</Code>"},
 		"semicolons":               {"Action=GetRole;Version=2010-05-08", nil, 400, "<Code>MalformedQueryString</Code>"},
 		"a query string":           {"", func(a *asker) { a.url += "?Action=GetRole&Version=2010-05-08&RoleName=onbehalf-default" }, 400, "<Code>MalformedQueryString</Code>"},
