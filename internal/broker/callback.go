@@ -28,12 +28,10 @@ type Callback struct {
 
 // Landing is where the browser goes next.
 type Landing struct {
-	ReturnURL    string // the application's, with session_id, state and, where it was denied, error
-	Denied       bool   // the person, or the provider, said no: the session has failed
-	ProviderName string
-	WorkloadName string
-	CookieName   string // of the attempt, to be cleared
-	CookiePath   string
+	ReturnURL  string // the application's, with session_id, state and, where it was denied, error
+	Denied     bool   // the person, or the provider, said no: the session has failed
+	CookieName string // of the attempt, to be cleared
+	CookiePath string
 
 	// Where the return URL is the hosted page: the cookie that it asks for, at
 	// ConnectPath, until Expires.
@@ -75,14 +73,12 @@ func (b *Broker) Callback(ctx context.Context, caller principal.Caller, c Callba
 		if err := linkUsable(s, tx.Now); err != nil {
 			return err
 		}
-		workload, err := b.stillAllowedToReturn(tx, s)
-		if err != nil {
+		if _, err := b.stillAllowedToReturn(tx, s); err != nil {
 			return err
 		}
 		if landing, err = b.landing(tx, c, s, a, p); err != nil {
 			return err
 		}
-		landing.WorkloadName = workload.Name
 		if landing.Denied {
 			outcome, err = b.denied(tx, s, a, c.Error)
 			return err
@@ -207,7 +203,7 @@ func (b *Broker) landing(tx *store.Tx, c Callback, s *session, a *attempt, p *Pr
 		parameters = append(parameters, "error", code)
 	}
 	landing := &Landing{
-		ReturnURL: withQuery(s.returnURL, parameters...), Denied: c.Error != "", ProviderName: p.Name,
+		ReturnURL: withQuery(s.returnURL, parameters...), Denied: c.Error != "",
 		CookieName: cookieName(a.id), CookiePath: cookiePath(p),
 	}
 	if _, ours, _ := b.hosted(s.returnURL); ours && !landing.Denied {
