@@ -368,7 +368,7 @@ func TestDamageIsFound(t *testing.T) {
 				t.Fatal(err)
 			}
 			var page, size int64 // of an index: its last byte belongs to the number of a row
-			if err := db.QueryRow(`SELECT rootpage, page_size FROM sqlite_master, pragma_page_size WHERE name = 'grants_by_user'`).Scan(&page, &size); err != nil {
+			if err := db.QueryRow(`SELECT rootpage, page_size FROM sqlite_master, pragma_page_size WHERE name = 'grants_of_user'`).Scan(&page, &size); err != nil {
 				t.Fatal(err)
 			}
 			if err := db.Close(); err != nil {

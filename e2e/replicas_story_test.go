@@ -248,13 +248,9 @@ func TestRefreshStormOverReplicas(t *testing.T) {
 	s := f.scene()
 	token, before := s.expire(demoidp.Ada)
 	s.idp.tokens.hold(400 * time.Millisecond)
-	callers := 300
-	if long() {
-		callers = 1000
-	}
 	began := time.Now()
-	got := f.storm(s, token, callers)
-	t.Logf("%d callers over three replicas had the new token after %s", callers, time.Since(began).Round(time.Millisecond))
+	got := f.storm(s, token, stormCallers)
+	t.Logf("%d callers over three replicas had the new token after %s", stormCallers, time.Since(began).Round(time.Millisecond))
 	for i, token := range got {
 		if token == "" || token == before || token != got[0] {
 			t.Fatalf("caller %d has no token, the expired one, or another than caller 0", i)
@@ -265,6 +261,9 @@ func TestRefreshStormOverReplicas(t *testing.T) {
 	}
 	f.proven()
 }
+
+// stormCallers ask at once.
+const stormCallers = 1000
 
 func (f *fleet) storm(s *scene, token string, callers int) []string {
 	var waiting sync.WaitGroup
@@ -310,7 +309,7 @@ func TestReplicaKilledDuringRefresh(t *testing.T) {
 			}
 			f.front.only(1, 2)
 			ended := make(chan []string, 1)
-			go func() { ended <- f.storm(s, token, 30) }()
+			go func() { ended <- f.storm(s, token, stormCallers) }()
 			if !long() { // the seconds of the lease pass in the database
 				time.Sleep(500 * time.Millisecond)
 				if n := s.idp.TokenRequests("refresh_token"); n != 1 {
