@@ -149,20 +149,29 @@ func (c *connection) gatewayByID(ctx context.Context, id string) (gateway, error
 
 func gatewayPath(id string) string { return "/gateways/" + url.PathEscape(id) + "/" }
 
-type gatewaysShowCmd struct {
-	Gateway string `arg:"" name:"gateway" help:"Name or id of the gateway." complete:"gateways"`
+// ofGateway is a gateway as an argument.
+type ofGateway struct {
 	platform
+	Gateway string `arg:"" name:"gateway" help:"Name or id of the gateway." complete:"gateways"`
 }
+
+// in connects and finds the gateway.
+func (o ofGateway) in(ctx context.Context, t *terminal) (*connection, gateway, error) {
+	p, err := o.connect(ctx, t)
+	if err != nil {
+		return nil, gateway{}, err
+	}
+	g, err := p.gateway(ctx, o.Gateway)
+	return p, g, p.advised(err, gatewaysList)
+}
+
+type gatewaysShowCmd struct{ ofGateway }
 
 // Run shows it.
 func (c gatewaysShowCmd) Run(ctx context.Context, t *terminal) error {
-	p, err := c.connect(ctx, t)
+	_, g, err := c.in(ctx, t)
 	if err != nil {
 		return err
-	}
-	g, err := p.gateway(ctx, c.Gateway)
-	if err != nil {
-		return p.advised(err, gatewaysList)
 	}
 	return showGateway(t, c.Output, g)
 }
@@ -254,20 +263,15 @@ func (c *connection) role(ctx context.Context, named string) (string, error) {
 }
 
 type gatewaysDeleteCmd struct {
-	Gateway string `arg:"" name:"gateway" help:"Name or id of the gateway." complete:"gateways"`
-	Yes     bool   `name:"yes" help:"Do not ask."`
-	platform
+	ofGateway
+	Yes bool `name:"yes" help:"Do not ask."`
 }
 
 // Run deletes it.
 func (c gatewaysDeleteCmd) Run(ctx context.Context, t *terminal) error {
-	p, err := c.connect(ctx, t)
+	p, g, err := c.in(ctx, t)
 	if err != nil {
 		return err
-	}
-	g, err := p.gateway(ctx, c.Gateway)
-	if err != nil {
-		return p.advised(err, gatewaysList)
 	}
 	if err := t.sure(ctx, c.Yes, "Delete gateway "+g.Name+" ("+g.ID+") and all that users granted to it?"); err != nil {
 		return err

@@ -14,9 +14,8 @@ import (
 
 type gatewaysToolsCmd struct {
 	listing
-	Gateway   string `arg:"" name:"gateway" help:"Name or id of the gateway." complete:"gateways"`
+	ofGateway
 	TokenFile string `name:"token-file" placeholder:"FILE" help:"File with a user's sign-in token, for a gateway that wants one; - reads standard input." complete:"files"`
-	platform
 }
 
 // Help is shown below the flags.
@@ -35,13 +34,9 @@ type tool struct {
 
 // Run asks the gateway itself, as an MCP client does.
 func (c gatewaysToolsCmd) Run(ctx context.Context, t *terminal) error {
-	p, err := c.connect(ctx, t)
+	p, g, err := c.in(ctx, t)
 	if err != nil {
 		return err
-	}
-	g, err := p.gateway(ctx, c.Gateway)
-	if err != nil {
-		return p.advised(err, gatewaysList)
 	}
 	token := ""
 	if g.Authorizer.Type != "NONE" {

@@ -156,14 +156,8 @@ func (c providersCreateCmd) createAPIKey(ctx context.Context, t *terminal) error
 		return err
 	}
 	input := object{"name": c.Name, "tags": tagged(c.Tags)}
-	if c.SecretID != "" {
-		input["apiKeySecretSource"], input["apiKeySecretConfig"] = sourceExternal, reference(c.SecretID, c.SecretJSONKey)
-	} else {
-		key, err := t.secret(ctx, "--api-key-file", c.APIKeyFile, "API key "+c.Name)
-		if err != nil {
-			return err
-		}
-		input["apiKey"] = key
+	if err := c.putAPIKey(ctx, t, c.Name, input); err != nil {
+		return err
 	}
 	if err := p.identity(ctx, "CreateApiKeyCredentialProvider", input, nil); err != nil {
 		return p.exists(err, "onbehalf providers update "+c.Name+" gives it another key", providersList)
@@ -180,6 +174,20 @@ func (f providerFlags) checkAPIKey() error {
 	case f.SecretJSONKey != "" && f.SecretID == "":
 		return usageError{errors.New("--secret-json-key is of --secret-id, which is missing")}
 	}
+	return nil
+}
+
+// putAPIKey puts into a request where an API key lies, or the key itself.
+func (f providerFlags) putAPIKey(ctx context.Context, t *terminal, name string, input object) error {
+	if f.SecretID != "" {
+		input["apiKeySecretSource"], input["apiKeySecretConfig"] = sourceExternal, reference(f.SecretID, f.SecretJSONKey)
+		return nil
+	}
+	key, err := t.secret(ctx, "--api-key-file", f.APIKeyFile, "API key "+name)
+	if err != nil {
+		return err
+	}
+	input["apiKey"] = key
 	return nil
 }
 
@@ -218,7 +226,7 @@ func (c providersUpdateCmd) Run(ctx context.Context, t *terminal) error {
 		return p.advised(err, providersList)
 	}
 	if found.Type == kindAPIKey {
-		return c.updateAPIKey(ctx, t, p, found)
+		return c.updateAPIKey(ctx, t, p)
 	}
 	before, full, err := p.oauth2Provider(ctx, c.Name)
 	if err != nil {
@@ -268,19 +276,13 @@ func (c providersUpdateCmd) Run(ctx context.Context, t *terminal) error {
 	return nil
 }
 
-func (c providersUpdateCmd) updateAPIKey(ctx context.Context, t *terminal, p *connection, _ provider) error {
+func (c providersUpdateCmd) updateAPIKey(ctx context.Context, t *terminal, p *connection) error {
 	if err := c.checkAPIKey(); err != nil {
 		return err
 	}
 	input := object{"name": c.Name}
-	if c.SecretID != "" {
-		input["apiKeySecretSource"], input["apiKeySecretConfig"] = sourceExternal, reference(c.SecretID, c.SecretJSONKey)
-	} else {
-		key, err := t.secret(ctx, "--api-key-file", c.APIKeyFile, "API key "+c.Name)
-		if err != nil {
-			return err
-		}
-		input["apiKey"] = key
+	if err := c.putAPIKey(ctx, t, c.Name, input); err != nil {
+		return err
 	}
 	if err := p.identity(ctx, "UpdateApiKeyCredentialProvider", input, nil); err != nil {
 		return p.advised(err, providersList)

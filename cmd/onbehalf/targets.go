@@ -49,22 +49,6 @@ type target struct {
 	Updated     *time.Time `json:"updated,omitempty"`
 }
 
-// ofGateway is a gateway as an argument.
-type ofGateway struct {
-	platform
-	Gateway string `arg:"" name:"gateway" help:"Name or id of the gateway." complete:"gateways"`
-}
-
-// in connects and finds the gateway.
-func (o ofGateway) in(ctx context.Context, t *terminal) (*connection, gateway, error) {
-	p, err := o.connect(ctx, t)
-	if err != nil {
-		return nil, gateway{}, err
-	}
-	g, err := p.gateway(ctx, o.Gateway)
-	return p, g, p.advised(err, gatewaysList)
-}
-
 func targetsList(g gateway) string { return "onbehalf targets list " + g.Name }
 
 type targetsListCmd struct {

@@ -74,13 +74,18 @@ func (b *Broker) show(ctx context.Context, p *Provider) (s shown, err error) {
 	return s, err
 }
 
-// GetOauth2CredentialProvider shows a provider without its secret.
-func (b *Broker) GetOauth2CredentialProvider(ctx context.Context, caller principal.Caller, r *api.GetOauth2CredentialProviderRequest) (*api.GetOauth2CredentialProviderResponse, error) {
-	var p *Provider
-	err := b.db.View(ctx, func(tx *store.Tx) (err error) {
-		p, err = b.providerByName(tx, caller.Account, r.Name)
+// named reads a provider of the account; fault.NotFound.
+func (b *Broker) named(ctx context.Context, account, name string) (p *Provider, err error) {
+	err = b.db.View(ctx, func(tx *store.Tx) (err error) {
+		p, err = b.providerByName(tx, account, name)
 		return err
 	})
+	return p, err
+}
+
+// GetOauth2CredentialProvider shows a provider without its secret.
+func (b *Broker) GetOauth2CredentialProvider(ctx context.Context, caller principal.Caller, r *api.GetOauth2CredentialProviderRequest) (*api.GetOauth2CredentialProviderResponse, error) {
+	p, err := b.named(ctx, caller.Account, r.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -108,16 +113,11 @@ func (b *Broker) GetOauth2CredentialProvider(ctx context.Context, caller princip
 // client id), its grants need consent again and codes under way are dropped;
 // a new secret alone changes nothing for anybody.
 func (b *Broker) UpdateOauth2CredentialProvider(ctx context.Context, caller principal.Caller, r *api.UpdateOauth2CredentialProviderRequest) (*api.UpdateOauth2CredentialProviderResponse, error) {
-	public := false
-	if err := b.db.View(ctx, func(tx *store.Tx) error {
-		before, err := b.providerByName(tx, caller.Account, r.Name)
-		if err == nil {
-			public = before.settings.Public
-		}
-		return err
-	}); err != nil {
+	stored, err := b.named(ctx, caller.Account, r.Name)
+	if err != nil {
 		return nil, err
 	}
+	public := stored.settings.Public
 	c, err := b.configure(ctx, caller.Account, r.CredentialProviderVendor, r.Oauth2ProviderConfigInput, public)
 	if err != nil {
 		return nil, err

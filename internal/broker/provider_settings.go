@@ -59,11 +59,7 @@ func decodeSettings(stored string) (s providerSettings, err error) {
 
 // GetOauth2ProviderSettings shows what is set beyond the configuration.
 func (b *Broker) GetOauth2ProviderSettings(ctx context.Context, caller principal.Caller, r *api.GetOauth2ProviderSettingsRequest) (*api.GetOauth2ProviderSettingsResponse, error) {
-	var p *Provider
-	err := b.db.View(ctx, func(tx *store.Tx) (err error) {
-		p, err = b.providerByName(tx, caller.Account, r.Name)
-		return err
-	})
+	p, err := b.named(ctx, caller.Account, r.Name)
 	if err != nil {
 		return nil, err
 	}

@@ -196,6 +196,16 @@ func (b *Broker) signInByState(tx *store.Tx, state string) (*signIn, error) {
 	return &i, fault.Wrap(err, "reading a sign-in")
 }
 
+// ofSignIn is the attempt that a sign-in is to end, and its session.
+func (b *Broker) ofSignIn(tx *store.Tx, i *signIn) (*attempt, *session, error) {
+	a, err := b.attemptByID(tx, i.attemptID)
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := b.sessionByID(tx, a.sessionID)
+	return a, s, err
+}
+
 // SubjectOfSignIn looks up whom the state of a sign-in concerns; errAttempt
 // where nobody knows it. A door asks before it begins an act.
 func (b *Broker) SubjectOfSignIn(ctx context.Context, state string) (subject Subject, err error) {
@@ -204,11 +214,7 @@ func (b *Broker) SubjectOfSignIn(ctx context.Context, state string) (subject Sub
 		if err != nil {
 			return err
 		}
-		a, err := b.attemptByID(tx, i.attemptID)
-		if err != nil {
-			return err
-		}
-		s, err := b.sessionByID(tx, a.sessionID)
+		_, s, err := b.ofSignIn(tx, i)
 		if err != nil {
 			return err
 		}
@@ -257,11 +263,7 @@ func (b *Broker) takeSignIn(ctx context.Context, caller principal.Caller, answer
 		if issuerID(i.issuer) != answer.IssuerID {
 			return errAttempt
 		}
-		a, err := b.attemptByID(tx, i.attemptID)
-		if err != nil {
-			return err
-		}
-		s, err := b.sessionByID(tx, a.sessionID)
+		a, s, err := b.ofSignIn(tx, i)
 		if err != nil {
 			return err
 		}

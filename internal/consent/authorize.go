@@ -77,21 +77,13 @@ func (p *pages) goOn(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	ctx, id := r.Context(), r.PathValue("id")
-	subject, err := p.broker.SubjectOfCallback(ctx, id)
-	if err != nil {
-		p.fail(w, r, err)
-		return
-	}
-	if err := p.broker.KnowsState(ctx, state); err != nil {
-		if errors.Is(err, broker.ErrAttempt) {
-			p.gate.Unproven(ctx, subject.Account, err)
-		}
-		p.fail(w, r, err)
+	subject, ok := p.concerned(w, r, id, state)
+	if !ok {
 		return
 	}
 	caller := p.gate.Browser(ctx, subject.Account)
 	var location string
-	err = p.gate.Do(ctx, caller, []gate.Check{{Action: gate.ActionAuthorize, Resource: subject.ProviderARN}}, func(ctx context.Context) error {
+	err := p.gate.Do(ctx, caller, []gate.Check{{Action: gate.ActionAuthorize, Resource: subject.ProviderARN}}, func(ctx context.Context) error {
 		var err error
 		location, err = p.broker.Continue(ctx, caller, id, state, p.cookieOf(r))
 		return err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/url"
 	"time"
 
 	"github.com/onbehalf/onbehalf/internal/auth"
@@ -65,18 +64,8 @@ func (p *pages) connect(w http.ResponseWriter, r *http.Request) {
 
 // signedIn takes the answer of the issuer that the browser was sent to.
 func (p *pages) signedIn(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet {
-		w.Header().Set("Allow", "GET")
-		p.show(w, r, wrongMethod)
-		return
-	}
-	if err := p.gate.Limit(auth.LimitCallback, addressOf(r)); err != nil {
-		p.fail(w, r, err)
-		return
-	}
-	answer, ok := answerOf(r)
+	answer, ok := p.answered(w, r)
 	if !ok {
-		p.show(w, r, damagedAnswer)
 		return
 	}
 	ctx := r.Context()
@@ -109,24 +98,6 @@ func (p *pages) signedIn(w http.ResponseWriter, r *http.Request) {
 	default:
 		p.fail(w, r, err)
 	}
-}
-
-// answerOf reads what a provider or an issuer sends a browser back with; false
-// where a part is missing, is there twice, or does not go with another.
-func answerOf(r *http.Request) (map[string]string, bool) {
-	query, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
-		return nil, false
-	}
-	answer := map[string]string{}
-	for _, name := range []string{"state", "code", "iss", "error"} {
-		value, ok := single(query, name)
-		if !ok {
-			return nil, false
-		}
-		answer[name] = value
-	}
-	return answer, answer["state"] != "" && (answer["code"] == "") != (answer["error"] == "")
 }
 
 // send redirects. Each address is the broker's, never the request's.

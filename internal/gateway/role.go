@@ -22,10 +22,10 @@ const (
 func (s *Service) underRole(ctx context.Context, x *exchange, t *tool) error {
 	e := x.endpoint
 	directory := api.WorkloadIdentityDirectoryARN(s.options.Region, e.account)
-	claims := gate.ClaimValues(x.caller.UserToken.Reveal())
-	c, mint, fetch := t.target.credential, actionWorkloadToken, actionResourceToken
-	if !c.ofUser() {
-		mint, claims = actionOwnToken, nil
+	c, mint, fetch := t.target.credential, actionOwnToken, actionResourceToken
+	var claims map[string][]string
+	if c.ofUser() {
+		mint, claims = actionWorkloadToken, gate.ClaimValues(x.caller.UserToken.Reveal())
 	}
 	if c.grant == "" {
 		fetch = actionResourceKey
