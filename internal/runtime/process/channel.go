@@ -1,0 +1,181 @@
+package process
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+)
+
+// kind says what a message on the channel is about.
+type kind string
+
+const (
+	kindLaunch   kind = "launch"   // platform ▶ init: the plan, the first message
+	kindAgent    kind = "agent"    // platform ▶ init: a connection for the agent's port
+	kindPlatform kind = "platform" // init ▶ platform: a connection of the agent to the platform
+	kindProxy    kind = "proxy"    // init ▶ platform: a connection of the agent to the way out
+	kindRun      kind = "run"      // platform ▶ init: a command; descriptors: stdout, stderr, and a pipe for how it ended
+	kindStop     kind = "stop"     // platform ▶ init: ask the agent to end
+	kindReady    kind = "ready"    // init ▶ platform: the agent runs
+	kindEnd      kind = "end"      // init ▶ platform: why there is no agent any more; the last message
+)
+
+// message is one on the channel; connections and pipes go along as descriptors.
+type message struct {
+	Kind kind            `json:"kind"`
+	Text string          `json:"text,omitempty"`
+	Plan json.RawMessage `json:"plan,omitempty"`
+}
+
+// longestMessage bounds a message: a launch with 50 variables of 5,000 characters fits.
+const longestMessage = 1 << 20
+
+// channel is one end of the socket pair. Messages are records (SOCK_SEQPACKET),
+// so that a descriptor never parts from its message.
+type channel struct {
+	conn *net.UnixConn
+	mu   sync.Mutex // one writer at a time
+	buf  []byte
+}
+
+// pair makes a channel, and the file that the init inherits as its other end.
+func pair() (*channel, *os.File, error) {
+	ours, theirs, err := socketPair(syscall.SOCK_SEQPACKET)
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := channelOf(ours)
+	if err != nil {
+		_ = theirs.Close()
+		return nil, nil, err
+	}
+	return c, theirs, nil
+}
+
+func socketPair(socketType int) (a, b *os.File, err error) {
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, socketType|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, os.NewSyscallError("socketpair", err)
+	}
+	// The system's bounds are about 200 KB; a launch may be larger.
+	for _, fd := range fds {
+		if socketType == syscall.SOCK_SEQPACKET {
+			_ = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_SNDBUF, longestMessage)
+		}
+	}
+	return os.NewFile(uintptr(fds[0]), "socket"), os.NewFile(uintptr(fds[1]), "socket"), nil
+}
+
+func channelOf(f *os.File) (*channel, error) {
+	defer f.Close()
+	conn, err := net.FileConn(f) // a copy of the descriptor
+	if err != nil {
+		return nil, err
+	}
+	u, ok := conn.(*net.UnixConn)
+	if !ok {
+		_ = conn.Close()
+		return nil, fmt.Errorf("a channel is a unix socket, not a %T", conn)
+	}
+	return &channel{conn: u, buf: make([]byte, longestMessage)}, nil
+}
+
+// send sends a message and closes the files, whose descriptors the other end now has.
+func (c *channel) send(m message, files ...*os.File) error {
+	defer func() {
+		for _, f := range files {
+			_ = f.Close()
+		}
+	}()
+	text, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	if len(text) > longestMessage/2 {
+		return fmt.Errorf("the message of %d bytes is too long for the channel", len(text))
+	}
+	var rights []byte
+	if len(files) > 0 {
+		fds := make([]int, len(files))
+		for i, f := range files {
+			fds[i] = int(f.Fd())
+		}
+		rights = syscall.UnixRights(fds...)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, _, err = c.conn.WriteMsgUnix(text, rights, nil)
+	return err
+}
+
+// receive waits for the next message. The files are the caller's to close.
+func (c *channel) receive() (m message, files []*os.File, err error) {
+	rights := make([]byte, syscall.CmsgSpace(8*4))
+	n, rn, flags, _, err := c.conn.ReadMsgUnix(c.buf, rights)
+	if err != nil {
+		return m, nil, err
+	}
+	if files, err = filesOf(rights[:rn]); err != nil {
+		return m, nil, err
+	}
+	if n == 0 {
+		closeAll(files)
+		return m, nil, net.ErrClosed // the other end has gone
+	}
+	if flags&(syscall.MSG_TRUNC|syscall.MSG_CTRUNC) != 0 {
+		closeAll(files)
+		return m, nil, errors.New("a message on the channel was cut")
+	}
+	if err := json.Unmarshal(c.buf[:n], &m); err != nil {
+		closeAll(files)
+		return m, nil, fmt.Errorf("a message on the channel: %w", err)
+	}
+	return m, files, nil
+}
+
+func filesOf(rights []byte) (files []*os.File, err error) {
+	if len(rights) == 0 {
+		return nil, nil
+	}
+	messages, err := syscall.ParseSocketControlMessage(rights)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range messages {
+		fds, err := syscall.ParseUnixRights(&m)
+		if err != nil {
+			closeAll(files)
+			return nil, err
+		}
+		for _, fd := range fds {
+			syscall.CloseOnExec(fd)
+			files = append(files, os.NewFile(uintptr(fd), "passed"))
+		}
+	}
+	return files, nil
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		_ = f.Close()
+	}
+}
+
+func (c *channel) Close() error { return c.conn.Close() }
+
+// pass sends the other end of a new connection along with a message.
+func (c *channel) pass(k kind) (net.Conn, error) {
+	ours, theirs, err := socketPair(syscall.SOCK_STREAM)
+	if err != nil {
+		return nil, err
+	}
+	defer ours.Close()
+	if err := c.send(message{Kind: k}, theirs); err != nil {
+		return nil, err
+	}
+	return net.FileConn(ours)
+}

@@ -1,0 +1,374 @@
+package process
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/onbehalf/onbehalf/internal/fault"
+	"github.com/onbehalf/onbehalf/internal/runtime"
+)
+
+// startTime bounds how long a session's surroundings may take to be made.
+const startTime = 20 * time.Second
+
+// Driver runs sessions in namespaces of their own; safe for concurrent use.
+type Driver struct {
+	groups *groups // control groups, where this machine lets us make some; nil otherwise
+
+	mu    sync.Mutex
+	hosts map[int]bool // which pairs of host users are taken
+}
+
+// New looks at what this machine can do. The error says what it lacks.
+func New(ctx context.Context) (*Driver, error) {
+	d := &Driver{hosts: map[int]bool{}, groups: findGroups()}
+	folder, err := os.MkdirTemp("", "onbehalf-probe-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(folder)
+	if err := os.Chmod(folder, 0o755); err != nil {
+		return nil, err
+	}
+	var said bytes.Buffer
+	p, err := d.Start(ctx, runtime.Launch{Name: "probe", Code: folder, Command: []string{"/bin/sh", "-c", "exit 7"}, Port: 8080, Output: &said})
+	if err != nil {
+		return nil, fmt.Errorf("sessions cannot be isolated on this machine: %w", err)
+	}
+	defer p.Stop(0)
+	select {
+	case <-p.Ended():
+	case <-time.After(startTime):
+	}
+	if p.End() != "The agent ended with exit code 7." {
+		return nil, fmt.Errorf("sessions cannot be isolated on this machine: %s %s", p.End(), said.String())
+	}
+	return d, nil
+}
+
+// About says what holds here.
+func (d *Driver) About() string {
+	by := "a watch on its processes (no control group can be made here), and no bound of CPU"
+	if d.groups != nil {
+		by = "control groups (" + d.groups.version() + ")"
+	}
+	return "each session has its own users, files, processes and network; memory and CPU bounded by " + by
+}
+
+// session is a running one.
+type session struct {
+	driver  *Driver
+	host    int
+	group   *group
+	command *exec.Cmd
+	channel *channel
+	servers []*http.Server
+	ended   chan struct{}
+
+	mu      sync.Mutex
+	end     string
+	stopped bool
+}
+
+// Start makes the session's surroundings and starts the agent in them.
+func (d *Driver) Start(ctx context.Context, l runtime.Launch) (runtime.Process, error) {
+	p := plan{Code: l.Code, Also: l.Also, Command: l.Command, Environment: l.Environment, Port: l.Port, Mounts: l.Mounts, Limits: withDefaults(l.Limits)}
+	s := &session{driver: d, ended: make(chan struct{})}
+	ours, theirs, err := pair()
+	if err != nil {
+		return nil, fault.Wrap(err, "making a session's channel")
+	}
+	s.channel = ours
+	read, write, err := os.Pipe()
+	if err != nil {
+		_, _ = ours.Close(), theirs.Close()
+		return nil, fault.Wrap(err, "making a session's pipe")
+	}
+	s.command = exec.Command("/proc/self/exe")
+	s.command.Args = []string{initName}
+	s.command.Env = []string{}
+	s.command.ExtraFiles = []*os.File{theirs, write}
+	s.command.SysProcAttr = &syscall.SysProcAttr{
+		Setsid:     true,
+		Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS | syscall.CLONE_NEWCGROUP,
+	}
+	p.Agent, s.host = d.users(s.command.SysProcAttr)
+	fail := func(err error) (runtime.Process, error) {
+		_ = ours.Close()
+		_ = read.Close()
+		d.free(s.host)
+		return nil, err
+	}
+	err = s.command.Start()
+	// They are the session's now: the pipe must end with it.
+	_, _ = theirs.Close(), write.Close()
+	if err != nil {
+		return fail(fault.Wrap(err, "starting a session's first process"))
+	}
+	if d.groups != nil {
+		if s.group, err = d.groups.add(l.Name, s.command.Process.Pid, p.Limits); err != nil {
+			_ = s.command.Process.Kill()
+			_ = s.command.Wait()
+			return fail(fault.Wrap(err, "limiting a session"))
+		}
+	}
+	printed := make(chan struct{})
+	go func() {
+		defer close(printed)
+		defer read.Close()
+		_, _ = io.Copy(l.Output, read)
+	}()
+	ready := make(chan struct{})
+	go s.receive(ready, l.Platform, l.Proxy)
+	go s.wait(printed)
+	text, err := json.Marshal(p)
+	if err == nil {
+		err = ours.send(message{Kind: kindLaunch, Plan: text})
+	}
+	if err != nil {
+		s.Stop(0)
+		return nil, fault.Wrap(err, "launching a session")
+	}
+	patience := time.NewTimer(startTime)
+	defer patience.Stop()
+	select {
+	case <-ready:
+		return s, nil
+	case <-s.ended:
+		return nil, errors.New(s.End())
+	case <-patience.C:
+		err = fmt.Errorf("the session's surroundings were not made within %v", startTime)
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	s.Stop(0)
+	return nil, err
+}
+
+// users maps the session's root and its agent to users of the machine that are
+// nobody else. Whoever is not root has none to give but himself.
+func (d *Driver) users(a *syscall.SysProcAttr) (agent, host int) {
+	if os.Geteuid() != 0 {
+		a.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
+		a.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
+		return 0, 0
+	}
+	const agentID = 1000
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	host = 1 << 30 // far from anybody's
+	for d.hosts[host] {
+		host += 2
+	}
+	d.hosts[host] = true
+	a.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: host, Size: 1}, {ContainerID: agentID, HostID: host + 1, Size: 1}}
+	a.GidMappings, a.GidMappingsEnableSetgroups = a.UidMappings, true
+	a.Credential = &syscall.Credential{} // root of the namespace, in no other group
+	return agentID, host
+}
+
+func (d *Driver) free(host int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.hosts, host)
+}
+
+// receive serves the session's connections until the channel ends.
+func (s *session) receive(ready chan<- struct{}, platform, proxy http.Handler) {
+	inward, outward := newDoor(platform), newDoor(proxy)
+	defer inward.close()
+	defer outward.close()
+	for {
+		m, files, err := s.channel.receive()
+		if err != nil {
+			return
+		}
+		switch m.Kind {
+		case kindReady:
+			close(ready)
+		case kindEnd:
+			s.because(m.Text)
+		case kindPlatform:
+			inward.enter(files)
+		case kindProxy:
+			outward.enter(files)
+		}
+		closeAll(files)
+	}
+}
+
+// wait sees the session off.
+func (s *session) wait(printed <-chan struct{}) {
+	err := s.command.Wait()
+	// The pipe ends with the last process that had it, and that is now.
+	<-printed
+	why := "The agent was ended."
+	if s.group != nil {
+		if s.group.outOfMemory() {
+			why = "The agent took more memory than its limit, and was ended."
+			s.mu.Lock()
+			s.end = ""
+			s.mu.Unlock()
+		}
+		s.group.remove()
+	}
+	if err != nil && !s.wasStopped() {
+		why = "The session's first process was ended: " + err.Error() + "."
+	}
+	s.because(why)
+	_ = s.channel.Close()
+	s.driver.free(s.host)
+	close(s.ended)
+}
+
+// because says why there is no agent any more; the first reason counts.
+func (s *session) because(why string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.end == "" {
+		s.end = why
+	}
+}
+
+func (s *session) wasStopped() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stopped
+}
+
+func (s *session) Ended() <-chan struct{} { return s.ended }
+
+func (s *session) End() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.end
+}
+
+func (s *session) Dial(context.Context) (net.Conn, error) { return s.channel.pass(kindAgent) }
+
+func (s *session) Stop(grace time.Duration) {
+	s.mu.Lock()
+	s.stopped = true
+	s.mu.Unlock()
+	if grace > 0 && s.channel.send(message{Kind: kindStop}) == nil {
+		timer := time.NewTimer(grace)
+		defer timer.Stop()
+		select {
+		case <-s.ended:
+			return
+		case <-timer.C:
+		}
+	}
+	_ = s.command.Process.Kill() // process 1: the kernel ends the rest
+	<-s.ended
+}
+
+func (s *session) Run(ctx context.Context, c runtime.Command) (int, error) {
+	ours, theirs, err := socketPair(syscall.SOCK_STREAM)
+	if err != nil {
+		return -1, err
+	}
+	defer ours.Close()
+	told, err := net.FileConn(ours)
+	if err != nil {
+		_ = theirs.Close()
+		return -1, err
+	}
+	defer told.Close()
+	var copies sync.WaitGroup
+	files := make([]*os.File, 0, 3)
+	for _, to := range []io.Writer{c.Stdout, c.Stderr} {
+		read, write, err := os.Pipe()
+		if err != nil {
+			closeAll(files)
+			_ = theirs.Close()
+			return -1, err
+		}
+		files = append(files, write)
+		copies.Go(func() {
+			defer read.Close()
+			_, _ = io.Copy(to, read)
+		})
+	}
+	text, _ := json.Marshal(order{Line: c.Line, Timeout: c.Timeout})
+	if err := s.channel.send(message{Kind: kindRun, Text: string(text)}, append(files, theirs)...); err != nil {
+		return -1, err
+	}
+	defer context.AfterFunc(ctx, func() { _ = told.Close() })()
+	var out outcome
+	err = json.NewDecoder(told).Decode(&out)
+	copies.Wait()
+	switch {
+	case ctx.Err() != nil:
+		return -1, ctx.Err()
+	case err != nil:
+		return -1, fmt.Errorf("the session ended: %s", s.End())
+	case out.Error != "":
+		return -1, errors.New(out.Error)
+	case out.TimedOut:
+		return -1, context.DeadlineExceeded
+	}
+	return out.Code, nil
+}
+
+// door lets connections of a session in to a handler.
+type door struct {
+	server *http.Server
+	in     chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newDoor(h http.Handler) *door {
+	if h == nil {
+		h = http.NotFoundHandler()
+	}
+	d := &door{in: make(chan net.Conn), closed: make(chan struct{})}
+	d.server = &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 192 << 10}
+	go func() { _ = d.server.Serve(d) }()
+	return d
+}
+
+func (d *door) enter(files []*os.File) {
+	for _, f := range files {
+		c, err := net.FileConn(f)
+		if err != nil {
+			continue
+		}
+		select {
+		case d.in <- c:
+		case <-d.closed:
+			_ = c.Close()
+		}
+	}
+}
+
+// Accept, Close and Addr make a door the listener of its server.
+func (d *door) Accept() (net.Conn, error) {
+	select {
+	case c := <-d.in:
+		return c, nil
+	case <-d.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (d *door) Close() error {
+	d.once.Do(func() { close(d.closed) })
+	return nil
+}
+
+func (d *door) Addr() net.Addr { return &net.UnixAddr{Name: "session", Net: "unix"} }
+
+func (d *door) close() { _ = d.server.Close() }

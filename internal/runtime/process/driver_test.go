@@ -1,0 +1,303 @@
+package process
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/onbehalf/onbehalf/internal/runtime"
+)
+
+func TestMain(m *testing.M) {
+	Init()
+	if len(os.Args) > 1 && os.Args[1] == "agent" { // the agent of these tests is this program
+		agent()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// agent answers on 127.0.0.1:8080 by doing what the path says.
+func agent() {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/hello", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, "hello from ", os.Getpid(), " ", os.Getenv("GREETING"))
+	})
+	mux.HandleFunc("/read", func(w http.ResponseWriter, r *http.Request) {
+		content, err := os.ReadFile(r.FormValue("path"))
+		fmt.Fprint(w, string(content), err)
+	})
+	mux.HandleFunc("/write", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, os.WriteFile(r.FormValue("path"), make([]byte, 1<<20), 0o600))
+	})
+	mux.HandleFunc("/list", func(w http.ResponseWriter, r *http.Request) {
+		entries, err := os.ReadDir(r.FormValue("path"))
+		fmt.Fprint(w, entries, err)
+	})
+	mux.HandleFunc("/get", func(w http.ResponseWriter, r *http.Request) {
+		response, err := (&http.Client{Timeout: 3 * time.Second}).Get(r.FormValue("url"))
+		if err != nil {
+			fmt.Fprint(w, "error: ", err)
+			return
+		}
+		defer response.Body.Close()
+		_, _ = io.Copy(w, response.Body)
+	})
+	mux.HandleFunc("/fill", func(w http.ResponseWriter, r *http.Request) {
+		var all [][]byte
+		for {
+			all = append(all, bytes.Repeat([]byte{1}, 8<<20))
+			time.Sleep(time.Millisecond)
+		}
+	})
+	mux.HandleFunc("/exit", func(http.ResponseWriter, *http.Request) { fmt.Println("good bye"); os.Exit(3) })
+	fmt.Println("listening")
+	fmt.Println(http.ListenAndServe("127.0.0.1:8080", mux))
+}
+
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+var shared = sync.OnceValues(func() (*Driver, error) { return New(context.Background()) })
+
+type running struct {
+	runtime.Process
+	http *http.Client
+	said *output
+}
+
+func start(t *testing.T, change ...func(*runtime.Launch)) *running {
+	t.Helper()
+	d, err := shared()
+	if err != nil {
+		t.Skipf("skipped: %v", err)
+	}
+	code := t.TempDir()
+	for folder := code; folder != "/"; folder = filepath.Dir(folder) {
+		_ = os.Chmod(folder, 0o755)
+		if filepath.Dir(folder) == os.TempDir() {
+			break
+		}
+	}
+	binary, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(code, "agent"), binary, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r := &running{said: &output{}}
+	l := runtime.Launch{
+		Name: strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(t.Name())), Code: code, Command: []string{"./agent", "agent"}, Port: 8080, Output: r.said,
+		Environment: []string{"GREETING=a secret word", "PATH=/usr/bin:/bin", "HOME=/home/agent"},
+		Platform:    http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "the platform, asked for ", r.URL.Path) }),
+	}
+	for _, change := range change {
+		change(&l)
+	}
+	if r.Process, err = d.Start(t.Context(), l); err != nil {
+		t.Fatalf("%v; it said: %s", err, r.said)
+	}
+	t.Cleanup(func() { r.Stop(0) })
+	r.http = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return r.Dial(ctx) }, DisableKeepAlives: true}}
+	return r
+}
+
+// ask waits for the agent and asks it.
+func (r *running) ask(t *testing.T, path string) string {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		response, err := r.http.Get("http://agent" + path)
+		if err == nil {
+			defer response.Body.Close()
+			text, _ := io.ReadAll(response.Body)
+			return string(text)
+		}
+		select {
+		case <-r.Ended():
+			return "ended: " + r.End()
+		default:
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: %v; it said %s", path, err, r.said)
+		}
+	}
+}
+
+func TestASession(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	if got := r.ask(t, "/hello"); !strings.HasPrefix(got, "hello from ") || !strings.HasSuffix(got, "a secret word") {
+		t.Error(got)
+	}
+	if got := r.ask(t, "/get?url=http://127.0.0.1:7079/some/path"); got != "the platform, asked for /some/path" {
+		t.Error(got)
+	}
+	if got := r.ask(t, "/write?path=/tmp/x"); got != "<nil>" {
+		t.Error(got)
+	}
+	var stdout, stderr bytes.Buffer
+	code, err := r.Run(t.Context(), runtime.Command{Line: "ls /tmp; echo oops >&2; echo $GREETING; exit 5", Timeout: time.Minute, Stdout: &stdout, Stderr: &stderr})
+	if err != nil || code != 5 || stdout.String() != "x\na secret word\n" || stderr.String() != "oops\n" {
+		t.Errorf("%d %v %q %q", code, err, stdout.String(), stderr.String())
+	}
+	begun := time.Now()
+	if _, err := r.Run(t.Context(), runtime.Command{Line: "sleep 60", Timeout: 100 * time.Millisecond, Stdout: io.Discard, Stderr: io.Discard}); err != context.DeadlineExceeded || time.Since(begun) > 10*time.Second {
+		t.Errorf("a command that takes long: %v", err)
+	}
+	if got := r.ask(t, "/exit"); got != "ended: The agent ended with exit code 3." {
+		t.Error(got)
+	}
+	if said := r.said.String(); said != "listening\ngood bye\n" {
+		t.Errorf("it said %q", said)
+	}
+}
+
+// What is not the session's is not there.
+func TestIsolation(t *testing.T) {
+	t.Parallel()
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("of the platform"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	other := start(t, func(l *runtime.Launch) { l.Name += "-other" })
+	r := start(t)
+	other.ask(t, "/write?path=/tmp/x")
+	for request, want := range map[string]string{
+		"/read?path=" + secret:                             "no such file",
+		"/read?path=/etc/shadow":                           "no such file",
+		"/read?path=/tmp/x":                                "no such file",
+		"/read?path=/proc/1/environ":                       "permission denied",
+		"/list?path=/proc/1/fd":                            "permission denied",
+		"/write?path=/app/agent":                           "read-only file system",
+		"/write?path=/usr/bin/ls":                          "read-only file system",
+		"/write?path=/new":                                 "read-only file system",
+		"/get?url=http://" + listener.Addr().String():      "connection refused",
+		"/get?url=http://169.254.169.254/latest/meta-data": "network is unreachable",
+		"/get?url=http://192.0.2.1/":                       "network is unreachable",
+		"/get?url=http://127.0.0.1:7078/":                  "404",
+	} {
+		if got := r.ask(t, request); !strings.Contains(got, want) {
+			t.Errorf("%s: %.300s; want %q", request, got, want)
+		}
+	}
+	stdout := &output{}
+	line := `id -u; ls /root /var /home /sys 2>&1; unshare -Ur id 2>&1; mount -t tmpfs none /tmp 2>&1; kill -9 1; cat /proc/self/status | grep -E 'CapEff|CapBnd|NoNewPrivs'; ps aux 2>/dev/null | wc -l`
+	if _, err := r.Run(t.Context(), runtime.Command{Line: line, Timeout: time.Minute, Stdout: stdout, Stderr: stdout}); err != nil {
+		t.Error(err)
+	}
+	t.Log(stdout.String())
+	for _, want := range []string{"CapEff:\t0000000000000000", "NoNewPrivs:\t1", "agent"} {
+		if !strings.Contains(stdout.String(), want) {
+			t.Errorf("no %q in %s", want, stdout.String())
+		}
+	}
+	if strings.Contains(stdout.String(), "uid=0") {
+		t.Error("it became root")
+	}
+}
+
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	small := func(l *runtime.Launch) { l.Limits = runtime.Limits{Memory: 200 << 20, Processes: 64, Disk: 4 << 20} }
+	t.Run("memory", func(t *testing.T) {
+		t.Parallel()
+		r := start(t, small)
+		if got := r.ask(t, "/fill"); !strings.HasPrefix(got, "ended: The agent took more memory than its limit") {
+			t.Error(got)
+		}
+	})
+	t.Run("disk", func(t *testing.T) {
+		t.Parallel()
+		r := start(t, small)
+		r.ask(t, "/hello")
+		out := &output{}
+		_, _ = r.Run(t.Context(), runtime.Command{Line: "head -c 100000000 /dev/zero > /tmp/full", Timeout: time.Minute, Stdout: out, Stderr: out})
+		if !strings.Contains(out.String(), "No space left") {
+			t.Error(out.String())
+		}
+		if got := r.ask(t, "/hello"); !strings.HasPrefix(got, "hello") {
+			t.Error(got)
+		}
+	})
+	t.Run("processes", func(t *testing.T) {
+		t.Parallel()
+		r := start(t, small)
+		r.ask(t, "/hello")
+		out := &output{}
+		_, _ = r.Run(t.Context(), runtime.Command{Line: "for i in $(seq 200); do sleep 30 & done; wait", Timeout: 2 * time.Second, Stdout: out, Stderr: out})
+		if !strings.Contains(out.String(), "annot fork") {
+			t.Error(out.String())
+		}
+		if got := r.ask(t, "/hello"); !strings.HasPrefix(got, "hello") {
+			t.Error(got)
+		}
+	})
+}
+
+func TestStop(t *testing.T) {
+	t.Parallel()
+	polite := start(t, func(l *runtime.Launch) {
+		l.Command = []string{"sh", "-c", "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.05; done"}
+	})
+	stubborn := start(t, func(l *runtime.Launch) {
+		l.Command = []string{"sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.05; done"}
+		l.Name += "-stubborn"
+	})
+	for _, r := range []*running{polite, stubborn} {
+		for !strings.Contains(r.said.String(), "up") {
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	begun := time.Now()
+	polite.Stop(10 * time.Second)
+	if took := time.Since(begun); took > 5*time.Second || !strings.Contains(polite.said.String(), "bye") {
+		t.Errorf("a polite agent took %v and said %q", took, polite.said)
+	}
+	begun = time.Now()
+	stubborn.Stop(500 * time.Millisecond)
+	if took := time.Since(begun); took < 500*time.Millisecond || took > 5*time.Second {
+		t.Errorf("a stubborn agent took %v", took)
+	}
+}
+
+func TestBadLaunches(t *testing.T) {
+	t.Parallel()
+	r := start(t, func(l *runtime.Launch) { l.Command = []string{"nothing-of-that-name"} })
+	<-r.Ended()
+	if r.End() != "The agent ended with exit code 127." || !strings.Contains(r.said.String(), "there is no nothing-of-that-name in PATH") {
+		t.Errorf("%s %s", r.End(), r.said)
+	}
+	d, _ := shared()
+	if _, err := d.Start(t.Context(), runtime.Launch{Name: "nowhere", Code: "/nowhere", Command: []string{"true"}, Output: io.Discard}); err == nil || !strings.Contains(err.Error(), "the agent's code") {
+		t.Errorf("no code: %v", err)
+	}
+}

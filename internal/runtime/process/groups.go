@@ -1,0 +1,155 @@
+package process
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/onbehalf/onbehalf/internal/runtime"
+)
+
+// groups are the control groups below which each session has one: in one tree
+// (version 2) or in a tree for each thing that is limited (version 1).
+type groups struct {
+	unified bool
+	roots   []string // folders in which ours can be made
+}
+
+const groupPrefix = "onbehalf-"
+
+// findGroups looks for a place where this process may make control groups; nil
+// where there is none.
+func findGroups() *groups {
+	const root = "/sys/fs/cgroup"
+	own := ownGroups()
+	if controllers, err := os.ReadFile(root + "/cgroup.controllers"); err == nil {
+		folder := filepath.Join(root, own[""])
+		for _, needed := range []string{"memory", "pids", "cpu"} {
+			if !strings.Contains(string(controllers), needed) {
+				return nil
+			}
+		}
+		// Children have the controllers that this file names; below a group with
+		// processes in it that can only be set where the operator delegated one.
+		if os.WriteFile(folder+"/cgroup.subtree_control", []byte("+memory +pids +cpu"), 0) != nil || !makes(folder) {
+			return nil
+		}
+		return &groups{unified: true, roots: []string{folder}}
+	}
+	g := &groups{}
+	for _, controller := range []string{"memory", "pids", "cpu"} {
+		folder := filepath.Join(root, controller, own[controller])
+		if !makes(folder) {
+			return nil
+		}
+		g.roots = append(g.roots, folder)
+	}
+	return g
+}
+
+// ownGroups is where this process is, by controller.
+func ownGroups() map[string]string {
+	text, _ := os.ReadFile("/proc/self/cgroup")
+	own := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(parts) == 3 {
+			for controller := range strings.SplitSeq(parts[1], ",") {
+				own[controller] = parts[2]
+			}
+		}
+	}
+	return own
+}
+
+func makes(folder string) bool {
+	probe := filepath.Join(folder, groupPrefix+"probe-"+strconv.Itoa(os.Getpid()))
+	if os.Mkdir(probe, 0o755) != nil {
+		return false
+	}
+	return os.Remove(probe) == nil
+}
+
+func (g *groups) version() string {
+	if g.unified {
+		return "version 2"
+	}
+	return "version 1"
+}
+
+// group is a session's.
+type group struct {
+	unified bool
+	folders []string
+}
+
+// add makes a session's group and puts its first process in.
+func (g *groups) add(name string, pid int, l runtime.Limits) (_ *group, err error) {
+	made := &group{unified: g.unified}
+	defer func() {
+		if err != nil {
+			made.remove()
+		}
+	}()
+	for _, root := range g.roots {
+		folder := filepath.Join(root, groupPrefix+name)
+		_ = os.Remove(folder) // an earlier platform's, which was killed; one that is in use stays
+		if err := os.Mkdir(folder, 0o755); err != nil {
+			return nil, err
+		}
+		made.folders = append(made.folders, folder)
+	}
+	quota := strconv.FormatInt(int64(l.CPU*100_000), 10)
+	memory, processes := strconv.FormatInt(l.Memory, 10), strconv.Itoa(l.Processes+16) // ours are in it, too
+	write := func(folder int, file, value string) {
+		if err == nil {
+			err = os.WriteFile(filepath.Join(made.folders[folder], file), []byte(value), 0)
+		}
+	}
+	if g.unified {
+		write(0, "memory.max", memory)
+		write(0, "memory.oom.group", "1")
+		write(0, "pids.max", processes)
+		write(0, "cpu.max", quota+" 100000")
+	} else {
+		write(0, "memory.limit_in_bytes", memory)
+		write(1, "pids.max", processes)
+		write(2, "cpu.cfs_period_us", "100000")
+		write(2, "cpu.cfs_quota_us", quota)
+	}
+	for i := range made.folders {
+		write(i, "cgroup.procs", strconv.Itoa(pid))
+	}
+	return made, err
+}
+
+// outOfMemory reports whether the kernel ended something here for its memory.
+func (g *group) outOfMemory() bool {
+	file := "memory.events"
+	if !g.unified {
+		file = "memory.oom_control"
+	}
+	text, _ := os.ReadFile(filepath.Join(g.folders[0], file))
+	for line := range strings.Lines(string(text)) {
+		if count, is := strings.CutPrefix(strings.TrimSpace(line), "oom_kill "); is {
+			return count != "0"
+		}
+	}
+	return false
+}
+
+// remove takes the group away once its processes are gone, which the kernel may
+// notice a moment later.
+func (g *group) remove() {
+	for _, folder := range g.folders {
+		for range 50 {
+			if err := os.Remove(folder); err == nil || errors.Is(err, os.ErrNotExist) {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+}
