@@ -12,7 +12,8 @@
 // passes the same way again.
 //
 // The operator's own key and secret servers, whose addresses no tenant can say,
-// are reached by a client of their own (operator.go).
+// are reached by a client of their own (operator.go), and what agents reach from
+// their sessions is the Proxy's to say (proxy.go).
 //
 // Invariant: no socket of a Client is connected to an address that permit
 // (guard.go) has not let through, and no error of Do carries a URL's path, query

@@ -119,24 +119,33 @@ type nameKey struct{}
 
 // dialer resolves and connects, asking permit about each address in between.
 func (g *guard) dialer() func(ctx context.Context, network, address string) (net.Conn, error) {
+	dial := judged(g.resolver, g.permit)
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		name, _, err := net.SplitHostPort(address)
+		if err != nil {
+			return nil, fault.New(fault.Upstream, "The host cannot be read.")
+		}
+		return dial(ctx, name, network, address)
+	}
+}
+
+// judged connects on behalf of whoever asked for name. permit hears each address
+// after its resolution and right before a socket connects to it.
+func judged(resolver *net.Resolver, permit func(name string, dialled netip.AddrPort) error) func(ctx context.Context, name, network, address string) (net.Conn, error) {
 	d := &net.Dialer{
 		Timeout:   5 * time.Second,
 		KeepAlive: 30 * time.Second,
-		Resolver:  g.resolver,
+		Resolver:  resolver,
 		ControlContext: func(ctx context.Context, network, address string, _ syscall.RawConn) error {
 			dialled, err := netip.ParseAddrPort(address)
 			if err != nil || (network != "tcp4" && network != "tcp6") {
 				return fault.New(fault.Upstream, "Only TCP addresses can be reached.")
 			}
 			name, _ := ctx.Value(nameKey{}).(string)
-			return g.permit(name, dialled)
+			return permit(name, dialled)
 		},
 	}
-	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		name, _, err := net.SplitHostPort(address)
-		if err != nil {
-			return nil, fault.New(fault.Upstream, "The host cannot be read.")
-		}
+	return func(ctx context.Context, name, network, address string) (net.Conn, error) {
 		return d.DialContext(context.WithValue(ctx, nameKey{}, name), network, address)
 	}
 }

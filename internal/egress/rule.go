@@ -27,9 +27,12 @@ func parseRules(entries []string) ([]rule, error) {
 	return rules, nil
 }
 
-func parseRule(entry string) (rule, error) {
+func parseRule(entry string) (rule, error) { return parseRuleOf("--egress-allow", entry) }
+
+// parseRuleOf reads an entry of the flag, which its errors name.
+func parseRuleOf(flag, entry string) (rule, error) {
 	bad := func(why string) (rule, error) {
-		return rule{}, fault.New(fault.Invalid, "--egress-allow %q: %s. Write HOST-OR-CIDR:PORT, for example idp.corp.example:443, 10.1.0.0/16:443, [fd00::1]:8443 or 127.0.0.1:*.", entry, why)
+		return rule{}, fault.New(fault.Invalid, "%s %q: %s. Write HOST-OR-CIDR:PORT, for example idp.corp.example:443, 10.1.0.0/16:443, [fd00::1]:8443 or 127.0.0.1:*.", flag, entry, why)
 	}
 	colon := strings.LastIndexByte(entry, ':')
 	if colon < 0 {
