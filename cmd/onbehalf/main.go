@@ -2,6 +2,13 @@
 // passwords: one server that speaks the API of Amazon Bedrock AgentCore.
 package main
 
-import "os"
+import (
+	"os"
 
-func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+	"github.com/onbehalf/onbehalf/internal/server"
+)
+
+func main() {
+	server.Init()
+	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}

@@ -53,6 +53,14 @@ func ApiKeyCredentialProviderARN(region, account, name string) string {
 // GatewayARN names a gateway by its id.
 func GatewayARN(region, account, id string) string { return arn(region, account, "gateway/"+id) }
 
+// AgentRuntimeARN names a hosted agent by its id.
+func AgentRuntimeARN(region, account, id string) string { return arn(region, account, "runtime/"+id) }
+
+// AgentRuntimeEndpointARN names an endpoint of a hosted agent.
+func AgentRuntimeEndpointARN(region, account, id, name string) string {
+	return AgentRuntimeARN(region, account, id) + "/runtime-endpoint/" + name
+}
+
 // SecretARN names a managed secret in the form of AWS Secrets Manager, which is
 // where AWS keeps them and what clients look for.
 func SecretARN(region, account, name string) string {

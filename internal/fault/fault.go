@@ -38,12 +38,13 @@ const (
 	BadSignature                 // InvalidSignatureException, 403
 	StaleSignature               // InvalidSignatureException, 403, "Signature expired" or "not yet current": SDKs mend their clock by it
 	ExpiredToken                 // ExpiredTokenException, 403: temporary credentials have run out
+	RuntimeClient                // RuntimeClientError, 424: the caller's agent failed
 )
 
 var kindNames = [...]string{
 	"internal", "invalid", "not-built", "unauthenticated", "denied", "not-found", "conflict", "concurrent",
 	"quota-exceeded", "throttled", "undecryptable", "upstream", "unavailable",
-	"missing-signature", "unknown-key", "bad-signature", "stale-signature", "expired-token",
+	"missing-signature", "unknown-key", "bad-signature", "stale-signature", "expired-token", "runtime-client",
 }
 
 // String is the kind's name in logs, audit records and metric labels.

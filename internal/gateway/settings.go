@@ -40,7 +40,7 @@ func checkSettings(r *api.UpdateGatewayRequest) (authorizer *auth.Authorizer, er
 		if r.AuthorizerConfiguration == nil || r.AuthorizerConfiguration.CustomJWTAuthorizer == nil {
 			return nil, fault.InvalidField("authorizerConfiguration", "The authorizer type CUSTOM_JWT needs authorizerConfiguration.customJWTAuthorizer.")
 		}
-		z, err := authorizerOf(r.AuthorizerConfiguration.CustomJWTAuthorizer)
+		z, err := auth.AuthorizerOf(r.AuthorizerConfiguration.CustomJWTAuthorizer)
 		if err != nil {
 			return nil, err
 		}
@@ -71,41 +71,6 @@ func checkProtocol(c *api.MCPGatewayConfiguration) error {
 		}
 	}
 	return nil
-}
-
-// authorizerOf translates the API's authorizer to the guard's.
-func authorizerOf(c *api.CustomJWTAuthorizerConfiguration) (*auth.Authorizer, error) {
-	if c.AllowedWorkloadConfiguration != nil {
-		return nil, notBuilt("authorizerConfiguration.customJWTAuthorizer.allowedWorkloadConfiguration", "Allowed workloads")
-	}
-	z := &auth.Authorizer{DiscoveryURL: c.DiscoveryUrl, Audiences: c.AllowedAudience, Clients: c.AllowedClients, Scopes: c.AllowedScopes}
-	for scope := range c.AdvertisedScopeMapping {
-		if !slices.Contains(c.AllowedScopes, scope) {
-			return nil, fault.InvalidField("authorizerConfiguration.customJWTAuthorizer.advertisedScopeMapping", "The scope %q is not one of allowedScopes.", scope)
-		}
-	}
-	if len(c.AdvertisedScopeMapping) > 0 {
-		for _, scope := range c.AllowedScopes {
-			if advertised, mapped := c.AdvertisedScopeMapping[scope]; mapped {
-				scope = advertised
-			}
-			z.ScopesAdvertised = append(z.ScopesAdvertised, scope)
-		}
-	}
-	for _, claim := range c.CustomClaims {
-		rule := auth.ClaimRule{Name: claim.InboundTokenClaimName, Type: string(claim.InboundTokenClaimValueType)}
-		if match := claim.AuthorizingClaimMatchValue; match != nil {
-			rule.Operator = string(match.ClaimMatchOperator)
-			if value := match.ClaimMatchValue; value != nil {
-				rule.Values = value.MatchValueStringList
-				if value.MatchValueString != nil {
-					rule.Value = *value.MatchValueString
-				}
-			}
-		}
-		z.Claims = append(z.Claims, rule)
-	}
-	return z, nil
 }
 
 // checkTarget checks what was asked for a target, apart from its document.

@@ -100,6 +100,10 @@ func passing(request any, resources []string) []gate.Check {
 		role = r.RoleArn
 	case *api.UpdateGatewayRequest:
 		role = r.RoleArn
+	case *api.CreateAgentRuntimeRequest:
+		role = r.RoleArn
+	case *api.UpdateAgentRuntimeRequest:
+		role = r.RoleArn
 	}
 	if role == "" {
 		return nil

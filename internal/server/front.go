@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/onbehalf/onbehalf/internal/principal"
+	"github.com/onbehalf/onbehalf/internal/runtime"
 )
 
 // front is the outermost handler: it names the request, finds out who is at the
@@ -21,6 +22,7 @@ import (
 type front struct {
 	ping, wire, mcp, metadata, consent http.Handler
 	query                              http.Handler // IAM and STS
+	agents                             http.Handler // calls of hosted agents
 	proxies                            []netip.Prefix
 	proxied                            bool   // the trusted proxies end TLS
 	region                             string // of this server
@@ -81,6 +83,8 @@ func (f *front) door(r *http.Request) http.Handler {
 		return f.ping
 	case path == pathQuery && r.Method == http.MethodPost:
 		return f.query
+	case runtime.Serves(path):
+		return f.agents
 	case strings.HasPrefix(path, pathGateway):
 		return f.mcp
 	case strings.HasPrefix(path, pathMetadata):

@@ -14,6 +14,7 @@ import (
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/gateway"
 	"github.com/onbehalf/onbehalf/internal/identity"
+	"github.com/onbehalf/onbehalf/internal/runtime"
 	"github.com/onbehalf/onbehalf/internal/seal"
 	"github.com/onbehalf/onbehalf/internal/store"
 	"github.com/onbehalf/onbehalf/internal/vault"
@@ -102,7 +103,7 @@ func (k keys) keeper(ctx context.Context, db *store.DB, first bool) (*seal.Keepe
 
 // sealedTables are where the rooms keep sealed values: all of them.
 func sealedTables() []seal.Table {
-	return slices.Concat(seal.Own, auth.Sealed, identity.Sealed, vault.Sealed, broker.Sealed, gateway.Sealed, audit.Sealed)
+	return slices.Concat(seal.Own, auth.Sealed, identity.Sealed, vault.Sealed, broker.Sealed, gateway.Sealed, runtime.Sealed, audit.Sealed)
 }
 
 // CreateKeyFile makes a key-encryption key in a file that does not exist yet.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/json"
+	"slices"
 
 	"github.com/onbehalf/onbehalf/internal/api"
 )
@@ -16,8 +17,9 @@ const ServiceModelVersion = "2026-11-01"
 // have pages (paginators-1.json): those with a nextToken in both directions, and one list.
 func Paginators() ([]byte, error) {
 	type shape struct {
-		Type    string
-		Members map[string]struct{ Shape string }
+		Type     string
+		Members  map[string]struct{ Shape string }
+		Required []string
 	}
 	var model struct {
 		Operations map[string]struct{ Input, Output struct{ Shape string } }
@@ -29,7 +31,10 @@ func Paginators() ([]byte, error) {
 	pagination := map[string]map[string]string{}
 	for name, op := range model.Operations {
 		input, output := model.Shapes[op.Input.Shape].Members, model.Shapes[op.Output.Shape].Members
-		if input["nextToken"].Shape == "" || output["nextToken"].Shape == "" {
+		// A token that always comes is a place to go on from later: walking such
+		// pages would never end.
+		always := slices.Contains(model.Shapes[op.Output.Shape].Required, "nextToken")
+		if input["nextToken"].Shape == "" || output["nextToken"].Shape == "" || always {
 			continue
 		}
 		for member, r := range output {

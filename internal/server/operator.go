@@ -21,6 +21,7 @@ import (
 	"github.com/onbehalf/onbehalf/internal/identity"
 	"github.com/onbehalf/onbehalf/internal/policy"
 	"github.com/onbehalf/onbehalf/internal/principal"
+	"github.com/onbehalf/onbehalf/internal/runtime"
 	"github.com/onbehalf/onbehalf/internal/seal"
 	"github.com/onbehalf/onbehalf/internal/store"
 )
@@ -76,7 +77,8 @@ func OpenOperator(ctx context.Context, s Storage) (_ *Operator, err error) {
 func (o *Operator) tags() tags {
 	identities := identity.New(o.db, o.keeper, o.auth, identity.Options{Region: o.region})
 	brokers := broker.New(o.db, o.keeper, identities, nil, nil, nil, o.auth, nil, broker.Options{Region: o.region})
-	return newTags(o.region, identities, brokers, gateway.New(o.db, o.keeper, identities, brokers, o.auth, nil, gateway.Options{Region: o.region}))
+	return newTags(o.region, identities, brokers, gateway.New(o.db, o.keeper, identities, brokers, o.auth, nil, gateway.Options{Region: o.region}),
+		runtime.New(o.db, o.keeper, identities, o.auth, nil, runtime.Options{Region: o.region}))
 }
 
 // Close lets go of the database.

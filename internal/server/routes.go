@@ -9,6 +9,7 @@ import (
 	"github.com/onbehalf/onbehalf/internal/gateway"
 	"github.com/onbehalf/onbehalf/internal/identity"
 	"github.com/onbehalf/onbehalf/internal/principal"
+	"github.com/onbehalf/onbehalf/internal/runtime"
 	"github.com/onbehalf/onbehalf/internal/secret"
 	"github.com/onbehalf/onbehalf/internal/wire"
 )
@@ -17,7 +18,7 @@ import (
 // the resources it touches (what a policy must allow), and the method that does
 // it. An operation without a row here answers that it is not built yet. The raw
 // handlers, which AWS's model does not have, are in front.go.
-func routes(m resources, identities *identity.Service, b *broker.Broker, g *gateway.Service, tagged tags, policies resourcePolicies) []wire.Route {
+func routes(m resources, identities *identity.Service, b *broker.Broker, g *gateway.Service, a *runtime.Service, tagged tags, policies resourcePolicies) []wire.Route {
 	return []wire.Route{
 		// Workload identities
 		row(api.CreateWorkloadIdentity, func(account string, r *api.CreateWorkloadIdentityRequest) []string {
@@ -160,6 +161,37 @@ func routes(m resources, identities *identity.Service, b *broker.Broker, g *gate
 		row(api.ListGatewayTargets, func(account string, r *api.ListGatewayTargetsRequest) []string {
 			return m.gateway(account, r.GatewayIdentifier)
 		}, g.ListGatewayTargets),
+
+		// Hosted agents
+		row(api.CreateAgentRuntime, func(account string, _ *api.CreateAgentRuntimeRequest) []string { return m.agent(account, "*") }, a.CreateAgentRuntime),
+		row(api.GetAgentRuntime, func(account string, r *api.GetAgentRuntimeRequest) []string {
+			return m.agent(account, r.AgentRuntimeId)
+		}, a.GetAgentRuntime),
+		row(api.UpdateAgentRuntime, func(account string, r *api.UpdateAgentRuntimeRequest) []string {
+			return m.agent(account, r.AgentRuntimeId)
+		}, a.UpdateAgentRuntime),
+		row(api.DeleteAgentRuntime, func(account string, r *api.DeleteAgentRuntimeRequest) []string {
+			return m.agent(account, r.AgentRuntimeId)
+		}, a.DeleteAgentRuntime),
+		row(api.ListAgentRuntimes, func(account string, _ *api.ListAgentRuntimesRequest) []string { return m.agent(account, "*") }, a.ListAgentRuntimes),
+		row(api.ListAgentRuntimeVersions, func(account string, r *api.ListAgentRuntimeVersionsRequest) []string {
+			return m.agent(account, r.AgentRuntimeId)
+		}, a.ListAgentRuntimeVersions),
+		row(api.CreateAgentRuntimeEndpoint, func(account string, r *api.CreateAgentRuntimeEndpointRequest) []string {
+			return m.agentEndpoint(account, r.AgentRuntimeId, r.Name.Reveal())
+		}, a.CreateAgentRuntimeEndpoint),
+		row(api.GetAgentRuntimeEndpoint, func(account string, r *api.GetAgentRuntimeEndpointRequest) []string {
+			return m.agentEndpoint(account, r.AgentRuntimeId, r.EndpointName.Reveal())
+		}, a.GetAgentRuntimeEndpoint),
+		row(api.UpdateAgentRuntimeEndpoint, func(account string, r *api.UpdateAgentRuntimeEndpointRequest) []string {
+			return m.agentEndpoint(account, r.AgentRuntimeId, r.EndpointName.Reveal())
+		}, a.UpdateAgentRuntimeEndpoint),
+		row(api.DeleteAgentRuntimeEndpoint, func(account string, r *api.DeleteAgentRuntimeEndpointRequest) []string {
+			return m.agentEndpoint(account, r.AgentRuntimeId, r.EndpointName.Reveal())
+		}, a.DeleteAgentRuntimeEndpoint),
+		row(api.ListAgentRuntimeEndpoints, func(account string, r *api.ListAgentRuntimeEndpointsRequest) []string {
+			return m.agentEndpoint(account, r.AgentRuntimeId, "*")
+		}, a.ListAgentRuntimeEndpoints),
 	}
 }
 
@@ -212,6 +244,14 @@ func (m resources) gateway(account, identifier string) []string {
 		return []string{identifier}
 	}
 	return []string{api.GatewayARN(m.region, account, identifier)}
+}
+
+func (m resources) agent(account, id string) []string {
+	return []string{api.AgentRuntimeARN(m.region, account, id)}
+}
+
+func (m resources) agentEndpoint(account, id, name string) []string {
+	return append(m.agent(account, id), api.AgentRuntimeEndpointARN(m.region, account, id, name))
 }
 
 // throughWorkload guards an operation of the data plane: it opens the workload

@@ -15,6 +15,7 @@
 //	metrics.go      what is counted, and where Prometheus reads it
 //	webhook.go      who is told of consents: the log, and a webhook
 //	demo.go         the demo provider of --dev
+//	agents.go       what hosted agents run in, and what they reach
 //	signin.go       the platform's own clients, for the hosted completion page
 //	keys.go         key-encryption keys, and where the rooms keep what is sealed
 //	connections.go  what a stop need not wait for
@@ -52,6 +53,7 @@ import (
 	"github.com/onbehalf/onbehalf/internal/identity"
 	"github.com/onbehalf/onbehalf/internal/oauth"
 	"github.com/onbehalf/onbehalf/internal/policy"
+	"github.com/onbehalf/onbehalf/internal/runtime"
 	"github.com/onbehalf/onbehalf/internal/seal"
 	"github.com/onbehalf/onbehalf/internal/store"
 	"github.com/onbehalf/onbehalf/internal/vault"
@@ -75,6 +77,7 @@ type Server struct {
 	db       *store.DB
 	egress   *egress.Client
 	records  *audit.Log
+	agents   *runtime.Service
 	metrics  *metricsServer // nil without --metrics-addr
 	idle     []func()       // close connections that are kept
 
@@ -227,7 +230,8 @@ func (s *Server) assemble(ctx, running context.Context) (http.Handler, error) {
 		Region: c.Region, PublicURL: s.url, Version: c.Version, Kinds: []gateway.Kind{openapi.New(s.egress)},
 		CheckRole: roleChecker(authenticator, policies), Deleted: deletePolicy(policies),
 	})
-	tagged := newTags(c.Region, identities, brokers, gateways)
+	agents := s.openAgents(running, keeper, identities, authenticator, gated, policies)
+	tagged := newTags(c.Region, identities, brokers, gateways, agents)
 	policies.UseTags(tagged.of)
 	for name, run := range map[string]func(context.Context) error{
 		"audit": s.records.Run, "keys": custodian.Run, "auth": authenticator.Run, "identity": identities.Run, "vault": grants.Run, "broker": brokers.Run,
@@ -249,9 +253,10 @@ func (s *Server) assemble(ctx, running context.Context) (http.Handler, error) {
 	}
 	return &front{
 		ping:     http.HandlerFunc(s.ping),
-		wire:     wire.New(gated, keeper, wire.Options{}, routes(resources{c.Region}, identities, brokers, gateways, tagged, resourcePolicies{s.db, policies, c.Region, gateways})),
+		wire:     wire.New(gated, keeper, wire.Options{}, routes(resources{c.Region}, identities, brokers, gateways, agents, tagged, resourcePolicies{s.db, policies, c.Region, gateways})),
 		query:    query.New(gated, iam{s.db, authenticator, policies}.actions()),
 		mcp:      gateways.MCP(),
+		agents:   agents.Front(),
 		metadata: gateways.Metadata(),
 		consent:  consent.New(gated, brokers, consent.Options{PublicURL: s.url, Log: s.log}),
 		proxies:  proxies,
@@ -340,6 +345,9 @@ func (s *Server) release() error {
 	}
 	if s.metrics != nil {
 		problems = append(problems, s.metrics.close())
+	}
+	if s.agents != nil {
+		s.agents.Close()
 	}
 	s.background.Wait()
 	if s.records != nil {

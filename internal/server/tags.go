@@ -11,6 +11,7 @@ import (
 	"github.com/onbehalf/onbehalf/internal/gateway"
 	"github.com/onbehalf/onbehalf/internal/identity"
 	"github.com/onbehalf/onbehalf/internal/principal"
+	"github.com/onbehalf/onbehalf/internal/runtime"
 )
 
 // tagLimit is how many tags a resource may have.
@@ -31,12 +32,13 @@ type tagOwner struct {
 	tag tagger
 }
 
-func newTags(region string, identities *identity.Service, b *broker.Broker, g *gateway.Service) tags {
+func newTags(region string, identities *identity.Service, b *broker.Broker, g *gateway.Service, r *runtime.Service) tags {
 	return tags{region, []tagOwner{
 		{api.WorkloadIdentityARN, identities.Tags},
 		{api.Oauth2CredentialProviderARN, b.Oauth2ProviderTags},
 		{api.ApiKeyCredentialProviderARN, b.ApiKeyProviderTags},
 		{api.GatewayARN, g.Tags},
+		{api.AgentRuntimeARN, r.Tags},
 	}}
 }
 

@@ -36,6 +36,7 @@ var exceptions = map[fault.Kind][]string{
 	fault.QuotaExceeded:   {"ServiceQuotaExceededException", "ResourceLimitExceededException", validation},
 	fault.Throttled:       {"ThrottlingException"},
 	fault.Undecryptable:   {"DecryptionFailure", internalError},
+	fault.RuntimeClient:   {"RuntimeClientError", validation},
 }
 
 // frontEnd are the errors of AWS's front end. No model has them, and every SDK
@@ -50,6 +51,11 @@ var frontEnd = map[fault.Kind]string{
 
 // WriteError renders an error that belongs to no operation, as AWS does.
 func WriteError(w http.ResponseWriter, r *http.Request, err error) { writeError(w, r, nil, err) }
+
+// WriteErrorOf renders an error of an operation that a raw handler serves.
+func WriteErrorOf(w http.ResponseWriter, r *http.Request, op *api.Info, err error) {
+	writeError(w, r, op, err)
+}
 
 func writeError(w http.ResponseWriter, r *http.Request, op *api.Info, err error) {
 	problem := fault.Of(err)

@@ -15,7 +15,7 @@ import (
 )
 
 // lastKind is the highest fault.Kind there is.
-const lastKind = fault.ExpiredToken
+const lastKind = fault.RuntimeClient
 
 // Whatever goes wrong in whatever operation, the client gets an exception that
 // its model has, or one of the front end's that every SDK knows.
@@ -59,6 +59,7 @@ func TestFolding(t *testing.T) {
 		{api.GetResourceOauth2Token.Info, fault.Undecryptable, "InternalServerException", 500},
 		{api.CreateGateway.Info, fault.NotFound, "ValidationException", 400},
 		{nil, fault.Conflict, "ConflictException", 409},
+		{api.InvokeAgentRuntime.Info, fault.RuntimeClient, "RuntimeClientError", 424},
 		{nil, fault.Undecryptable, "DecryptionFailure", 400},
 		{nil, lastKind + 1, "InternalServerException", 500},
 	} {

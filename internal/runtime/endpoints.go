@@ -1,0 +1,242 @@
+package runtime
+
+import (
+	"context"
+
+	"github.com/onbehalf/onbehalf/internal/api"
+	"github.com/onbehalf/onbehalf/internal/fault"
+	"github.com/onbehalf/onbehalf/internal/principal"
+	"github.com/onbehalf/onbehalf/internal/secret"
+	"github.com/onbehalf/onbehalf/internal/store"
+)
+
+// CreateAgentRuntimeEndpoint makes a name for a version, or for the newest. It is
+// READY at once, and moves only by UpdateAgentRuntimeEndpoint.
+func (s *Service) CreateAgentRuntimeEndpoint(ctx context.Context, caller principal.Caller, r *api.CreateAgentRuntimeEndpointRequest) (*api.CreateAgentRuntimeEndpointResponse, error) {
+	unsigned := *r
+	unsigned.ClientToken = nil
+	request := unsigned.AppendJSON(nil)
+	name := r.Name.Reveal()
+	var e *endpointRow
+	err := s.db.Update(ctx, func(tx *store.Tx) error {
+		c, err := s.claim(tx, caller.Account, "CreateAgentRuntimeEndpoint "+r.AgentRuntimeId, r.ClientToken, request)
+		if err != nil {
+			return err
+		}
+		row, err := findRuntime(tx, caller.Account, r.AgentRuntimeId)
+		if err != nil {
+			return err
+		}
+		_, earlier, found, err := c.earlier(tx)
+		if err != nil {
+			return err
+		}
+		if found {
+			e, err = findEndpoint(tx, caller.Account, row.id, earlier)
+			return err
+		}
+		version, err := s.servable(tx, row, r.AgentRuntimeVersion)
+		if err != nil {
+			return err
+		}
+		var count int64
+		if err := tx.QueryRow("SELECT count(*) FROM agent_runtime_endpoints WHERE runtime_id = $1", row.id).Scan(&count); err != nil {
+			return fault.Wrap(err, "counting endpoints")
+		}
+		if count >= maxEndpoints {
+			return fault.New(fault.QuotaExceeded, "The agent runtime has %d endpoints, and may not have more.", maxEndpoints)
+		}
+		e = &endpointRow{runtimeID: row.id, name: name, account: caller.Account, id: newID(name), version: version, description: r.Description, tags: r.Tags, created: tx.Now, updated: tx.Now}
+		taken, err := e.insert(tx)
+		if err != nil {
+			return err
+		}
+		if taken {
+			return fault.New(fault.Conflict, "The agent runtime has an endpoint %s already.", name)
+		}
+		return c.keep(tx, row.id, name)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &api.CreateAgentRuntimeEndpointResponse{
+		AgentRuntimeArn: s.arn(e.account, e.runtimeID), AgentRuntimeEndpointArn: s.endpointARN(e.account, e.runtimeID, e.name), AgentRuntimeId: &e.runtimeID,
+		CreatedAt: api.ISO(e.created), EndpointName: nameOf(e), Status: api.AgentRuntimeEndpointStatusReady, TargetVersion: text(e.version),
+	}, nil
+}
+
+// servable is the version that an endpoint may serve: the one named, or the
+// newest. What cannot be run cannot be served.
+func (s *Service) servable(tx *store.Tx, row *runtimeRow, named *string) (int64, error) {
+	version := row.latest
+	if named != nil {
+		version = number(*named)
+	}
+	v, err := s.findVersion(tx, row.account, row.id, version)
+	if err != nil {
+		return 0, err
+	}
+	if v.status != api.AgentRuntimeStatusReady {
+		return 0, fault.New(fault.Conflict, "Version %d of the agent runtime is %s and cannot be served: %s", version, v.status, v.failure)
+	}
+	return version, nil
+}
+
+func nameOf(e *endpointRow) *secret.Text {
+	name := secret.New(e.name)
+	return &name
+}
+
+// GetAgentRuntimeEndpoint describes an endpoint.
+func (s *Service) GetAgentRuntimeEndpoint(ctx context.Context, caller principal.Caller, r *api.GetAgentRuntimeEndpointRequest) (*api.GetAgentRuntimeEndpointResponse, error) {
+	var e *endpointRow
+	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
+		if _, err = findRuntime(tx, caller.Account, r.AgentRuntimeId); err == nil {
+			e, err = findEndpoint(tx, caller.Account, r.AgentRuntimeId, r.EndpointName.Reveal())
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	d := s.described(e)
+	return &api.GetAgentRuntimeEndpointResponse{
+		AgentRuntimeArn: d.AgentRuntimeArn, AgentRuntimeEndpointArn: d.AgentRuntimeEndpointArn, CreatedAt: d.CreatedAt, Description: d.Description, Id: d.Id,
+		LastUpdatedAt: d.LastUpdatedAt, LiveVersion: d.LiveVersion, Name: d.Name, Status: d.Status, TargetVersion: d.TargetVersion,
+	}, nil
+}
+
+func (s *Service) described(e *endpointRow) api.AgentRuntimeEndpoint {
+	version := text(e.version)
+	return api.AgentRuntimeEndpoint{
+		AgentRuntimeArn: s.arn(e.account, e.runtimeID), AgentRuntimeEndpointArn: s.endpointARN(e.account, e.runtimeID, e.name), CreatedAt: api.ISO(e.created),
+		Description: e.description, Id: e.id, LastUpdatedAt: api.ISO(e.updated), LiveVersion: &version, Name: secret.New(e.name),
+		Status: api.AgentRuntimeEndpointStatusReady, TargetVersion: &version,
+	}
+}
+
+// UpdateAgentRuntimeEndpoint moves an endpoint to a version, or to the newest.
+// Sessions that run go on with the version that they began with.
+func (s *Service) UpdateAgentRuntimeEndpoint(ctx context.Context, caller principal.Caller, r *api.UpdateAgentRuntimeEndpointRequest) (*api.UpdateAgentRuntimeEndpointResponse, error) {
+	var e *endpointRow
+	name := r.EndpointName.Reveal()
+	err := s.db.Update(ctx, func(tx *store.Tx) error {
+		row, err := findRuntime(tx, caller.Account, r.AgentRuntimeId)
+		if err != nil {
+			return err
+		}
+		if e, err = findEndpoint(tx, caller.Account, row.id, name); err != nil {
+			return err
+		}
+		if name == DefaultEndpoint && r.AgentRuntimeVersion != nil && number(*r.AgentRuntimeVersion) != e.version {
+			return fault.New(fault.Conflict, "The endpoint %s follows the newest version. Make an endpoint of your own for another.", DefaultEndpoint)
+		}
+		version, err := s.servable(tx, row, r.AgentRuntimeVersion)
+		if err != nil {
+			return err
+		}
+		e.version, e.updated = version, tx.Now
+		if r.Description != nil {
+			e.description = r.Description
+		}
+		_, err = tx.Exec("UPDATE agent_runtime_endpoints SET version = $1, description = $2, updated = $3 WHERE runtime_id = $4 AND name = $5",
+			e.version, e.description, store.Micros(tx.Now), row.id, name)
+		return fault.Wrap(err, "storing an endpoint")
+	})
+	if err != nil {
+		return nil, err
+	}
+	d := s.described(e)
+	return &api.UpdateAgentRuntimeEndpointResponse{
+		AgentRuntimeArn: d.AgentRuntimeArn, AgentRuntimeEndpointArn: d.AgentRuntimeEndpointArn, CreatedAt: d.CreatedAt, LastUpdatedAt: d.LastUpdatedAt,
+		LiveVersion: d.LiveVersion, Status: d.Status, TargetVersion: d.TargetVersion,
+	}, nil
+}
+
+// DeleteAgentRuntimeEndpoint deletes an endpoint; DEFAULT goes with its runtime alone.
+func (s *Service) DeleteAgentRuntimeEndpoint(ctx context.Context, caller principal.Caller, r *api.DeleteAgentRuntimeEndpointRequest) (*api.DeleteAgentRuntimeEndpointResponse, error) {
+	name := r.EndpointName.Reveal()
+	err := s.db.Update(ctx, func(tx *store.Tx) error {
+		if _, err := findRuntime(tx, caller.Account, r.AgentRuntimeId); err != nil {
+			return err
+		}
+		e, err := findEndpoint(tx, caller.Account, r.AgentRuntimeId, name)
+		if err != nil {
+			return err
+		}
+		if name == DefaultEndpoint {
+			return fault.New(fault.Conflict, "The endpoint %s is part of the agent runtime, and goes with it.", DefaultEndpoint)
+		}
+		_, err = tx.Exec("DELETE FROM agent_runtime_endpoints WHERE runtime_id = $1 AND name = $2", e.runtimeID, name)
+		if err != nil {
+			return fault.Wrap(err, "deleting an endpoint")
+		}
+		return s.options.Deleted(tx, e.account, s.endpointARN(e.account, e.runtimeID, name))
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &api.DeleteAgentRuntimeEndpointResponse{AgentRuntimeId: &r.AgentRuntimeId, EndpointName: &r.EndpointName, Status: api.AgentRuntimeEndpointStatusDeleting}, nil
+}
+
+// ListAgentRuntimeEndpoints lists a runtime's endpoints by name.
+func (s *Service) ListAgentRuntimeEndpoints(ctx context.Context, caller principal.Caller, r *api.ListAgentRuntimeEndpointsRequest) (*api.ListAgentRuntimeEndpointsResponse, error) {
+	limit, after := page(r.MaxResults, r.NextToken)
+	out := &api.ListAgentRuntimeEndpointsResponse{}
+	err := s.db.View(ctx, func(tx *store.Tx) error {
+		out.RuntimeEndpoints, out.NextToken = []api.AgentRuntimeEndpoint{}, nil
+		if _, err := findRuntime(tx, caller.Account, r.AgentRuntimeId); err != nil {
+			return err
+		}
+		rows, err := tx.Query("SELECT "+endpointColumns+" FROM agent_runtime_endpoints WHERE runtime_id = $1 AND name > $2 ORDER BY name LIMIT $3", r.AgentRuntimeId, after, limit+1)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		last := ""
+		for rows.Next() {
+			if len(out.RuntimeEndpoints) == limit {
+				out.NextToken = &last
+				return nil
+			}
+			e, err := scanEndpoint(rows)
+			if err != nil {
+				return err
+			}
+			last = e.name
+			out.RuntimeEndpoints = append(out.RuntimeEndpoints, s.described(e))
+		}
+		return rows.Err()
+	})
+	return out, fault.Wrap(err, "listing endpoints of an agent runtime")
+}
+
+// Tags answers a runtime's tags, as change left them; nil changes nothing.
+func (s *Service) Tags(ctx context.Context, account, id string, change func(map[string]string) error) (map[string]string, error) {
+	tags, err := s.db.Labels(ctx, func(tx *store.Tx) (map[string]string, error) {
+		row, err := findRuntime(tx, account, id)
+		if err != nil {
+			return nil, err
+		}
+		return row.tags, nil
+	}, change, func(tx *store.Tx, encoded string) error {
+		_, err := tx.Exec("UPDATE agent_runtimes SET tags = $1 WHERE id = $2 AND account = $3", encoded, id, account)
+		return err
+	})
+	return tags, fault.Wrap(err, "tagging an agent runtime")
+}
+
+// EndpointTags is Tags of an endpoint.
+func (s *Service) EndpointTags(ctx context.Context, account, id, name string, change func(map[string]string) error) (map[string]string, error) {
+	tags, err := s.db.Labels(ctx, func(tx *store.Tx) (map[string]string, error) {
+		e, err := findEndpoint(tx, account, id, name)
+		if err != nil {
+			return nil, err
+		}
+		return e.tags, nil
+	}, change, func(tx *store.Tx, encoded string) error {
+		_, err := tx.Exec("UPDATE agent_runtime_endpoints SET tags = $1 WHERE runtime_id = $2 AND name = $3 AND account = $4", encoded, id, name, account)
+		return err
+	})
+	return tags, fault.Wrap(err, "tagging an endpoint of an agent runtime")
+}

@@ -1,0 +1,247 @@
+package runtime
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/onbehalf/onbehalf/internal/api"
+	"github.com/onbehalf/onbehalf/internal/auth"
+	"github.com/onbehalf/onbehalf/internal/fault"
+)
+
+// The lifetimes of a session where the runtime does not say.
+const (
+	defaultIdle = 15 * time.Minute
+	defaultLife = 8 * time.Hour
+)
+
+// The ports of the contracts.
+var contractPorts = map[api.ServerProtocol]int{api.ServerProtocolHttp: 8080, api.ServerProtocolMcp: 8000, api.ServerProtocolA2a: 9000, api.ServerProtocolAgui: 8080}
+
+// checkSettings checks what the model cannot: what belongs together, and what
+// would change something that this server does not have. authorizer is nil for
+// a runtime that is called with signed requests.
+func checkSettings(r *api.UpdateAgentRuntimeRequest) (authorizer *auth.Authorizer, err error) {
+	if a := r.AgentRuntimeArtifact; a.CodeConfiguration == nil && a.ContainerConfiguration == nil {
+		return nil, fault.InvalidField("agentRuntimeArtifact", "The artifact needs codeConfiguration or containerConfiguration.")
+	}
+	if err := checkLifecycle(r.LifecycleConfiguration); err != nil {
+		return nil, err
+	}
+	if err := checkProtocol(r); err != nil {
+		return nil, err
+	}
+	for name := range r.EnvironmentVariables {
+		if strings.ContainsAny(name, "=\x00") {
+			return nil, fault.InvalidField("environmentVariables", "The name of a variable cannot contain = or a zero byte.")
+		}
+		if reserved(name) {
+			return nil, fault.InvalidField("environmentVariables", "The variable %s is set by the runtime.", name)
+		}
+	}
+	if err := checkAllowlist(r); err != nil {
+		return nil, err
+	}
+	if r.AuthorizerConfiguration == nil {
+		return nil, nil
+	}
+	if r.AuthorizerConfiguration.CustomJWTAuthorizer == nil {
+		return nil, fault.InvalidField("authorizerConfiguration", "The authorizer needs customJWTAuthorizer.")
+	}
+	z, err := auth.AuthorizerOf(r.AuthorizerConfiguration.CustomJWTAuthorizer)
+	if err != nil {
+		return nil, err
+	}
+	return z, z.Check()
+}
+
+func checkLifecycle(l *api.LifecycleConfiguration) error {
+	idle, life := lifetimes(l)
+	if idle > life {
+		return fault.InvalidField("lifecycleConfiguration", "idleRuntimeSessionTimeout (%d s) cannot be longer than maxLifetime (%d s).", int(idle.Seconds()), int(life.Seconds()))
+	}
+	return nil
+}
+
+// lifetimes are how long a session may be idle, and how long it may live.
+func lifetimes(l *api.LifecycleConfiguration) (idle, life time.Duration) {
+	life = defaultLife
+	if l != nil && l.MaxLifetime != nil {
+		life = time.Duration(*l.MaxLifetime) * time.Second
+	}
+	idle = min(defaultIdle, life)
+	if l != nil && l.IdleRuntimeSessionTimeout != nil {
+		idle = time.Duration(*l.IdleRuntimeSessionTimeout) * time.Second
+	}
+	return idle, life
+}
+
+func checkProtocol(r *api.UpdateAgentRuntimeRequest) error {
+	p := r.ProtocolConfiguration
+	if p != nil && p.Port != nil && *p.Port == 8443 {
+		return fault.InvalidField("protocolConfiguration.port", "The port 8443 is reserved.")
+	}
+	for _, allowed := range r.AllowedPorts {
+		if allowed.Port != nil && *allowed.Port == 8443 || allowed.PortRange != nil && allowed.PortRange.From <= 8443 && allowed.PortRange.To >= 8443 {
+			return fault.InvalidField("allowedPorts", "The port 8443 is reserved.")
+		}
+		if allowed.PortRange != nil && allowed.PortRange.From > allowed.PortRange.To {
+			return fault.InvalidField("allowedPorts", "A range of ports begins with the lower one.")
+		}
+	}
+	return nil
+}
+
+// protocol is what a version speaks, and where.
+func protocol(r *api.UpdateAgentRuntimeRequest) (p api.ServerProtocol, port int, path string) {
+	p = api.ServerProtocolHttp
+	if c := r.ProtocolConfiguration; c != nil {
+		p = c.ServerProtocol
+	}
+	port = contractPorts[p]
+	switch p {
+	case api.ServerProtocolMcp:
+		path = "/mcp"
+	case api.ServerProtocolA2a:
+		path = "/"
+	default:
+		path = "/invocations"
+	}
+	if c := r.ProtocolConfiguration; c != nil {
+		if c.Port != nil {
+			port = int(*c.Port)
+		}
+		if c.Path != nil {
+			path = *c.Path
+		}
+	}
+	return p, port, path
+}
+
+// reserved are the variables that a session's surroundings have.
+func reserved(name string) bool {
+	switch name {
+	case "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+		"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "DOCKER_CONTAINER":
+		return true
+	}
+	return strings.HasPrefix(name, "AWS_ENDPOINT_URL") || strings.HasPrefix(name, "LD_")
+}
+
+// withoutEffect logs what is stored and echoed, and does nothing here.
+func withoutEffect(id string, r *api.UpdateAgentRuntimeRequest) {
+	var members []string
+	add := func(given bool, member string) {
+		if given {
+			members = append(members, member)
+		}
+	}
+	add(r.NetworkConfiguration != nil && r.NetworkConfiguration.NetworkMode == api.NetworkModeVpc, "networkConfiguration (VPC)")
+	add(r.CapacityProviderConfiguration != nil, "capacityProviderConfiguration")
+	add(r.MetadataConfiguration != nil, "metadataConfiguration")
+	add(r.PlatformVersion != nil, "platformVersion")
+	for _, f := range r.FilesystemConfigurations {
+		add(f.SessionStorage == nil, "filesystemConfigurations (EFS, S3, volumes)")
+	}
+	if len(members) > 0 {
+		slog.Warn("settings of an agent runtime are kept and have no effect here", "runtime", id, "settings", slices.Compact(members))
+	}
+}
+
+// longestHeader is AWS's limit of a forwarded header's value.
+const longestHeader = 4 << 10
+
+const (
+	customPrefix = "X-Amzn-Bedrock-Agentcore-Runtime-Custom-"
+)
+
+// restricted are headers that cannot be allowed through: they are about this one
+// connection, or say who called.
+var restricted = set(
+	"Proxy-Authorization", "Www-Authenticate", "Accept", "Accept-Charset", "Accept-Encoding", "Accept-Language", "Content-Type", "Content-Length", "Content-Encoding",
+	"Content-Language", "Content-Location", "Content-Range", "Cache-Control", "Etag", "Expires", "If-Match", "If-Modified-Since", "If-None-Match", "If-Range",
+	"If-Unmodified-Since", "Last-Modified", "Pragma", "Vary", "Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Cookie",
+	"Set-Cookie", "Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers", "Host", "Date", "Expect", "Forwarded", "Via", "From", "Max-Forwards",
+	"X-Real-Ip", "True-Client-Ip", "Workloadaccesstoken", "Oauth2callbackurl",
+)
+
+func set(names ...string) map[string]bool {
+	out := make(map[string]bool, len(names))
+	for _, name := range names {
+		out[name] = true
+	}
+	return out
+}
+
+// checkAllowlist checks the headers that callers may send on to the agent.
+func checkAllowlist(r *api.UpdateAgentRuntimeRequest) error {
+	if r.RequestHeaderConfiguration == nil {
+		return nil
+	}
+	const member = "requestHeaderConfiguration.requestHeaderAllowlist"
+	seen := map[string]bool{}
+	for _, name := range r.RequestHeaderConfiguration.RequestHeaderAllowlist {
+		canonical := http.CanonicalHeaderKey(name)
+		switch {
+		case seen[canonical]:
+			return fault.InvalidField(member, "The header %s is listed twice.", name)
+		case canonical == "Authorization" && r.AuthorizerConfiguration == nil:
+			return fault.InvalidField(member, "Authorization can be forwarded only where a JWT authorizer checks it; without one it is a signature.")
+		case restricted[canonical] || strings.HasPrefix(canonical, "X-Forwarded-") || strings.HasPrefix(canonical, "Sec-") || strings.HasPrefix(canonical, "X-Amz-"),
+			strings.HasPrefix(canonical, "X-Amzn-") && !strings.HasPrefix(canonical, customPrefix):
+			return fault.InvalidField(member, "The header %s cannot be forwarded.", name)
+		}
+		seen[canonical] = true
+	}
+	return nil
+}
+
+// allowed are the headers of a call that go on to the agent.
+func allowed(r *api.UpdateAgentRuntimeRequest, from http.Header) (http.Header, error) {
+	out := http.Header{}
+	pass := func(name string) error {
+		for _, value := range from.Values(name) {
+			if len(value) > longestHeader {
+				return fault.InvalidField(name, "The header %s is longer than %d bytes.", name, longestHeader)
+			}
+			out.Add(name, value)
+		}
+		return nil
+	}
+	if r.RequestHeaderConfiguration != nil {
+		for _, name := range r.RequestHeaderConfiguration.RequestHeaderAllowlist {
+			if err := pass(http.CanonicalHeaderKey(name)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return out, nil
+}
+
+// describeLifecycle is the lifecycle as answers have it: with what holds where nothing was said.
+func describeLifecycle(l *api.LifecycleConfiguration) *api.LifecycleConfiguration {
+	idle, life := lifetimes(l)
+	i, m := int32(idle.Seconds()), int32(life.Seconds())
+	return &api.LifecycleConfiguration{IdleRuntimeSessionTimeout: &i, MaxLifetime: &m}
+}
+
+func network(n *api.NetworkConfiguration) *api.NetworkConfiguration {
+	if n == nil {
+		return &api.NetworkConfiguration{NetworkMode: api.NetworkModePublic}
+	}
+	return n
+}
+
+// environment is what the runtime's own settings add to a session's.
+func environment(r *api.UpdateAgentRuntimeRequest) []string {
+	var out []string
+	for name, value := range r.EnvironmentVariables {
+		out = append(out, fmt.Sprintf("%s=%s", name, value.Reveal()))
+	}
+	slices.Sort(out)
+	return out
+}
