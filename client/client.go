@@ -111,4 +111,5 @@ var (
 	errNoEndpoint    = errors.New("no endpoint: set AWS_ENDPOINT_URL_ONBEHALF to the platform's URL; `onbehalf env` prints it")
 	errNoCredentials = errors.New("the configuration has no credentials")
 	errNoMorePages   = errors.New("no more pages")
+	errNoContent     = errors.New("the input has no content to send")
 )

@@ -82,16 +82,48 @@ func encode(request *smithyhttp.Request, base, operation string, input any) (_ *
 	if err != nil || target.Host == "" {
 		return nil, "", fmt.Errorf("the endpoint %q is not a URL", base)
 	}
+	target.Path = strings.TrimSuffix(target.Path, "/") + "/onbehalf/" + operation
+	request.URL, request.Method = target, http.MethodPost
+	if streaming, is := input.(interface{ stream() io.ReadSeeker }); is {
+		return encodeStream(request, streaming.stream())
+	}
 	body, err := json.Marshal(input)
 	if err != nil {
 		return nil, "", err
 	}
-	target.Path = strings.TrimSuffix(target.Path, "/") + "/onbehalf/" + operation
-	request.URL, request.Method = target, http.MethodPost
 	request.Header.Set("Content-Type", "application/json")
 	sum := sha256.Sum256(body)
 	request, err = request.SetStream(bytes.NewReader(body))
 	return request, hex.EncodeToString(sum[:]), err
+}
+
+// patient is how long a body may be to be sent without asking first. Of a longer
+// one the server looks at the headers and says whether it wants it, so that
+// nobody sends 250 MB to be told of a wrong key.
+const patient = 1 << 20
+
+// encodeStream sends what is left of content as it is. It is read twice, and
+// never held in memory: once for the hash that is signed, and once per attempt.
+func encodeStream(request *smithyhttp.Request, content io.ReadSeeker) (_ *smithyhttp.Request, hash string, err error) {
+	if content == nil {
+		return nil, "", errNoContent
+	}
+	request.Header.Set("Content-Type", "application/octet-stream")
+	if request, err = request.SetStream(content); err != nil {
+		return nil, "", err
+	}
+	sum := sha256.New()
+	if _, err := io.Copy(sum, content); err != nil {
+		return nil, "", fmt.Errorf("the content cannot be read: %w", err)
+	}
+	if err := request.RewindStream(); err != nil {
+		return nil, "", err
+	}
+	if request.ContentLength > patient {
+		request.Header.Set("Expect", "100-continue")
+		request.Proto, request.ProtoMajor, request.ProtoMinor = "HTTP/1.1", 1, 1 // net/http waits for the answer only where it reads this
+	}
+	return request, hex.EncodeToString(sum.Sum(nil)), nil
 }
 
 func (c *Client) sign(ctx context.Context, o Options, request *smithyhttp.Request) error {

@@ -4,6 +4,18 @@ package client
 
 import "context"
 
+// GetAgentRuntimeLogs reads what the sessions of an agent runtime have printed, oldest first: of one session, or all. The answer always has a nextToken, and asking again with it goes on where the answer ended.
+func (c *Client) GetAgentRuntimeLogs(ctx context.Context, input *GetAgentRuntimeLogsInput, options ...func(*Options)) (*GetAgentRuntimeLogsOutput, error) {
+	if input == nil {
+		input = &GetAgentRuntimeLogsInput{}
+	}
+	output := new(GetAgentRuntimeLogsOutput)
+	if err := c.invoke(ctx, "GetAgentRuntimeLogs", input, output, options); err != nil {
+		return nil, err
+	}
+	return output, nil
+}
+
 // GetGrant reads one grant. Never a token.
 func (c *Client) GetGrant(ctx context.Context, input *GetGrantInput, options ...func(*Options)) (*GetGrantOutput, error) {
 	if input == nil {
@@ -52,6 +64,53 @@ func (c *Client) GetTrustedIssuers(ctx context.Context, input *GetTrustedIssuers
 	return output, nil
 }
 
+// ListAgentRuntimeSessions lists the sessions of agents that run now: of one runtime, or all of the account. Pages may be shorter than maxResults.
+func (c *Client) ListAgentRuntimeSessions(ctx context.Context, input *ListAgentRuntimeSessionsInput, options ...func(*Options)) (*ListAgentRuntimeSessionsOutput, error) {
+	if input == nil {
+		input = &ListAgentRuntimeSessionsInput{}
+	}
+	output := new(ListAgentRuntimeSessionsOutput)
+	if err := c.invoke(ctx, "ListAgentRuntimeSessions", input, output, options); err != nil {
+		return nil, err
+	}
+	return output, nil
+}
+
+// ListAgentRuntimeSessionsPaginator walks through all pages of ListAgentRuntimeSessions.
+type ListAgentRuntimeSessionsPaginator struct {
+	client *Client
+	input  ListAgentRuntimeSessionsInput
+	begun  bool
+}
+
+// NewListAgentRuntimeSessionsPaginator begins where input's NextToken says, or at the beginning.
+func NewListAgentRuntimeSessionsPaginator(client *Client, input *ListAgentRuntimeSessionsInput) *ListAgentRuntimeSessionsPaginator {
+	p := &ListAgentRuntimeSessionsPaginator{client: client}
+	if input != nil {
+		p.input = *input
+	}
+	return p
+}
+
+// HasMorePages reports whether NextPage has something to fetch.
+func (p *ListAgentRuntimeSessionsPaginator) HasMorePages() bool {
+	return !p.begun || p.input.NextToken != nil
+}
+
+// NextPage fetches a page.
+func (p *ListAgentRuntimeSessionsPaginator) NextPage(ctx context.Context, options ...func(*Options)) (*ListAgentRuntimeSessionsOutput, error) {
+	if !p.HasMorePages() {
+		return nil, errNoMorePages
+	}
+	input := p.input
+	output, err := p.client.ListAgentRuntimeSessions(ctx, &input, options...)
+	if err != nil {
+		return nil, err
+	}
+	p.begun, p.input.NextToken = true, output.NextToken
+	return output, nil
+}
+
 // ListGrants lists what users have granted: to one workload, at one provider, of one user, in one state, or all of the account. Pages may be shorter than maxResults.
 func (c *Client) ListGrants(ctx context.Context, input *ListGrantsInput, options ...func(*Options)) (*ListGrantsOutput, error) {
 	if input == nil {
@@ -94,6 +153,18 @@ func (p *ListGrantsPaginator) NextPage(ctx context.Context, options ...func(*Opt
 		return nil, err
 	}
 	p.begun, p.input.NextToken = true, output.NextToken
+	return output, nil
+}
+
+// PutAgentCode stores the code of an agent: a zip archive with all that the agent needs. The answer's bucket and prefix are what codeConfiguration of CreateAgentRuntime and UpdateAgentRuntime takes; the same archive has the same prefix, and is stored once.
+func (c *Client) PutAgentCode(ctx context.Context, input *PutAgentCodeInput, options ...func(*Options)) (*PutAgentCodeOutput, error) {
+	if input == nil {
+		input = &PutAgentCodeInput{}
+	}
+	output := new(PutAgentCodeOutput)
+	if err := c.invoke(ctx, "PutAgentCode", input, output, options); err != nil {
+		return nil, err
+	}
 	return output, nil
 }
 

@@ -3,6 +3,51 @@
 package client
 
 import "time"
+import "io"
+
+// AgentRuntimeLogEvent is a line that an agent printed.
+type AgentRuntimeLogEvent struct {
+	// One line. Secrets that were handed to the session are replaced.
+	// Required.
+	Message *string `json:"message,omitzero"`
+	// Required.
+	RuntimeSessionId *string `json:"runtimeSessionId,omitzero"`
+	// Required.
+	Timestamp *time.Time `json:"timestamp,omitzero"`
+}
+
+// AgentRuntimeSession is a session of an agent runtime: one process tree, for one caller and user.
+type AgentRuntimeSession struct {
+	// Required.
+	AgentRuntimeArn *string `json:"agentRuntimeArn,omitzero"`
+	// Required.
+	AgentRuntimeVersion *string `json:"agentRuntimeVersion,omitzero"`
+	// Required.
+	CreatedAt *time.Time `json:"createdAt,omitzero"`
+	// Required.
+	EndpointName *string `json:"endpointName,omitzero"`
+	// Required.
+	LastUsedAt *time.Time `json:"lastUsedAt,omitzero"`
+	// The ARN of who opened it. Absent where a JWT opened it: then the user is all that is known.
+	Principal *string `json:"principal,omitzero"`
+	// Required.
+	RuntimeSessionId *string `json:"runtimeSessionId,omitzero"`
+	// Required.
+	Status AgentRuntimeSessionStatus `json:"status,omitzero"`
+	// For whom it was opened, where somebody was named.
+	User *EndUser `json:"user,omitzero"`
+}
+
+// AgentRuntimeSessionStatus is one of the values below. STARTING: the agent does not answer yet. ACTIVE: it is at work. IDLE: it waits for a call. STOPPING: it has been asked to end.
+type AgentRuntimeSessionStatus string
+
+// The values of AgentRuntimeSessionStatus.
+const (
+	AgentRuntimeSessionStatusStarting AgentRuntimeSessionStatus = "STARTING"
+	AgentRuntimeSessionStatusActive   AgentRuntimeSessionStatus = "ACTIVE"
+	AgentRuntimeSessionStatusIdle     AgentRuntimeSessionStatus = "IDLE"
+	AgentRuntimeSessionStatusStopping AgentRuntimeSessionStatus = "STOPPING"
+)
 
 // ClientAuthentication is one of the values below. CONFIGURED: as the provider is configured. NONE: a public client, which has no secret and always uses PKCE.
 type ClientAuthentication string
@@ -20,6 +65,25 @@ type EndUser struct {
 	Subject *string `json:"subject,omitzero"`
 	// A user that the application named (GetWorkloadAccessTokenForUserId).
 	UserId *string `json:"userId,omitzero"`
+}
+
+// GetAgentRuntimeLogsInput is what GetAgentRuntimeLogs is asked with.
+type GetAgentRuntimeLogsInput struct {
+	// Required.
+	AgentRuntimeId *string `json:"agentRuntimeId,omitzero"`
+	// At most so many, 100 if not given.
+	MaxResults       *int32  `json:"maxResults,omitzero"`
+	NextToken        *string `json:"nextToken,omitzero"`
+	RuntimeSessionId *string `json:"runtimeSessionId,omitzero"`
+}
+
+// GetAgentRuntimeLogsOutput is what GetAgentRuntimeLogs answers.
+type GetAgentRuntimeLogsOutput struct {
+	// Required.
+	Events []AgentRuntimeLogEvent `json:"events,omitzero"`
+	// Where the next call goes on, also when there is nothing more yet.
+	// Required.
+	NextToken *string `json:"nextToken,omitzero"`
 }
 
 // GetGrantInput is what GetGrant is asked with.
@@ -145,6 +209,21 @@ const (
 	GrantStateNeedsConsent GrantState = "NEEDS_CONSENT"
 )
 
+// ListAgentRuntimeSessionsInput is what ListAgentRuntimeSessions is asked with.
+type ListAgentRuntimeSessionsInput struct {
+	AgentRuntimeId *string `json:"agentRuntimeId,omitzero"`
+	// At most so many, 50 if not given.
+	MaxResults *int32  `json:"maxResults,omitzero"`
+	NextToken  *string `json:"nextToken,omitzero"`
+}
+
+// ListAgentRuntimeSessionsOutput is what ListAgentRuntimeSessions answers.
+type ListAgentRuntimeSessionsOutput struct {
+	NextToken *string `json:"nextToken,omitzero"`
+	// Required.
+	Sessions []AgentRuntimeSession `json:"sessions,omitzero"`
+}
+
 // ListGrantsInput is what ListGrants is asked with.
 type ListGrantsInput struct {
 	// At most so many, 50 if not given.
@@ -182,6 +261,31 @@ const (
 	ProviderRevocationUnsupported ProviderRevocation = "UNSUPPORTED"
 	ProviderRevocationFailed      ProviderRevocation = "FAILED"
 )
+
+// PutAgentCodeInput is what PutAgentCode is asked with.
+type PutAgentCodeInput struct {
+	// The archive, at most 250 MB. It is the whole body of the request.
+	// Required.
+	Code io.ReadSeeker `json:"-"`
+}
+
+func (v *PutAgentCodeInput) stream() io.ReadSeeker { return v.Code }
+
+// PutAgentCodeOutput is what PutAgentCode answers.
+type PutAgentCodeOutput struct {
+	// For agentRuntimeArtifact.codeConfiguration.code.s3.
+	// Required.
+	Bucket *string `json:"bucket,omitzero"`
+	// For agentRuntimeArtifact.codeConfiguration.code.s3.
+	// Required.
+	Prefix *string `json:"prefix,omitzero"`
+	// Of the archive, in hexadecimal digits.
+	// Required.
+	Sha256 *string `json:"sha256,omitzero"`
+	// Of the archive, in bytes.
+	// Required.
+	Size *int64 `json:"size,omitzero"`
+}
 
 // PutOauth2ProviderSettingsInput is what PutOauth2ProviderSettings is asked with.
 type PutOauth2ProviderSettingsInput struct {

@@ -17,12 +17,13 @@ type AgentManagedRuntimeType string
 
 // The values of AgentManagedRuntimeType.
 const (
-	AgentManagedRuntimeTypePython310 AgentManagedRuntimeType = "PYTHON_3_10"
-	AgentManagedRuntimeTypePython311 AgentManagedRuntimeType = "PYTHON_3_11"
-	AgentManagedRuntimeTypePython312 AgentManagedRuntimeType = "PYTHON_3_12"
-	AgentManagedRuntimeTypePython313 AgentManagedRuntimeType = "PYTHON_3_13"
-	AgentManagedRuntimeTypePython314 AgentManagedRuntimeType = "PYTHON_3_14"
-	AgentManagedRuntimeTypeNode22    AgentManagedRuntimeType = "NODE_22"
+	AgentManagedRuntimeTypePython310  AgentManagedRuntimeType = "PYTHON_3_10"
+	AgentManagedRuntimeTypePython311  AgentManagedRuntimeType = "PYTHON_3_11"
+	AgentManagedRuntimeTypePython312  AgentManagedRuntimeType = "PYTHON_3_12"
+	AgentManagedRuntimeTypePython313  AgentManagedRuntimeType = "PYTHON_3_13"
+	AgentManagedRuntimeTypePython314  AgentManagedRuntimeType = "PYTHON_3_14"
+	AgentManagedRuntimeTypeNode22     AgentManagedRuntimeType = "NODE_22"
+	AgentManagedRuntimeTypeExecutable AgentManagedRuntimeType = "EXECUTABLE"
 )
 
 // AgentRuntimeEndpointStatus is one of the values below.

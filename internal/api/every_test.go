@@ -159,4 +159,7 @@ func init() {
 	add(api.GetTrustedIssuers)
 	add(api.PutTrustedIssuers)
 	add(api.RevokeWorkloadTokens)
+	add(api.PutAgentCode)
+	add(api.ListAgentRuntimeSessions)
+	add(api.GetAgentRuntimeLogs)
 }

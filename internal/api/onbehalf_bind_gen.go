@@ -6,6 +6,11 @@ import "net/http"
 import "net/url"
 
 // BindHTTP fills in the members that travel in path, query and headers.
+func (v *GetAgentRuntimeLogsRequest) BindHTTP(_ func(string) string, _ url.Values, _ http.Header) error {
+	return nil
+}
+
+// BindHTTP fills in the members that travel in path, query and headers.
 func (v *GetGrantRequest) BindHTTP(_ func(string) string, _ url.Values, _ http.Header) error {
 	return nil
 }
@@ -26,6 +31,17 @@ func (v *GetTrustedIssuersRequest) BindHTTP(_ func(string) string, _ url.Values,
 }
 
 // BindHTTP fills in the members that travel in path, query and headers.
+func (v *ListAgentRuntimeSessionsRequest) BindHTTP(_ func(string) string, _ url.Values, _ http.Header) error {
+	return nil
+}
+
+// PageToken is where the next-page token is.
+func (v *ListAgentRuntimeSessionsRequest) PageToken() **string { return &v.NextToken }
+
+// PageToken is where the next-page token is.
+func (v *ListAgentRuntimeSessionsResponse) PageToken() **string { return &v.NextToken }
+
+// BindHTTP fills in the members that travel in path, query and headers.
 func (v *ListGrantsRequest) BindHTTP(_ func(string) string, _ url.Values, _ http.Header) error {
 	return nil
 }
@@ -35,6 +51,11 @@ func (v *ListGrantsRequest) PageToken() **string { return &v.NextToken }
 
 // PageToken is where the next-page token is.
 func (v *ListGrantsResponse) PageToken() **string { return &v.NextToken }
+
+// BindHTTP fills in the members that travel in path, query and headers.
+func (v *PutAgentCodeRequest) BindHTTP(_ func(string) string, _ url.Values, _ http.Header) error {
+	return nil
+}
 
 // BindHTTP fills in the members that travel in path, query and headers.
 func (v *PutOauth2ProviderSettingsRequest) BindHTTP(_ func(string) string, _ url.Values, _ http.Header) error {

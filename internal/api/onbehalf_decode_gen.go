@@ -25,6 +25,42 @@ func (v *EndUser) readJSON(d *reader) {
 	}
 }
 
+func (v *GetAgentRuntimeLogsRequest) readJSON(d *reader) {
+	if !d.object("") {
+		return
+	}
+	var given [1]bool
+	for d.member() {
+		switch string(d.key) {
+		case "agentRuntimeId":
+			v.AgentRuntimeId = d.text("agentRuntimeId")
+			given[0] = true
+		case "maxResults":
+			value := d.integer("maxResults")
+			v.MaxResults = &value
+		case "nextToken":
+			value := d.text("nextToken")
+			v.NextToken = &value
+		case "runtimeSessionId":
+			value := d.text("runtimeSessionId")
+			v.RuntimeSessionId = &value
+		default:
+			d.skip()
+		}
+	}
+	if !given[0] {
+		d.missing("agentRuntimeId")
+	}
+}
+
+func (v *GetAgentRuntimeLogsRequest) readBody(d *reader) {
+	if d.peek() == 0 {
+		d.data = emptyObject
+		d.pos = 0
+	}
+	v.readJSON(d)
+}
+
 func (v *GetGrantRequest) readJSON(d *reader) {
 	if !d.object("") {
 		return
@@ -181,6 +217,35 @@ func (v *GetTrustedIssuersRequest) readBody(d *reader) {
 	v.readJSON(d)
 }
 
+func (v *ListAgentRuntimeSessionsRequest) readJSON(d *reader) {
+	if !d.object("") {
+		return
+	}
+	for d.member() {
+		switch string(d.key) {
+		case "agentRuntimeId":
+			value := d.text("agentRuntimeId")
+			v.AgentRuntimeId = &value
+		case "maxResults":
+			value := d.integer("maxResults")
+			v.MaxResults = &value
+		case "nextToken":
+			value := d.text("nextToken")
+			v.NextToken = &value
+		default:
+			d.skip()
+		}
+	}
+}
+
+func (v *ListAgentRuntimeSessionsRequest) readBody(d *reader) {
+	if d.peek() == 0 {
+		d.data = emptyObject
+		d.pos = 0
+	}
+	v.readJSON(d)
+}
+
 func (v *ListGrantsRequest) readJSON(d *reader) {
 	if !d.object("") {
 		return
@@ -218,6 +283,18 @@ func (v *ListGrantsRequest) readBody(d *reader) {
 		d.pos = 0
 	}
 	v.readJSON(d)
+}
+
+func (v *PutAgentCodeRequest) readJSON(d *reader) {
+	if !d.object("") {
+		return
+	}
+	for d.member() {
+		d.skip()
+	}
+}
+
+func (v *PutAgentCodeRequest) readBody(d *reader) {
 }
 
 func (v *PutOauth2ProviderSettingsRequest) readJSON(d *reader) {

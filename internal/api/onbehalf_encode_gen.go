@@ -3,6 +3,58 @@
 package api
 
 // AppendJSON appends v as the wire carries it: secrets in clear, absent members left out.
+func (v *AgentRuntimeLogEvent) AppendJSON(b []byte) []byte {
+	b = append(b, '{')
+	b = append(b, `"message":`...)
+	b = appendString(b, v.Message)
+	b = append(b, ',')
+	b = append(b, `"runtimeSessionId":`...)
+	b = appendString(b, v.RuntimeSessionId)
+	b = append(b, ',')
+	b = append(b, `"timestamp":`...)
+	b = v.Timestamp.AppendJSON(b)
+	b = append(b, ',')
+	return closeObject(b)
+}
+
+// AppendJSON appends v as the wire carries it: secrets in clear, absent members left out.
+func (v *AgentRuntimeSession) AppendJSON(b []byte) []byte {
+	b = append(b, '{')
+	b = append(b, `"agentRuntimeArn":`...)
+	b = appendString(b, v.AgentRuntimeArn)
+	b = append(b, ',')
+	b = append(b, `"agentRuntimeVersion":`...)
+	b = appendString(b, v.AgentRuntimeVersion)
+	b = append(b, ',')
+	b = append(b, `"createdAt":`...)
+	b = v.CreatedAt.AppendJSON(b)
+	b = append(b, ',')
+	b = append(b, `"endpointName":`...)
+	b = appendString(b, v.EndpointName)
+	b = append(b, ',')
+	b = append(b, `"lastUsedAt":`...)
+	b = v.LastUsedAt.AppendJSON(b)
+	b = append(b, ',')
+	if v.Principal != nil {
+		b = append(b, `"principal":`...)
+		b = appendString(b, *v.Principal)
+		b = append(b, ',')
+	}
+	b = append(b, `"runtimeSessionId":`...)
+	b = appendString(b, v.RuntimeSessionId)
+	b = append(b, ',')
+	b = append(b, `"status":`...)
+	b = appendString(b, string(v.Status))
+	b = append(b, ',')
+	if v.User != nil {
+		b = append(b, `"user":`...)
+		b = v.User.AppendJSON(b)
+		b = append(b, ',')
+	}
+	return closeObject(b)
+}
+
+// AppendJSON appends v as the wire carries it: secrets in clear, absent members left out.
 func (v *EndUser) AppendJSON(b []byte) []byte {
 	b = append(b, '{')
 	if v.Issuer != nil {
@@ -20,6 +72,47 @@ func (v *EndUser) AppendJSON(b []byte) []byte {
 		b = appendString(b, *v.UserId)
 		b = append(b, ',')
 	}
+	return closeObject(b)
+}
+
+// AppendJSON appends v as the wire carries it: secrets in clear, absent members left out.
+func (v *GetAgentRuntimeLogsRequest) AppendJSON(b []byte) []byte {
+	b = append(b, '{')
+	b = append(b, `"agentRuntimeId":`...)
+	b = appendString(b, v.AgentRuntimeId)
+	b = append(b, ',')
+	if v.MaxResults != nil {
+		b = append(b, `"maxResults":`...)
+		b = appendInteger(b, int64(*v.MaxResults))
+		b = append(b, ',')
+	}
+	if v.NextToken != nil {
+		b = append(b, `"nextToken":`...)
+		b = appendString(b, *v.NextToken)
+		b = append(b, ',')
+	}
+	if v.RuntimeSessionId != nil {
+		b = append(b, `"runtimeSessionId":`...)
+		b = appendString(b, *v.RuntimeSessionId)
+		b = append(b, ',')
+	}
+	return closeObject(b)
+}
+
+// AppendJSON appends v as the wire carries it: secrets in clear, absent members left out.
+func (v *GetAgentRuntimeLogsResponse) AppendJSON(b []byte) []byte {
+	b = append(b, '{')
+	b = append(b, `"events":`...)
+	b = append(b, '[')
+	for i0 := range v.Events {
+		b = v.Events[i0].AppendJSON(b)
+		b = append(b, ',')
+	}
+	b = closeArray(b)
+	b = append(b, ',')
+	b = append(b, `"nextToken":`...)
+	b = appendString(b, v.NextToken)
+	b = append(b, ',')
 	return closeObject(b)
 }
 
@@ -289,6 +382,46 @@ func (v *Grant) AppendJSON(b []byte) []byte {
 }
 
 // AppendJSON appends v as the wire carries it: secrets in clear, absent members left out.
+func (v *ListAgentRuntimeSessionsRequest) AppendJSON(b []byte) []byte {
+	b = append(b, '{')
+	if v.AgentRuntimeId != nil {
+		b = append(b, `"agentRuntimeId":`...)
+		b = appendString(b, *v.AgentRuntimeId)
+		b = append(b, ',')
+	}
+	if v.MaxResults != nil {
+		b = append(b, `"maxResults":`...)
+		b = appendInteger(b, int64(*v.MaxResults))
+		b = append(b, ',')
+	}
+	if v.NextToken != nil {
+		b = append(b, `"nextToken":`...)
+		b = appendString(b, *v.NextToken)
+		b = append(b, ',')
+	}
+	return closeObject(b)
+}
+
+// AppendJSON appends v as the wire carries it: secrets in clear, absent members left out.
+func (v *ListAgentRuntimeSessionsResponse) AppendJSON(b []byte) []byte {
+	b = append(b, '{')
+	if v.NextToken != nil {
+		b = append(b, `"nextToken":`...)
+		b = appendString(b, *v.NextToken)
+		b = append(b, ',')
+	}
+	b = append(b, `"sessions":`...)
+	b = append(b, '[')
+	for i0 := range v.Sessions {
+		b = v.Sessions[i0].AppendJSON(b)
+		b = append(b, ',')
+	}
+	b = closeArray(b)
+	b = append(b, ',')
+	return closeObject(b)
+}
+
+// AppendJSON appends v as the wire carries it: secrets in clear, absent members left out.
 func (v *ListGrantsRequest) AppendJSON(b []byte) []byte {
 	b = append(b, '{')
 	if v.MaxResults != nil {
@@ -340,6 +473,29 @@ func (v *ListGrantsResponse) AppendJSON(b []byte) []byte {
 		b = appendString(b, *v.NextToken)
 		b = append(b, ',')
 	}
+	return closeObject(b)
+}
+
+// AppendJSON appends v as the wire carries it: secrets in clear, absent members left out.
+func (v *PutAgentCodeRequest) AppendJSON(b []byte) []byte {
+	return b
+}
+
+// AppendJSON appends v as the wire carries it: secrets in clear, absent members left out.
+func (v *PutAgentCodeResponse) AppendJSON(b []byte) []byte {
+	b = append(b, '{')
+	b = append(b, `"bucket":`...)
+	b = appendString(b, v.Bucket)
+	b = append(b, ',')
+	b = append(b, `"prefix":`...)
+	b = appendString(b, v.Prefix)
+	b = append(b, ',')
+	b = append(b, `"sha256":`...)
+	b = appendString(b, v.Sha256)
+	b = append(b, ',')
+	b = append(b, `"size":`...)
+	b = appendInteger(b, int64(v.Size))
+	b = append(b, ',')
 	return closeObject(b)
 }
 

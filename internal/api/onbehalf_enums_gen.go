@@ -2,6 +2,17 @@
 
 package api
 
+// AgentRuntimeSessionStatus is one of the values below.
+type AgentRuntimeSessionStatus string
+
+// The values of AgentRuntimeSessionStatus.
+const (
+	AgentRuntimeSessionStatusStarting AgentRuntimeSessionStatus = "STARTING"
+	AgentRuntimeSessionStatusActive   AgentRuntimeSessionStatus = "ACTIVE"
+	AgentRuntimeSessionStatusIdle     AgentRuntimeSessionStatus = "IDLE"
+	AgentRuntimeSessionStatusStopping AgentRuntimeSessionStatus = "STOPPING"
+)
+
 // ClientAuthentication is one of the values below.
 type ClientAuthentication string
 

@@ -4,6 +4,12 @@ package api
 
 // The operations of the onbehalf model.
 var (
+	// GetAgentRuntimeLogs is POST /onbehalf/GetAgentRuntimeLogs.
+	GetAgentRuntimeLogs = Operation[GetAgentRuntimeLogsRequest, GetAgentRuntimeLogsResponse]{&Info{
+		Name: "GetAgentRuntimeLogs", Service: "onbehalf", Method: "POST", Path: "/onbehalf/GetAgentRuntimeLogs", Status: 200,
+		ReadOnly: true,
+		Errors:   []string{"UnauthorizedException", "ValidationException", "AccessDeniedException", "ResourceNotFoundException", "ThrottlingException", "InternalServerException"},
+	}}
 	// GetGrant is POST /onbehalf/GetGrant.
 	GetGrant = Operation[GetGrantRequest, GetGrantResponse]{&Info{
 		Name: "GetGrant", Service: "onbehalf", Method: "POST", Path: "/onbehalf/GetGrant", Status: 200,
@@ -28,11 +34,22 @@ var (
 		ReadOnly: true,
 		Errors:   []string{"UnauthorizedException", "ValidationException", "AccessDeniedException", "ResourceNotFoundException", "ThrottlingException", "InternalServerException"},
 	}}
+	// ListAgentRuntimeSessions is POST /onbehalf/ListAgentRuntimeSessions.
+	ListAgentRuntimeSessions = Operation[ListAgentRuntimeSessionsRequest, ListAgentRuntimeSessionsResponse]{&Info{
+		Name: "ListAgentRuntimeSessions", Service: "onbehalf", Method: "POST", Path: "/onbehalf/ListAgentRuntimeSessions", Status: 200,
+		ReadOnly: true,
+		Errors:   []string{"UnauthorizedException", "ValidationException", "AccessDeniedException", "ResourceNotFoundException", "ThrottlingException", "InternalServerException"},
+	}}
 	// ListGrants is POST /onbehalf/ListGrants.
 	ListGrants = Operation[ListGrantsRequest, ListGrantsResponse]{&Info{
 		Name: "ListGrants", Service: "onbehalf", Method: "POST", Path: "/onbehalf/ListGrants", Status: 200,
 		ReadOnly: true,
 		Errors:   []string{"UnauthorizedException", "ValidationException", "AccessDeniedException", "ResourceNotFoundException", "ThrottlingException", "InternalServerException"},
+	}}
+	// PutAgentCode is POST /onbehalf/PutAgentCode.
+	PutAgentCode = Operation[PutAgentCodeRequest, PutAgentCodeResponse]{&Info{
+		Name: "PutAgentCode", Service: "onbehalf", Method: "POST", Path: "/onbehalf/PutAgentCode", Status: 200,
+		Errors: []string{"UnauthorizedException", "ValidationException", "AccessDeniedException", "ServiceQuotaExceededException", "ThrottlingException", "InternalServerException"},
 	}}
 	// PutOauth2ProviderSettings is POST /onbehalf/PutOauth2ProviderSettings.
 	PutOauth2ProviderSettings = Operation[PutOauth2ProviderSettingsRequest, PutOauth2ProviderSettingsResponse]{&Info{

@@ -2,13 +2,48 @@
 
 package api
 
+import "io"
 import "github.com/onbehalf/onbehalf/internal/secret"
 
-// EndUser is a part of Grant, ListGrantsRequest, RevokeUserGrantsRequest.
+// AgentRuntimeLogEvent is a part of lists and maps of the model.
+type AgentRuntimeLogEvent struct {
+	Message          string  `json:"message"`          // required
+	RuntimeSessionId string  `json:"runtimeSessionId"` // required
+	Timestamp        ISOTime `json:"timestamp"`        // required
+}
+
+// AgentRuntimeSession is a part of lists and maps of the model.
+type AgentRuntimeSession struct {
+	AgentRuntimeArn     string                    `json:"agentRuntimeArn"`     // required
+	AgentRuntimeVersion string                    `json:"agentRuntimeVersion"` // required
+	CreatedAt           ISOTime                   `json:"createdAt"`           // required
+	EndpointName        string                    `json:"endpointName"`        // required
+	LastUsedAt          ISOTime                   `json:"lastUsedAt"`          // required
+	Principal           *string                   `json:"principal,omitempty"`
+	RuntimeSessionId    string                    `json:"runtimeSessionId"` // required
+	Status              AgentRuntimeSessionStatus `json:"status"`           // required
+	User                *EndUser                  `json:"user,omitempty"`
+}
+
+// EndUser is a part of AgentRuntimeSession, Grant, ListGrantsRequest.
 type EndUser struct {
 	Issuer  *string `json:"issuer,omitempty"`
 	Subject *string `json:"subject,omitempty"`
 	UserId  *string `json:"userId,omitempty"`
+}
+
+// GetAgentRuntimeLogsRequest is the input of GetAgentRuntimeLogs.
+type GetAgentRuntimeLogsRequest struct {
+	AgentRuntimeId   string  `json:"agentRuntimeId"` // required
+	MaxResults       *int32  `json:"maxResults,omitempty"`
+	NextToken        *string `json:"nextToken,omitempty"`
+	RuntimeSessionId *string `json:"runtimeSessionId,omitempty"`
+}
+
+// GetAgentRuntimeLogsResponse is the output of GetAgentRuntimeLogs.
+type GetAgentRuntimeLogsResponse struct {
+	Events    []AgentRuntimeLogEvent `json:"events"`    // required
+	NextToken string                 `json:"nextToken"` // required
 }
 
 // GetGrantRequest is the input of GetGrant.
@@ -88,6 +123,19 @@ type Grant struct {
 	WorkloadName    string     `json:"workloadName"` // required
 }
 
+// ListAgentRuntimeSessionsRequest is the input of ListAgentRuntimeSessions.
+type ListAgentRuntimeSessionsRequest struct {
+	AgentRuntimeId *string `json:"agentRuntimeId,omitempty"`
+	MaxResults     *int32  `json:"maxResults,omitempty"`
+	NextToken      *string `json:"nextToken,omitempty"`
+}
+
+// ListAgentRuntimeSessionsResponse is the output of ListAgentRuntimeSessions.
+type ListAgentRuntimeSessionsResponse struct {
+	NextToken *string               `json:"nextToken,omitempty"`
+	Sessions  []AgentRuntimeSession `json:"sessions"` // required
+}
+
 // ListGrantsRequest is the input of ListGrants.
 type ListGrantsRequest struct {
 	MaxResults   *int32     `json:"maxResults,omitempty"`
@@ -102,6 +150,19 @@ type ListGrantsRequest struct {
 type ListGrantsResponse struct {
 	Grants    []Grant `json:"grants"` // required
 	NextToken *string `json:"nextToken,omitempty"`
+}
+
+// PutAgentCodeRequest is the input of PutAgentCode.
+type PutAgentCodeRequest struct {
+	Code io.Reader `json:"-"` // required
+}
+
+// PutAgentCodeResponse is the output of PutAgentCode.
+type PutAgentCodeResponse struct {
+	Bucket string `json:"bucket"` // required
+	Prefix string `json:"prefix"` // required
+	Sha256 string `json:"sha256"` // required
+	Size   int64  `json:"size"`   // required
 }
 
 // PutOauth2ProviderSettingsRequest is the input of PutOauth2ProviderSettings.

@@ -17,6 +17,26 @@ func (v *EndUser) validate(c *checker) {
 }
 
 // Validate names every constraint that v breaks; nil is a good request.
+func (v *GetAgentRuntimeLogsRequest) Validate() []fault.Field {
+	var c checker
+	v.validate(&c)
+	return c.fields
+}
+
+func (v *GetAgentRuntimeLogsRequest) validate(c *checker) {
+	c.text("agentRuntimeId", v.AgentRuntimeId, &onbehalfRuleAgentRuntimeId)
+	if v.MaxResults != nil {
+		c.integer("maxResults", int64(*v.MaxResults), &onbehalfRuleMaxLogEvents)
+	}
+	if v.NextToken != nil {
+		c.text("nextToken", *v.NextToken, &onbehalfRuleNextToken)
+	}
+	if v.RuntimeSessionId != nil {
+		c.text("runtimeSessionId", *v.RuntimeSessionId, &onbehalfRuleRuntimeSessionId)
+	}
+}
+
+// Validate names every constraint that v breaks; nil is a good request.
 func (v *GetGrantRequest) Validate() []fault.Field {
 	var c checker
 	v.validate(&c)
@@ -90,6 +110,25 @@ func (v *GetTrustedIssuersRequest) validate(c *checker) {
 }
 
 // Validate names every constraint that v breaks; nil is a good request.
+func (v *ListAgentRuntimeSessionsRequest) Validate() []fault.Field {
+	var c checker
+	v.validate(&c)
+	return c.fields
+}
+
+func (v *ListAgentRuntimeSessionsRequest) validate(c *checker) {
+	if v.AgentRuntimeId != nil {
+		c.text("agentRuntimeId", *v.AgentRuntimeId, &onbehalfRuleAgentRuntimeId)
+	}
+	if v.MaxResults != nil {
+		c.integer("maxResults", int64(*v.MaxResults), &onbehalfRuleMaxResults)
+	}
+	if v.NextToken != nil {
+		c.text("nextToken", *v.NextToken, &onbehalfRuleNextToken)
+	}
+}
+
+// Validate names every constraint that v breaks; nil is a good request.
 func (v *ListGrantsRequest) Validate() []fault.Field {
 	var c checker
 	v.validate(&c)
@@ -117,6 +156,16 @@ func (v *ListGrantsRequest) validate(c *checker) {
 	if v.WorkloadName != nil {
 		c.text("workloadName", *v.WorkloadName, &onbehalfRuleWorkloadName)
 	}
+}
+
+// Validate names every constraint that v breaks; nil is a good request.
+func (v *PutAgentCodeRequest) Validate() []fault.Field {
+	var c checker
+	v.validate(&c)
+	return c.fields
+}
+
+func (v *PutAgentCodeRequest) validate(c *checker) {
 }
 
 // Validate names every constraint that v breaks; nil is a good request.
@@ -228,17 +277,20 @@ func (v *TrustedIssuer) validate(c *checker) {
 }
 
 var onbehalfRuleAccountLabel = rule{least: 1, most: 64, bounded: true, pattern: newPattern("[A-Za-z0-9._@\\-]+", "[A-Za-z0-9._@\\-]+")}
+var onbehalfRuleAgentRuntimeId = rule{pattern: newPattern("[a-zA-Z][a-zA-Z0-9_]{0,99}-[a-zA-Z0-9]{10}", "[a-zA-Z][a-zA-Z0-9_]{0,99}-[a-zA-Z0-9]{10}")}
 var onbehalfRuleAudience = rule{least: 1, most: 2048, bounded: true}
 var onbehalfRuleClientAuthentication = rule{values: []string{"CONFIGURED", "NONE"}}
 var onbehalfRuleEndpointUrl = rule{least: 1, most: 2048, bounded: true}
 var onbehalfRuleGrantId = rule{least: 1, most: 64, bounded: true, pattern: newPattern("[A-Za-z0-9]+", "[A-Za-z0-9]+")}
 var onbehalfRuleGrantState = rule{values: []string{"ACTIVE", "EXPIRED", "NEEDS_CONSENT"}}
 var onbehalfRuleIssuer = rule{least: 1, most: 2048, bounded: true}
+var onbehalfRuleMaxLogEvents = rule{least: 1, most: 1000, bounded: true, floored: true}
 var onbehalfRuleMaxResults = rule{least: 1, most: 100, bounded: true, floored: true}
 var onbehalfRuleNextToken = rule{least: 1, most: 2048, bounded: true}
 var onbehalfRuleOauth2FlowType = rule{values: []string{"USER_FEDERATION", "M2M", "ON_BEHALF_OF_TOKEN_EXCHANGE"}}
 var onbehalfRuleProviderName = rule{least: 1, most: 128, bounded: true, pattern: newPattern("[a-zA-Z0-9\\-_]+", "[a-zA-Z0-9\\-_]+")}
 var onbehalfRuleResource = rule{least: 1, most: 2048, bounded: true}
+var onbehalfRuleRuntimeSessionId = rule{least: 33, most: 256, bounded: true}
 var onbehalfRuleScope = rule{least: 1, most: 128, bounded: true}
 var onbehalfRuleSubject = rule{least: 1, most: 2048, bounded: true}
 var onbehalfRuleTrustedAudience = rule{least: 1, most: 255, bounded: true}

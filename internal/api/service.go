@@ -7,3 +7,6 @@ import _ "embed"
 //
 //go:embed model/onbehalf.json
 var ServiceModel []byte
+
+// AgentCodeLimit is how long an archive of PutAgentCode may be, as the model has it.
+const AgentCodeLimit = 250 << 20

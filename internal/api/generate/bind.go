@@ -124,10 +124,17 @@ func (w *writer) bindResponse(s *service, name string) {
 	}
 }
 
+// follows reports whether an operation's nextToken always comes, also after the
+// last of what there is: a place in something that grows, and not a page. It is
+// the room's own from end to end.
+func (s *service) follows(op *operation) bool {
+	return op.Output.Shape != "" && s.of(&op.Output).requires("nextToken")
+}
+
 // pageTokens gives wire the nextToken of requests and responses, to seal and open.
 func (w *writer) pageTokens(s *service, op *operation) {
 	for _, name := range []string{op.Input.Shape, op.Output.Shape} {
-		if name == "" || s.Shapes[name].Members["nextToken"] == nil || s.Shapes[name].requires("nextToken") {
+		if name == "" || s.Shapes[name].Members["nextToken"] == nil || s.follows(op) {
 			continue
 		}
 		w.line("// PageToken is where the next-page token is.")

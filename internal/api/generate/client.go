@@ -53,7 +53,7 @@ func (w *clientWriter) operations() {
 		w.line("output := new(%sOutput)", name)
 		w.line("if err := c.invoke(ctx, %q, input, output, options); err != nil { return nil, err }", name)
 		w.line("return output, nil\n}\n")
-		if w.service.of(&op.Input).Members["nextToken"] != nil && w.service.of(&op.Output).Members["nextToken"] != nil {
+		if w.service.of(&op.Input).Members["nextToken"] != nil && w.service.of(&op.Output).Members["nextToken"] != nil && !w.service.follows(op) {
 			w.paginator(name)
 		}
 	}
@@ -98,6 +98,9 @@ func (w *clientWriter) structure(name string, found *shape) {
 	w.line("type %s struct {", goName)
 	w.members(found)
 	w.line("}\n")
+	if found.Payload != "" && w.service.of(found.Members[found.Payload]).Streaming {
+		w.line("func (v *%s) stream() io.ReadSeeker { return v.%s }\n", goName, upper(found.Payload))
+	}
 }
 
 func (w *clientWriter) members(found *shape) {
@@ -109,6 +112,10 @@ func (w *clientWriter) members(found *shape) {
 		}
 		if doc != "" {
 			w.comment(doc)
+		}
+		if w.service.of(r).Streaming {
+			w.line("%s io.ReadSeeker `json:\"-\"`", upper(member))
+			continue
 		}
 		w.line("%s %s `json:\"%s,omitzero\"`", upper(member), w.memberGoType(r), member)
 	}

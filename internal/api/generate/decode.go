@@ -31,6 +31,9 @@ func (w *writer) readBody(s *service, found *shape) {
 	field := "v." + upper(found.Payload)
 	switch r := found.Members[found.Payload]; s.of(r).Type {
 	case "blob":
+		if s.of(r).Streaming { // the door that has the stream fills it in
+			return
+		}
 		w.line("%s = d.rest()", field)
 	case "structure":
 		w.line("if d.peek() == 0 { return }")

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"testing"
 )
 
@@ -52,6 +53,27 @@ func TestEveryPatternCompiles(t *testing.T) {
 	}
 	if count < 90 {
 		t.Errorf("only %d patterns: the models have more", count)
+	}
+}
+
+// An overlay adds values to an enum, and never one that the model has.
+func TestOverlayOfEnums(t *testing.T) {
+	t.Parallel()
+	for overlaid, good := range map[string]bool{
+		`{"control": {"Kind": {"enumAlso": ["OURS"], "source": "ours"}}}`:   true,
+		`{"control": {"Kind": {"enumAlso": ["THEIRS"], "source": "ours"}}}`: false, // AWS has it by now
+		`{"control": {"Kind": {"enumAlso": ["OURS"]}}}`:                     false, // from where?
+		`{"control": {"Text": {"enumAlso": ["OURS"], "source": "ours"}}}`:   false, // would close what is open
+	} {
+		path := filepath.Join(t.TempDir(), "overlay.json")
+		if err := os.WriteFile(path, []byte(overlaid), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		kind := &shape{Type: "string", Enum: []string{"THEIRS"}}
+		err := overlay(path, []*service{{Name: "control", Shapes: map[string]*shape{"Kind": kind, "Text": {Type: "string"}}}})
+		if (err == nil) != good || good && !slices.Equal(kind.Enum, []string{"THEIRS", "OURS"}) {
+			t.Errorf("%s: %v, %v", overlaid, kind.Enum, err)
+		}
 	}
 }
 

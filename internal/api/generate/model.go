@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // service is one model file, in botocore's service-2.json format without prose.
@@ -77,7 +78,10 @@ func load(folder string) ([]*service, error) {
 	return services, overlay(filepath.Join(folder, "overlay.json"), services)
 }
 
-// overlay adds the constraints that the models lack, each with its source.
+// overlay adds what the models lack, each with its source: constraints, which
+// stand in place of the model's, and values of an enum, which come on top of the
+// model's (enumAlso). A value that the model has got meanwhile is a mistake, so
+// that nothing of AWS's is ever taken for ours.
 func overlay(path string, services []*service) error {
 	var additions map[string]map[string]json.RawMessage
 	if err := read(path, &additions); err != nil {
@@ -85,7 +89,10 @@ func overlay(path string, services []*service) error {
 	}
 	for _, s := range services {
 		for _, name := range sorted(additions[s.Name]) {
-			var note struct{ Source string }
+			var note struct {
+				Source   string
+				EnumAlso []string
+			}
 			if err := json.Unmarshal(additions[s.Name][name], &note); err != nil || note.Source == "" {
 				return fmt.Errorf("%s: %s has no source", path, name)
 			}
@@ -94,6 +101,12 @@ func overlay(path string, services []*service) error {
 			}
 			if err := json.Unmarshal(additions[s.Name][name], s.Shapes[name]); err != nil {
 				return fmt.Errorf("%s: %s: %w", path, name, err)
+			}
+			for _, value := range note.EnumAlso {
+				if slices.Contains(s.Shapes[name].Enum, value) || len(s.Shapes[name].Enum) == 0 {
+					return fmt.Errorf("%s: %s cannot get the value %s: the %s model has it, or has no values at all", path, name, value, s.Name)
+				}
+				s.Shapes[name].Enum = append(s.Shapes[name].Enum, value)
 			}
 		}
 	}

@@ -51,6 +51,9 @@ func (w *writer) constrained(s *service, found *shape, seen map[*shape]bool) boo
 		return false
 	}
 	seen[found] = true
+	if found.Streaming { // its length is known when it has been read, and the door bounds it
+		return false
+	}
 	if found.Min != nil || found.Max != nil || found.Pattern != "" || len(found.Enum) > 0 || found.Union {
 		return true
 	}
