@@ -53,6 +53,8 @@ func TestEveryConstraintOfTheModels(t *testing.T) {
 var builtByNow = []string{
 	"CreateWorkloadIdentity", "GetResourceOauth2Token", "GetResourceApiKey", "CompleteResourceTokenAuth", "CreateOauth2CredentialProvider",
 	"CreateApiKeyCredentialProvider", "GetTokenVault", "TagResource", "CreateGateway", "CreateGatewayTarget",
+	"CreateAgentRuntime", "GetAgentRuntime", "UpdateAgentRuntime", "DeleteAgentRuntime", "ListAgentRuntimes", "ListAgentRuntimeVersions",
+	"CreateAgentRuntimeEndpoint", "GetAgentRuntimeEndpoint", "UpdateAgentRuntimeEndpoint", "DeleteAgentRuntimeEndpoint", "ListAgentRuntimeEndpoints",
 }
 
 func holdToTheModels(t *testing.T, p *servertest.Platform) {
@@ -273,8 +275,9 @@ func (e *examination) examine(p probe) (unbuilt bool) {
 	switch {
 	case response.StatusCode >= 500, name == "UnknownOperationException":
 		e.complain(p, "status %d %s: %s", response.StatusCode, name, problem.Message)
-	case response.StatusCode >= 300 && (name != response.Header.Get("X-Amzn-Errortype") || !slices.Contains(p.op.Errors, name)):
+	case response.StatusCode >= 300 && (name != response.Header.Get("X-Amzn-Errortype") || !slices.Contains(p.op.Errors, name) && !forgotten(p.op, name)):
 		e.complain(p, "status %d %q, an error that the model does not have", response.StatusCode, name)
+	case rawDoors[p.op.Name] && response.StatusCode >= 300:
 	case p.expect == violated && (!validation || problem.Reason != "FieldValidationFailed" || !constraint):
 		e.complain(p, "status %d %s (%s) does not name %s: %s", response.StatusCode, name, problem.Reason, p.path, body)
 	case p.expect == mistyped && (!validation || problem.Reason != "CannotParse"):
@@ -285,6 +288,18 @@ func (e *examination) examine(p probe) (unbuilt bool) {
 		e.complain(p, "the answer is not UTF-8: %q", body)
 	}
 	return false
+}
+
+// rawDoors are operations whose bodies are streams: they look for what is called,
+// which here does not exist, before they read the rest. No test here makes them succeed.
+var rawDoors = map[string]bool{
+	"InvokeAgentRuntime": true, "InvokeAgentRuntimeCommand": true, "StopRuntimeSession": true, "GetAgentCard": true, "PutAgentCode": true,
+}
+
+// forgotten reports whether an error is missing from an operation in AWS's model
+// itself: these have constraints, and no error that says which was broken.
+func forgotten(op *api.Info, name string) bool {
+	return name == "ValidationException" && (op.Name == "DeleteAgentRuntime" || op.Name == "DeleteAgentRuntimeEndpoint")
 }
 
 // complain reports the first few failures whole; more would say the same.

@@ -88,7 +88,7 @@ func TestDoors(t *testing.T) {
 	door := func(name string) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write([]byte(name)) })
 	}
-	f := &front{ping: door("ping"), wire: door("wire"), mcp: door("mcp"), metadata: door("metadata"), consent: door("consent"), log: slog.New(slog.DiscardHandler)}
+	f := &front{ping: door("ping"), wire: door("wire"), mcp: door("mcp"), metadata: door("metadata"), consent: door("consent"), agents: door("agents"), log: slog.New(slog.DiscardHandler)}
 	for path, want := range map[string]string{
 		"/ping":                                  "ping",
 		"/ping/":                                 "wire",
@@ -103,7 +103,10 @@ func TestDoors(t *testing.T) {
 		"/identities%2Foauth2/authorize":         "wire",
 		"/%67ateway/g/mcp":                       "wire",
 		"//gateway/g/mcp":                        "wire",
-		"/runtimes/arn%3Aaws%3Ax%2Fy/commands":   "wire",
+		"/runtimes/arn%3Aaws%3Ax%2Fy/commands":   "agents",
+		"/runtimes/a-0123456789/":                "wire",
+		"/runtimes/a-0123456789/versions/":       "wire",
+		"/runtimes//invocations":                 "wire",
 		"/":                                      "wire",
 		"/.well-known/oauth-protected-resource/": "wire",
 		"/.well-known/oauth-protected-resource/gateway/g/mcp": "metadata",
