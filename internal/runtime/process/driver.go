@@ -1,3 +1,5 @@
+//go:build linux
+
 package process
 
 import (
@@ -32,6 +34,9 @@ type Driver struct {
 
 // New looks at what this machine can do. The error says what it lacks.
 func New(ctx context.Context) (*Driver, error) {
+	if !initialised {
+		return nil, errors.New("this program cannot run sessions: server.Init must be the first line of its main, or of its TestMain")
+	}
 	d := &Driver{hosts: map[int]bool{}, groups: findGroups()}
 	folder, err := os.MkdirTemp("", "onbehalf-probe-")
 	if err != nil {

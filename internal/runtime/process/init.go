@@ -1,3 +1,5 @@
+//go:build linux
+
 package process
 
 import (
@@ -33,6 +35,7 @@ const (
 // sessions: in a process that was started as part of one it does that part, and
 // never returns. In any other it does nothing.
 func Init() {
+	initialised = true
 	switch os.Args[0] {
 	case initName:
 		s := &supervisor{children: map[int]chan syscall.WaitStatus{}}
@@ -45,6 +48,10 @@ func Init() {
 		os.Exit(127)
 	}
 }
+
+// initialised says that Init was called. Where it was not, a session's first process
+// would be the whole program once more: a test binary would run its tests again.
+var initialised bool
 
 // supervisor is process 1 of a session.
 type supervisor struct {
