@@ -123,7 +123,9 @@ func encodeStream(request *smithyhttp.Request, content io.ReadSeeker) (_ *smithy
 		request.Header.Set("Expect", "100-continue")
 		request.Proto, request.ProtoMajor, request.ProtoMinor = "HTTP/1.1", 1, 1 // net/http waits for the answer only where it reads this
 	}
-	return request, hex.EncodeToString(sum.Sum(nil)), nil
+	hash = hex.EncodeToString(sum.Sum(nil))
+	request.Header.Set("X-Amz-Content-Sha256", hash) // lets the server check the signature before the content has come
+	return request, hash, nil
 }
 
 func (c *Client) sign(ctx context.Context, o Options, request *smithyhttp.Request) error {

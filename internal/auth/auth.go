@@ -1,6 +1,7 @@
 // Package auth turns a request into the Caller that every act needs, or into a refusal.
 //
 //	SigV4 request ── Signed ──▶ key or session known ▶ scope ▶ date ▶ signed headers ▶ body read ▶ signature ──▶ Caller{Key, Role}
+//	the same, long ─ Spooled ──▶ as Signed, the body in memory or in a file without a name ──▶ Caller, Body
 //	bearer token ─── Bearer ──▶ oauth verifies the JWT ▶ the authorizer's rules ──▶ Caller{Bearer}
 //	a user's JWT ─── VerifyUser ──▶ trusted issuer and audience, or a stored authorizer ──▶ User
 //
@@ -37,6 +38,8 @@ type Options struct {
 	Region         string // that signatures must be scoped to; empty is us-east-1
 	TrustedIssuers []TrustedIssuer
 	Rates          map[string]float64 // of ParseRates; nil is the defaults
+	SpoolFolder    string             // for bodies that are too long for memory; empty is the system's folder for temporary files
+	SpoolLimit     int64              // bytes that may lie there at once; 0 is 2 GiB
 
 	// NewAccount adds what other rooms give an account to start with, in the
 	// transaction that makes it. Nil adds nothing.
@@ -83,6 +86,7 @@ type Authenticator struct {
 	roles    *store.Cache[string, string] // ids by account and name
 	limits   *limiter
 	throttle *throttle
+	spool    *spool
 	now      func() time.Time
 }
 
@@ -97,6 +101,7 @@ func New(db *store.DB, k *seal.Keeper, o *oauth.Client, opts Options) *Authentic
 	a.roles = store.NewCache[string, string](db, maxKeys)
 	a.limits = newLimiter(clock, opts.Rates)
 	a.throttle = newThrottle(opts.Rates)
+	a.spool = newSpool(opts.SpoolFolder, opts.SpoolLimit)
 	return a
 }
 

@@ -55,16 +55,25 @@ func (a *Authenticator) SignedQuery(w http.ResponseWriter, r *http.Request, limi
 }
 
 // limited holds back who fails too often.
-func (a *Authenticator) limited(w http.ResponseWriter, r *http.Request, limit int64, scope func(*sigv4.Header) error) (principal.Caller, []byte, error) {
+func (a *Authenticator) limited(w http.ResponseWriter, r *http.Request, limit int64, scope func(*sigv4.Header) error) (caller principal.Caller, body []byte, err error) {
+	err = a.counted(r, func() error {
+		caller, body, err = a.signed(w, r, limit, scope)
+		return err
+	})
+	return caller, body, err
+}
+
+// counted tries a signature, unless too many from the address were bad.
+func (a *Authenticator) counted(r *http.Request, try func() error) error {
 	address := addressOf(r)
 	if err := a.limits.exhausted(LimitSignature, address); err != nil {
-		return principal.Caller{}, nil, err
+		return err
 	}
-	caller, body, err := a.signed(w, r, limit, scope)
+	err := try()
 	if err != nil && Unproven(err) {
 		a.limits.spend(LimitSignature, address)
 	}
-	return caller, body, err
+	return err
 }
 
 // Unproven reports whether an error of Signed or Bearer is the sender's failure
@@ -78,44 +87,59 @@ func Unproven(err error) bool {
 }
 
 func (a *Authenticator) signed(w http.ResponseWriter, r *http.Request, limit int64, scope func(*sigv4.Header) error) (principal.Caller, []byte, error) {
-	header, err := sigv4.Parse(r)
+	claim, err := a.headers(r, scope)
 	if err != nil {
-		return principal.Caller{}, nil, err
-	}
-	claim, err := a.claimed(r.Context(), header)
-	if err != nil {
-		return principal.Caller{}, nil, err
-	}
-	if err := scope(header); err != nil {
-		return principal.Caller{}, nil, err
-	}
-	if err := header.CheckTime(a.now()); err != nil {
-		return principal.Caller{}, nil, err
-	}
-	if err := header.CheckHeaders(r); err != nil {
 		return principal.Caller{}, nil, err
 	}
 	body, err := readBody(w, r, limit)
 	if err != nil {
 		return principal.Caller{}, nil, err
 	}
-	signing := claim.signing
-	if claim.key != nil {
-		if signing, err = a.keys.signingKey(r.Context(), claim.key, header.Credential); err != nil {
-			return principal.Caller{}, nil, err
-		}
-	}
-	if err := header.VerifyWith(r, signing, sha256.Sum256(body)); err != nil {
+	if err := a.proven(r, claim, sha256.Sum256(body)); err != nil {
 		return principal.Caller{}, nil, err
-	}
-	if claim.key != nil {
-		claim.key.use(a.now())
 	}
 	return claim.caller, body, nil
 }
 
+// headers decides all that can be decided without the body.
+func (a *Authenticator) headers(r *http.Request, scope func(*sigv4.Header) error) (claim, error) {
+	header, err := sigv4.Parse(r)
+	if err != nil {
+		return claim{}, err
+	}
+	claimed, err := a.claimed(r.Context(), header)
+	if err != nil {
+		return claim{}, err
+	}
+	if err := scope(header); err != nil {
+		return claim{}, err
+	}
+	if err := header.CheckTime(a.now()); err != nil {
+		return claim{}, err
+	}
+	return claimed, header.CheckHeaders(r)
+}
+
+// proven holds the signature against a body of that hash, and notes the key's use.
+func (a *Authenticator) proven(r *http.Request, c claim, bodySHA256 [sha256.Size]byte) (err error) {
+	signing := c.signing
+	if c.key != nil {
+		if signing, err = a.keys.signingKey(r.Context(), c.key, c.header.Credential); err != nil {
+			return err
+		}
+	}
+	if err := c.header.VerifyWith(r, signing, bodySHA256); err != nil {
+		return err
+	}
+	if c.key != nil {
+		c.key.use(a.now())
+	}
+	return nil
+}
+
 // claim is who a request says it is from, before its signature is checked.
 type claim struct {
+	header  *sigv4.Header
 	caller  principal.Caller
 	key     *cachedKey       // of an access key; nil for temporary credentials
 	signing sigv4.SigningKey // of temporary credentials
@@ -124,13 +148,13 @@ type claim struct {
 func (a *Authenticator) claimed(ctx context.Context, header *sigv4.Header) (claim, error) {
 	if !header.SessionToken.Empty() {
 		caller, signing, err := a.temporary(ctx, header)
-		return claim{caller: caller, signing: signing}, err
+		return claim{header: header, caller: caller, signing: signing}, err
 	}
 	key, err := a.keys.find(ctx, header.AccessKeyID)
 	if err != nil {
 		return claim{}, err
 	}
-	return claim{key: key, caller: principal.Caller{
+	return claim{header: header, key: key, caller: principal.Caller{
 		Kind: principal.Key, Account: key.account, ARN: key.arn, KeyID: key.id, Root: key.root, Request: principal.RequestOf(ctx),
 	}}, nil
 }

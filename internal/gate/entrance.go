@@ -24,6 +24,24 @@ func (g *Gate) Signed(w http.ResponseWriter, r *http.Request, limit int64) (prin
 	return caller, body, err
 }
 
+// Spooled is Signed for long bodies, which the caller closes; see auth.
+func (g *Gate) Spooled(w http.ResponseWriter, r *http.Request, limit int64) (principal.Caller, *auth.Body, error) {
+	caller, body, err := g.auth.Spooled(w, r, limit)
+	if err != nil {
+		g.refused(r.Context(), "signature", "", err)
+	}
+	return caller, body, err
+}
+
+// SpooledBearer is Bearer with a long body, which the caller closes; see auth.
+func (g *Gate) SpooledBearer(ctx context.Context, w http.ResponseWriter, r *http.Request, limit int64, account, ownerARN string, z auth.Authorizer) (principal.Caller, *auth.Body, error) {
+	caller, body, err := g.auth.SpooledBearer(ctx, w, r, limit, account, ownerARN, z)
+	if err != nil {
+		g.refused(ctx, "bearer", account, err)
+	}
+	return caller, body, err
+}
+
 // SignedQuery is Signed for IAM's and STS's calls, and tells which it is; see auth.
 func (g *Gate) SignedQuery(w http.ResponseWriter, r *http.Request, limit int64) (principal.Caller, string, []byte, error) {
 	caller, service, body, err := g.auth.SignedQuery(w, r, limit)

@@ -95,6 +95,20 @@ func (h *Header) signs(name string) bool {
 	return false
 }
 
+// PayloadHash is what a request says that the SHA-256 of its body is, where it
+// says something (X-Amz-Content-Sha256). Signed, it lets the signature be checked
+// before the body has come; the body has to be held against it then. What is no
+// hash, such as UNSIGNED-PAYLOAD, is all zeros, and no signature is good for it.
+func PayloadHash(r *http.Request) (sum [sha256.Size]byte, said bool) {
+	sent := r.Header[headerContentHash]
+	if len(sent) == 1 && len(sent[0]) == 2*sha256.Size {
+		if _, err := hex.Decode(sum[:], []byte(sent[0])); err != nil {
+			clear(sum[:])
+		}
+	}
+	return sum, len(sent) > 0
+}
+
 // Verify recomputes the signature over r and the SHA-256 of its body and
 // compares in constant time. It includes CheckHeaders where the caller has not
 // made it. Error: fault.BadSignature with AWS's text, which does not say what
