@@ -83,6 +83,7 @@ type Request struct {
 	Address netip.Addr // the client's, through trusted proxies only
 	Secure  bool       // it came through TLS, ended here or by a trusted proxy
 	Region  string     // of this server, for policies
+	Session string     // the hosted agent's session that it came from, by this machine's name of it; "" from outside
 }
 
 type requestKey struct{}

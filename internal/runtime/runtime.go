@@ -43,8 +43,10 @@ type Options struct {
 	// made without one are CREATE_FAILED, and say it. It may take a moment when it is asked first.
 	Driver func() (Driver, error)
 
-	MaxSessions    int  // that run at once; 0 is 1,000
-	SharedSessions bool // AWS's behaviour: whoever may invoke may use anybody's session id
+	Limits         Limits // of each session
+	MaxSessions    int    // that run at once; 0 is 1,000
+	NewSessions    int    // that a principal may begin in a minute; 0 is 600
+	SharedSessions bool   // AWS's behaviour: whoever may invoke may use anybody's session id
 
 	// Platform is what sessions reach of the platform itself: the API and the
 	// gateways, and nothing else. Proxy is their way out.

@@ -3,7 +3,6 @@ package runtime
 import (
 	"context"
 	"crypto/rand"
-	"crypto/subtle"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -13,16 +12,12 @@ import (
 	"time"
 
 	"github.com/onbehalf/onbehalf/internal/api"
-	"github.com/onbehalf/onbehalf/internal/auth"
 	"github.com/onbehalf/onbehalf/internal/fault"
 )
 
 const (
 	// startLimit is how long an agent may take until it answers, as AWS has it for code.
 	startLimit = 30 * time.Second
-	// credentialsLife is that of the role credentials that an agent fetches.
-	credentialsLife = time.Hour
-	credentialsPath = "/credentials"
 )
 
 // newName names a session on this machine: its own id is the caller's choice, and no name for a file.
@@ -49,7 +44,7 @@ func (s *Service) start(ctx context.Context, n *session) (Process, error) {
 		return nil, fault.New(fault.Conflict, "%v", err)
 	}
 	process, err := driver.Start(ctx, Launch{
-		Name: n.name, Code: folder, Also: p.also, Command: p.command, Environment: s.environment(n, port, token), Port: port,
+		Name: n.name, Code: folder, Also: p.also, Command: p.command, Environment: s.environment(n, port, token), Port: port, Limits: s.options.Limits,
 		Platform: s.inward(n, token), Proxy: s.options.Proxy, Output: n.log, Mounts: mounts(n.version.settings.FilesystemConfigurations),
 	})
 	if err != nil {
@@ -85,38 +80,6 @@ func (s *Service) environment(n *session, port int, token string) []string {
 	}
 	fixed = append(fixed, "NO_PROXY=127.0.0.1,localhost", "no_proxy=127.0.0.1,localhost")
 	return append(fixed, environment(&n.version.settings)...)
-}
-
-// inward is what a session reaches of the platform: its own credentials, the API
-// and the gateways.
-func (s *Service) inward(n *session, token string) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != credentialsPath {
-			n.secrets.watch(w, r, s.options.Platform)
-			return
-		}
-		if r.Method != http.MethodGet || subtle.ConstantTimeCompare([]byte(r.Header.Get("Authorization")), []byte(token)) != 1 {
-			http.Error(w, "Forbidden", http.StatusForbidden)
-			return
-		}
-		c, err := s.credentials(r.Context(), n)
-		if err != nil {
-			http.Error(w, "The credentials of the agent's role could not be made.", http.StatusServiceUnavailable)
-			return
-		}
-		n.secrets.add(c.Secret.Reveal())
-		n.secrets.add(c.SessionToken.Reveal())
-		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("Cache-Control", "no-store")
-		_ = json.NewEncoder(w).Encode(map[string]string{
-			"AccessKeyId": c.KeyID, "SecretAccessKey": c.Secret.Reveal(), "Token": c.SessionToken.Reveal(), "Expiration": c.Expires.UTC().Format(time.RFC3339),
-		})
-	})
-}
-
-func (s *Service) credentials(ctx context.Context, n *session) (auth.Credentials, error) {
-	role := n.version.settings.RoleArn
-	return s.auth.IssueSession(ctx, n.runtime.account, role[strings.LastIndex(role, "/")+1:], n.runtime.id, credentialsLife)
 }
 
 // awaitReady waits until the agent answers.

@@ -50,6 +50,16 @@ type Config struct {
 	Webhook           string `name:"webhook" yaml:"webhook" env:"ONBEHALF_WEBHOOK" placeholder:"URL" help:"Receiver of signed events: consents given and denied, and grants that need consent. https, or http on loopback; its address may be private. Default none."`
 	WebhookSecretFile string `name:"webhook-secret-file" yaml:"webhook-secret-file" env:"ONBEHALF_WEBHOOK_SECRET_FILE" type:"path" placeholder:"FILE" help:"What events are signed with: whsec_ and base64, as in Standard Webhooks. The same on all replicas."`
 
+	AgentEgressAllow    []string `name:"agent-egress-allow" yaml:"agent-egress-allow" env:"ONBEHALF_AGENT_EGRESS_ALLOW" sep:"," placeholder:"HOST-OR-CIDR:PORT" help:"What hosted agents may reach, and nothing else: a name, an address or a range, also *.example.com:443 and *:443; host.onbehalf.internal:PORT is this machine. Default: any public address on ports 80 and 443. Repeatable."`
+	AgentMaxSessions    int      `name:"agent-max-sessions" yaml:"agent-max-sessions" env:"ONBEHALF_AGENT_MAX_SESSIONS" placeholder:"COUNT" help:"Sessions of hosted agents that run here at once. Default 1000."`
+	AgentNewSessions    int      `name:"agent-new-sessions" yaml:"agent-new-sessions" env:"ONBEHALF_AGENT_NEW_SESSIONS" placeholder:"PER-MINUTE" help:"Sessions that one user or role may begin in a minute. Default 600."`
+	AgentMemory         string   `name:"agent-memory" yaml:"agent-memory" env:"ONBEHALF_AGENT_MEMORY" placeholder:"SIZE" help:"Memory of one session, its files included. Default 2GiB."`
+	AgentDisk           string   `name:"agent-disk" yaml:"agent-disk" env:"ONBEHALF_AGENT_DISK" placeholder:"SIZE" help:"Size of each folder that a session may write to. Default 512MiB."`
+	AgentCPU            float64  `name:"agent-cpu" yaml:"agent-cpu" env:"ONBEHALF_AGENT_CPU" placeholder:"PROCESSORS" help:"Processors that one session may use. Default 2."`
+	AgentProcesses      int      `name:"agent-processes" yaml:"agent-processes" env:"ONBEHALF_AGENT_PROCESSES" placeholder:"COUNT" help:"Processes and threads of one session. Default 512."`
+	AgentSessionsShared bool     `name:"agent-sessions-shared" yaml:"agent-sessions-shared" env:"ONBEHALF_AGENT_SESSIONS_SHARED" help:"As at AWS, whoever may invoke an agent may use anybody's session by its id. Without it a session is used by the principal and user who opened it."`
+	UnsafeAgents        bool     `name:"unsafe-agents-without-isolation" yaml:"unsafe-agents-without-isolation" env:"ONBEHALF_UNSAFE_AGENTS_WITHOUT_ISOLATION" help:"Where this machine has no namespaces: run hosted agents as plain processes, which can read the platform's files and each other's. For trying things out with your own agents alone."`
+
 	SettingsFile string `kong:"-" yaml:"-"` // of --config, which no tenant may read; set by the command
 	Version      string `kong:"-" yaml:"-"` // of the software, told to MCP clients; set by the command, not by people
 }
@@ -140,6 +150,9 @@ func (c Config) Check() error {
 		return err
 	}
 	if _, err := c.signingKeys(); err != nil {
+		return err
+	}
+	if err := c.checkAgents(); err != nil {
 		return err
 	}
 	outside, err := egress.New(egress.Options{Allow: c.EgressAllow})

@@ -25,6 +25,7 @@ type front struct {
 	agents                             http.Handler // calls of hosted agents
 	proxies                            []netip.Prefix
 	proxied                            bool   // the trusted proxies end TLS
+	within                             bool   // requests come from agents' sessions
 	region                             string // of this server
 	log                                *slog.Logger
 }
@@ -42,6 +43,9 @@ const (
 
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	request := principal.Request{ID: requestID(), Address: f.address(r), Secure: f.secure(r), Region: f.region}
+	if f.within {
+		request.Session, request.Secure = principal.RequestOf(r.Context()).Session, true // no network saw it
+	}
 	r = r.WithContext(principal.WithRequest(r.Context(), request))
 	w.Header().Set("x-amzn-RequestId", request.ID)
 	if f.log.Enabled(r.Context(), slog.LevelDebug) {
@@ -65,7 +69,12 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "This listener is for the proxy in front of it. Use the platform's public URL.", http.StatusMisdirectedRequest)
 		return
 	}
-	f.door(r).ServeHTTP(w, r)
+	door := f.door(r)
+	if door == nil || f.within && !loopback(hostOf(r.Host)) { // a page in an agent's browser, under a name of its own
+		http.Error(w, "Agents reach the API and the gateways here, and nothing else.", http.StatusNotFound)
+		return
+	}
+	door.ServeHTTP(w, r)
 }
 
 // stranger reports whether a request came around the proxy that ends TLS: in

@@ -78,6 +78,8 @@ type Server struct {
 	egress   *egress.Client
 	records  *audit.Log
 	agents   *runtime.Service
+	wayOut   *egress.Proxy  // of agents
+	inward   *inward        // what agents reach of the platform
 	metrics  *metricsServer // nil without --metrics-addr
 	idle     []func()       // close connections that are kept
 
@@ -190,7 +192,7 @@ func (s *Server) assemble(ctx, running context.Context) (http.Handler, error) {
 		if keeper, err = s.openKeys(ctx); err != nil {
 			return err
 		}
-		authenticator = auth.New(s.db, keeper, protocol, auth.Options{Region: c.Region, TrustedIssuers: issuers, Rates: rates, NewAccount: newAccount(policies)})
+		authenticator = auth.New(s.db, keeper, protocol, auth.Options{Region: c.Region, TrustedIssuers: issuers, Rates: rates, NewAccount: newAccount(policies), SpoolFolder: filepath.Join(s.folder.path, "spool")})
 		s.created, err = authenticator.EnsureRoot(ctx, c.Account, func(key auth.NewKey) error {
 			return s.folder.writeCredentials(key.ID, key.Secret)
 		})
@@ -230,7 +232,10 @@ func (s *Server) assemble(ctx, running context.Context) (http.Handler, error) {
 		Region: c.Region, PublicURL: s.url, Version: c.Version, Kinds: []gateway.Kind{openapi.New(s.egress)},
 		CheckRole: roleChecker(authenticator, policies), Deleted: deletePolicy(policies),
 	})
-	agents := s.openAgents(running, keeper, identities, authenticator, gated, policies)
+	agents, err := s.openAgents(keeper, identities, authenticator, gated, policies)
+	if err != nil {
+		return nil, err
+	}
 	tagged := newTags(c.Region, identities, brokers, gateways, agents)
 	policies.UseTags(tagged.of)
 	for name, run := range map[string]func(context.Context) error{
@@ -251,7 +256,7 @@ func (s *Server) assemble(ctx, running context.Context) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &front{
+	doors := &front{
 		ping:     http.HandlerFunc(s.ping),
 		wire:     wire.New(gated, keeper, wire.Options{}, routes(resources{c.Region}, identities, brokers, gateways, agents, tagged, resourcePolicies{s.db, policies, c.Region, gateways})),
 		query:    query.New(gated, iam{s.db, authenticator, policies}.actions()),
@@ -263,7 +268,9 @@ func (s *Server) assemble(ctx, running context.Context) (http.Handler, error) {
 		proxied:  strings.HasPrefix(s.url, "https://") && c.TLSCert == "",
 		region:   c.Region,
 		log:      s.log,
-	}, nil
+	}
+	s.inward.open(doors)
+	return doors, nil
 }
 
 // serve starts answering. The limits keep a slow or talkative peer from holding

@@ -26,7 +26,10 @@ import (
 	"github.com/onbehalf/onbehalf/internal/sigv4"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	server.Init()
+	goleak.VerifyTestMain(m)
+}
 
 // A start makes a working installation; a second start finds it, on the same port, with the same key.
 func TestRestartKeepsAddressKeyAndData(t *testing.T) {

@@ -137,9 +137,13 @@ func (d *Driver) Start(ctx context.Context, l runtime.Launch) (runtime.Process, 
 	ready := make(chan struct{})
 	go s.receive(ready, l.Platform, l.Proxy)
 	go s.wait(printed)
+	held := hold(append([]string{l.Code}, l.Also...))
+	p.Held = len(held)
 	text, err := json.Marshal(p)
 	if err == nil {
-		err = ours.send(message{Kind: kindLaunch, Plan: text})
+		err = ours.send(message{Kind: kindLaunch, Plan: text}, held...)
+	} else {
+		closeAll(held)
 	}
 	if err != nil {
 		s.Stop(0)

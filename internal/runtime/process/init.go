@@ -71,10 +71,11 @@ func (s *supervisor) run() (err error) {
 	if s.channel, err = channelOf(os.NewFile(channelDescriptor, "channel")); err != nil {
 		return err
 	}
-	first, _, err := s.channel.receive()
+	first, held, err := s.channel.receive()
 	if err != nil || first.Kind != kindLaunch {
 		return fmt.Errorf("the launch did not come: %q %w", first.Kind, err)
 	}
+	defer closeAll(held)
 	if err := json.Unmarshal(first.Plan, &s.plan); err != nil {
 		return err
 	}
@@ -88,7 +89,7 @@ func (s *supervisor) run() (err error) {
 	if err := raiseLoopback(); err != nil {
 		return fmt.Errorf("the loopback interface: %w", err)
 	}
-	if err := buildRoot(s.plan); err != nil {
+	if err := buildRoot(s.plan, held); err != nil {
 		return err
 	}
 	// No new user namespaces within this one: their makers would have capabilities there.

@@ -14,6 +14,7 @@ type plan struct {
 	Mounts      []string
 	Limits      runtime.Limits
 	Agent       int // the user and group within the namespace that the agent runs as
+	Held        int // how many of Code and Also come as mounts beside the plan: all, or none
 }
 
 // Where the agent finds what.

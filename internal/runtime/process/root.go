@@ -51,11 +51,11 @@ type tree struct {
 
 // buildRoot makes the session's file system and moves into it. It collects first, by
 // descriptor, what it shows of the machine, since the new root hides where that was.
-func buildRoot(p plan) error {
+func buildRoot(p plan, held []*os.File) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("separating the mounts: %w", err)
 	}
-	trees, err := collect(p)
+	trees, err := collect(p, held)
 	if err != nil {
 		return err
 	}
@@ -110,8 +110,27 @@ func buildRoot(p plan) error {
 	return nil
 }
 
+// hold takes hold of folders for a session whose own root may not walk to them: the
+// platform's data folder is its owner's alone, and so is root's home with an
+// interpreter in it. nil where that is not this process's to do: the session then
+// finds them by name, as the user that the platform is.
+func hold(paths []string) (held []*os.File) {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	for _, path := range paths {
+		fd, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+		if err != nil {
+			closeAll(held)
+			return nil
+		}
+		held = append(held, os.NewFile(uintptr(fd), path))
+	}
+	return held
+}
+
 // collect takes hold of what the session is shown.
-func collect(p plan) (trees []tree, err error) {
+func collect(p plan, held []*os.File) (trees []tree, err error) {
 	take := func(from, place string, devices bool) error {
 		t := tree{place: place, devices: devices}
 		info, err := os.Lstat(from)
@@ -135,7 +154,11 @@ func collect(p plan) (trees []tree, err error) {
 		trees = append(trees, t)
 		return nil
 	}
-	for _, path := range slices.Concat(system, p.Also) {
+	named := slices.Concat(system, p.Also)
+	if p.Held > 0 {
+		named = system
+	}
+	for _, path := range named {
 		if err := take(path, path, false); err != nil {
 			return nil, err
 		}
@@ -144,6 +167,15 @@ func collect(p plan) (trees []tree, err error) {
 		if err := take(path, path, true); err != nil {
 			return nil, err
 		}
+	}
+	if p.Held > 0 {
+		if len(held) != p.Held || p.Held != 1+len(p.Also) {
+			return nil, fmt.Errorf("%d of %d folders came with the plan", len(held), p.Held)
+		}
+		for i, place := range append([]string{codeFolder}, p.Also...) {
+			trees = append(trees, tree{place: place, fd: int(held[i].Fd())})
+		}
+		return trees, nil
 	}
 	if _, err := os.Stat(p.Code); err != nil {
 		return nil, fmt.Errorf("the agent's code: %w", err)
