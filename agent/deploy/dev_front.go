@@ -1,0 +1,238 @@
+package deploy
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// developer is who an agent acts as on this machine: the content of .agentcore.json,
+// which the agent SDKs of Go and Python read and write as well.
+type developer struct {
+	Workload string `json:"workload_identity_name"`
+	User     string `json:"user_id"`
+	callback string // the workload's first return URL
+}
+
+const localFile = ".agentcore.json"
+
+// developer reads the file, and makes what it lacks: the workload identity, the user, the file.
+func (c *Client) developer(ctx context.Context, a *Agent, userID string) (who developer, err error) {
+	file := filepath.Join(a.Folder(), localFile)
+	content, err := os.ReadFile(file)
+	if err == nil {
+		err = json.Unmarshal(content, &who)
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return who, fmt.Errorf("%s cannot be read: %w", file, err)
+	}
+	known := who
+	if who.Workload == "" {
+		who.Workload = "dev-" + a.Name
+	}
+	if who.User == "" {
+		who.User = "developer"
+		if me, err := user.Current(); err == nil && me.Username != "" {
+			who.User = me.Username
+		}
+	}
+	var workload struct {
+		ReturnURLs []string `json:"allowedResourceOauth2ReturnUrls"`
+	}
+	err = c.ask(ctx, http.MethodPost, "/identities/GetWorkloadIdentity", object{"name": who.Workload}, &workload)
+	if isMissing(err) {
+		err = c.ask(ctx, http.MethodPost, "/identities/CreateWorkloadIdentity", object{"name": who.Workload}, nil)
+	}
+	if err != nil {
+		return who, err
+	}
+	if len(workload.ReturnURLs) > 0 {
+		who.callback = workload.ReturnURLs[0]
+	}
+	if known.Workload != who.Workload || known.User != who.User {
+		content, err := json.MarshalIndent(who, "", "  ")
+		if err != nil {
+			return who, err
+		}
+		if err := writeFile(file, content, 0o600); err != nil {
+			return who, err
+		}
+	}
+	if userID != "" {
+		who.User = userID
+	}
+	return who, nil
+}
+
+// front is the door before an agent that runs on this machine: it does what a
+// runtime does before it hands a call on.
+type front struct {
+	client  *Client
+	agent   *Agent
+	who     developer
+	runner  *runner
+	session string // of callers who name none
+}
+
+// path is where people call the agent.
+func (f *front) path() string {
+	switch f.agent.Protocol {
+	case "MCP":
+		return "/mcp"
+	case "A2A":
+		return "/"
+	}
+	return "/invocations"
+}
+
+// handler lets in programs of this machine, and no page of the web: calls get an identity here.
+func (f *front) handler() http.Handler {
+	return http.NewCrossOriginProtection().Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, _, err := net.SplitHostPort(r.Host)
+		if err != nil {
+			host = r.Host
+		}
+		if ip := net.ParseIP(strings.Trim(host, "[]")); host != "localhost" && !ip.IsLoopback() {
+			http.Error(w, "This door is for this machine alone.", http.StatusForbidden)
+			return
+		}
+		f.serve(w, r)
+	}))
+}
+
+// The headers that only a runtime sets, besides the session.
+const (
+	headerRequest    = "X-Amzn-Bedrock-AgentCore-Runtime-Request-Id"
+	headerToken      = "X-Amz-Bedrock-AgentCore-Identity-WAT"
+	headerOlderToken = "WorkloadAccessToken"
+	headerCallback   = "OAuth2CallbackUrl"
+)
+
+func (f *front) serve(w http.ResponseWriter, r *http.Request) {
+	token, err := f.token(r)
+	if err != nil {
+		answerError(w, http.StatusForbidden, err.Error())
+		return
+	}
+	out, err := http.NewRequestWithContext(r.Context(), r.Method, "http://127.0.0.1:"+strconv.Itoa(f.runner.port)+r.URL.RequestURI(), r.Body)
+	if err != nil {
+		answerError(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	out.ContentLength = r.ContentLength
+	f.headers(r.Header, out.Header)
+	session := r.Header.Get(headerSession)
+	if session == "" {
+		session = f.session
+	}
+	out.Header.Set(headerSession, session)
+	out.Header.Set(headerRequest, uuid())
+	if token != "" {
+		out.Header.Set(headerToken, token)
+		out.Header.Set(headerOlderToken, token)
+	}
+	if f.who.callback != "" {
+		out.Header.Set(headerCallback, f.who.callback)
+	}
+	response, err := f.forward(out)
+	if err != nil {
+		answerError(w, http.StatusFailedDependency, "The agent does not answer on port "+strconv.Itoa(f.runner.port)+": "+err.Error())
+		return
+	}
+	defer response.Body.Close()
+	for name, values := range response.Header {
+		w.Header()[name] = values
+	}
+	w.Header().Set(headerSession, session)
+	w.WriteHeader(response.StatusCode)
+	copyAsItComes(w, response.Body)
+}
+
+// token is the user's workload token: of the token's subject, of the user that the call names, or of the developer.
+func (f *front) token(r *http.Request) (string, error) {
+	operation, in := "GetWorkloadAccessTokenForUserId", object{"workloadName": f.who.Workload, "userId": f.who.User}
+	if named := r.Header.Get(headerUser); named != "" {
+		in["userId"] = named
+	}
+	if bearer, is := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); is {
+		operation, in = "GetWorkloadAccessTokenForJWT", object{"workloadName": f.who.Workload, "userToken": bearer}
+	}
+	var answer struct {
+		Token string `json:"workloadAccessToken"`
+	}
+	if r.Method == http.MethodGet && r.URL.Path == "/ping" {
+		return "", nil
+	}
+	err := f.client.ask(r.Context(), http.MethodPost, "/identities/"+operation, in, &answer)
+	return answer.Token, err
+}
+
+// forwarded are the headers of a caller that an agent gets without being asked for.
+var forwarded = []string{
+	"Content-Type", "Accept", "Mcp-Session-Id", "Mcp-Protocol-Version", "Mcp-Method", "Mcp-Name", "Traceparent", "Tracestate", "Baggage", "X-Amzn-Trace-Id", "Last-Event-Id",
+}
+
+// headers hands on what a runtime would: these, and what the settings let through.
+func (f *front) headers(from, to http.Header) {
+	for _, name := range append(forwarded, f.agent.Headers...) {
+		name = http.CanonicalHeaderKey(name)
+		if values := from.Values(name); len(values) > 0 {
+			to[name] = values
+		}
+	}
+}
+
+// startTime is how long an agent may take until it listens.
+const startTime = 30 * time.Second
+
+// forward sends a call to the agent; one that starts just now is waited for.
+func (f *front) forward(out *http.Request) (*http.Response, error) {
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(f.runner.port))
+	for deadline := time.Now().Add(startTime); ; {
+		connection, err := (&net.Dialer{}).DialContext(out.Context(), "tcp", address)
+		if err == nil {
+			_ = connection.Close()
+			break
+		}
+		if time.Now().After(deadline) || out.Context().Err() != nil {
+			return nil, err
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	transport := &http.Transport{DisableKeepAlives: true, DisableCompression: true}
+	return transport.RoundTrip(out)
+}
+
+// copyAsItComes writes each part of a stream as soon as it is there.
+func copyAsItComes(w http.ResponseWriter, from io.Reader) {
+	flusher := http.NewResponseController(w)
+	buffer := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buffer)
+		if n > 0 {
+			if _, err := w.Write(buffer[:n]); err != nil {
+				return
+			}
+			_ = flusher.Flush()
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func answerError(w http.ResponseWriter, status int, message string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(map[string]string{"message": message})
+}

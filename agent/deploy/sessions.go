@@ -1,0 +1,242 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"github.com/onbehalf/onbehalf/client"
+)
+
+// Status is an agent on a platform.
+type Status struct {
+	Runtime
+	Endpoints []Endpoint `json:"endpoints"`
+	Sessions  int        `json:"sessions"` // that run now
+}
+
+// Endpoint is a name under which a version is called.
+type Endpoint struct {
+	Name    string `json:"name"`
+	ARN     string `json:"agentRuntimeEndpointArn"`
+	Live    string `json:"liveVersion"`
+	Target  string `json:"targetVersion,omitempty"`
+	Status  string `json:"status"`
+	Created string `json:"createdAt,omitempty"`
+}
+
+// Status says how the agent is.
+func (c *Client) Status(ctx context.Context, a *Agent) (Status, error) {
+	found, err := c.runtime(ctx, a)
+	if err != nil {
+		return Status{}, err
+	}
+	s := Status{}
+	path := "/runtimes/" + url.PathEscape(found.ID) + "/"
+	if err := c.ask(ctx, http.MethodGet, path, nil, &s.Runtime); err != nil {
+		return s, err
+	}
+	for token := ""; ; {
+		var page struct {
+			Endpoints []Endpoint `json:"runtimeEndpoints"`
+			NextToken string     `json:"nextToken"`
+		}
+		query := ""
+		if token != "" {
+			query = "?nextToken=" + url.QueryEscape(token)
+		}
+		if err := c.ask(ctx, http.MethodPost, path+"runtime-endpoints/"+query, nil, &page); err != nil {
+			return s, err
+		}
+		s.Endpoints = append(s.Endpoints, page.Endpoints...)
+		if token = page.NextToken; token == "" {
+			break
+		}
+	}
+	for _, err := range c.Sessions(ctx, a) {
+		if err != nil {
+			return s, err
+		}
+		s.Sessions++
+	}
+	return s, nil
+}
+
+// Sessions yields the agent's sessions that run now.
+func (c *Client) Sessions(ctx context.Context, a *Agent) iter.Seq2[client.AgentRuntimeSession, error] {
+	return func(yield func(client.AgentRuntimeSession, error) bool) {
+		r, err := c.runtime(ctx, a)
+		if err != nil {
+			yield(client.AgentRuntimeSession{}, err)
+			return
+		}
+		pages := client.NewListAgentRuntimeSessionsPaginator(c.own, &client.ListAgentRuntimeSessionsInput{AgentRuntimeId: &r.ID})
+		for pages.HasMorePages() {
+			page, err := pages.NextPage(ctx)
+			if err != nil {
+				yield(client.AgentRuntimeSession{}, err)
+				return
+			}
+			for _, s := range page.Sessions {
+				if !yield(s, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// ErrNoSession is an agent that was not called from this folder.
+var ErrNoSession = errors.New("no session is remembered here")
+
+// StopSession ends a session: the last one of nobody's in particular where id is empty. It answers which.
+func (c *Client) StopSession(ctx context.Context, a *Agent, id, qualifier string) (string, error) {
+	if id == "" {
+		id = c.LastSession(a, "")
+	}
+	if id == "" {
+		return "", ErrNoSession
+	}
+	r, err := c.runtime(ctx, a)
+	if err != nil {
+		return id, err
+	}
+	path := "/runtimes/" + url.QueryEscape(r.ARN) + "/stopruntimesession"
+	if qualifier != "" {
+		path += "?qualifier=" + url.QueryEscape(qualifier)
+	}
+	response, err := c.do(ctx, call{
+		method: http.MethodPost, path: path, header: http.Header{http.CanonicalHeaderKey(headerSession): {id}}, body: []byte(`{"clientToken":"` + uuid() + `"}`),
+	})
+	if err == nil {
+		_ = response.Body.Close()
+	}
+	if err == nil || isMissing(err) { // the next call begins a conversation of its own
+		err = errors.Join(err, c.remember(a, func(s *state) { s.drop(id) }))
+	}
+	return id, err
+}
+
+// Line is one that a session of the agent printed.
+type Line struct {
+	Time      time.Time `json:"timestamp"`
+	SessionID string    `json:"runtimeSessionId"`
+	Text      string    `json:"message"`
+}
+
+// LogOptions say which lines.
+type LogOptions struct {
+	SessionID string // of one session alone
+	Follow    bool   // go on until the context ends
+}
+
+// How often new lines are asked for: at once while there are some, then less.
+const (
+	followMin = 200 * time.Millisecond
+	followMax = 2 * time.Second
+)
+
+// Logs yields what the agent's sessions printed, the oldest first.
+func (c *Client) Logs(ctx context.Context, a *Agent, o LogOptions) iter.Seq2[Line, error] {
+	return func(yield func(Line, error) bool) {
+		r, err := c.runtime(ctx, a)
+		if err != nil {
+			yield(Line{}, err)
+			return
+		}
+		in := &client.GetAgentRuntimeLogsInput{AgentRuntimeId: &r.ID, MaxResults: aws.Int32(1000)}
+		if o.SessionID != "" {
+			in.RuntimeSessionId = &o.SessionID
+		}
+		for pause := followMin; ; {
+			page, err := c.own.GetAgentRuntimeLogs(ctx, in)
+			if o.Follow && ctx.Err() != nil {
+				return
+			}
+			if err != nil {
+				yield(Line{}, err)
+				return
+			}
+			for _, e := range page.Events {
+				if !yield(Line{aws.ToTime(e.Timestamp), aws.ToString(e.RuntimeSessionId), aws.ToString(e.Message)}, nil) {
+					return
+				}
+			}
+			in.NextToken = page.NextToken
+			if len(page.Events) > 0 {
+				pause = followMin
+				continue
+			}
+			if !o.Follow {
+				return
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(pause):
+			}
+			pause = min(pause*2, followMax)
+		}
+	}
+}
+
+// Destroyed is what went.
+type Destroyed struct {
+	Runtime string `json:"agentRuntimeArn,omitempty"`
+	Role    string `json:"role,omitempty"` // none where somebody else made it
+}
+
+// Destroy removes the agent's runtime with its sessions, the policy that PutPolicy
+// attached, and the role where Launch made it. The folder stays, with its settings.
+// A runtime that was not launched from this folder is removed with adopt alone.
+func (c *Client) Destroy(ctx context.Context, a *Agent, adopt bool) (gone Destroyed, err error) {
+	r, err := c.find(ctx, a)
+	if err != nil {
+		return gone, err
+	}
+	if r.ID != "" && !adopt && c.remembered(a).Runtime != r.ID {
+		return gone, fmt.Errorf("%w: %s", ErrTaken, r.ARN)
+	}
+	if r.ID != "" {
+		if err := c.ask(ctx, http.MethodDelete, "/runtimes/"+url.PathEscape(r.ID)+"/?clientToken="+uuid(), nil, nil); err != nil && !isMissing(err) {
+			return gone, err
+		}
+		if err := c.awaitGone(ctx, r.ID); err != nil {
+			return gone, err
+		}
+		gone.Runtime = r.ARN
+		c.progress.say("runtime", r.ARN+" (deleted)")
+	}
+	deleted, err := c.deleteRole(ctx, a)
+	if err != nil {
+		return gone, err
+	}
+	if deleted {
+		gone.Role = a.RoleName()
+		c.progress.say("role", a.RoleName()+" (deleted)")
+	}
+	return gone, c.remember(a, func(s *state) { *s = state{} })
+}
+
+func (c *Client) awaitGone(ctx context.Context, id string) error {
+	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
+		err := c.ask(ctx, http.MethodGet, "/runtimes/"+url.PathEscape(id)+"/", nil, nil)
+		if isMissing(err) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+}

@@ -1,0 +1,72 @@
+package deploy
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+)
+
+// state is what this machine remembers of an agent on one platform. Without it all
+// goes on: the runtime is found by its name, and a conversation begins anew.
+type state struct {
+	Runtime  string            `json:"runtime,omitempty"`  // id of the runtime that was launched from here
+	Sessions map[string]string `json:"sessions,omitempty"` // of the last conversation, by user
+}
+
+// keep remembers the last conversation of a user.
+func (s *state) keep(user, session string) {
+	if s.Sessions == nil {
+		s.Sessions = map[string]string{}
+	}
+	s.Sessions[user] = session
+}
+
+// drop forgets a conversation that has ended.
+func (s *state) drop(session string) {
+	maps.DeleteFunc(s.Sessions, func(_, known string) bool { return known == session })
+}
+
+const stateFile = "state.json"
+
+func (a *Agent) stateKey(endpoint string) string { return endpoint + " " + a.Name }
+
+func (a *Agent) states() map[string]state {
+	known := map[string]state{}
+	content, err := os.ReadFile(filepath.Join(a.Folder(), workFolder, stateFile))
+	if err != nil || json.Unmarshal(content, &known) != nil || known == nil {
+		return map[string]state{}
+	}
+	return known
+}
+
+func (c *Client) remembered(a *Agent) state { return a.states()[a.stateKey(c.endpoint)] }
+
+// remember changes what is known. The zero state is forgotten.
+func (c *Client) remember(a *Agent, change func(*state)) error {
+	all := a.states()
+	key := a.stateKey(c.endpoint)
+	s := all[key]
+	change(&s)
+	if all[key] = s; s.Runtime == "" && len(s.Sessions) == 0 {
+		delete(all, key)
+	}
+	if len(all) == 0 {
+		err := os.Remove(filepath.Join(a.Folder(), workFolder, stateFile))
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	folder, err := a.work()
+	if err != nil {
+		return err
+	}
+	content, err := json.MarshalIndent(all, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writeFile(filepath.Join(folder, stateFile), append(content, '\n'), 0o600)
+}
