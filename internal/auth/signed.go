@@ -107,6 +107,11 @@ func (a *Authenticator) headers(r *http.Request, scope func(*sigv4.Header) error
 	if err != nil {
 		return claim{}, err
 	}
+	return a.claimedBy(r, header, scope)
+}
+
+// claimedBy is headers for a claim that has been parsed.
+func (a *Authenticator) claimedBy(r *http.Request, header *sigv4.Header, scope func(*sigv4.Header) error, excused ...string) (claim, error) {
 	claimed, err := a.claimed(r.Context(), header)
 	if err != nil {
 		return claim{}, err
@@ -117,7 +122,7 @@ func (a *Authenticator) headers(r *http.Request, scope func(*sigv4.Header) error
 	if err := header.CheckTime(a.now()); err != nil {
 		return claim{}, err
 	}
-	return claimed, header.CheckHeaders(r)
+	return claimed, header.CheckHeaders(r, excused...)
 }
 
 // proven holds the signature against a body of that hash, and notes the key's use.

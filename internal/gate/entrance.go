@@ -42,6 +42,16 @@ func (g *Gate) SpooledBearer(ctx context.Context, w http.ResponseWriter, r *http
 	return caller, body, err
 }
 
+// Upgrade authenticates the signed request that opens a websocket, presigned
+// URLs included, which no other door takes; see auth.
+func (g *Gate) Upgrade(r *http.Request) (principal.Caller, error) {
+	caller, err := g.auth.Upgrade(r)
+	if err != nil {
+		g.refused(r.Context(), "signature", "", err)
+	}
+	return caller, err
+}
+
 // SignedQuery is Signed for IAM's and STS's calls, and tells which it is; see auth.
 func (g *Gate) SignedQuery(w http.ResponseWriter, r *http.Request, limit int64) (principal.Caller, string, []byte, error) {
 	caller, service, body, err := g.auth.SignedQuery(w, r, limit)

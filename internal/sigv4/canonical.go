@@ -16,6 +16,10 @@ import (
 // or the query holds a broken escape.
 func appendCanonicalRequest(b []byte, r *http.Request, signedHeaders []string, payload []byte) ([]byte, bool) {
 	path, query := target(r)
+	return appendCanonical(b, r, path, query, signedHeaders, payload)
+}
+
+func appendCanonical(b []byte, r *http.Request, path, query string, signedHeaders []string, payload []byte) ([]byte, bool) {
 	b = append(append(b, method(r)...), '\n')
 	b = append(appendEscaped(b, path, true), '\n')
 	b, ok := appendQuery(b, query)

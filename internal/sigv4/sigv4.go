@@ -2,6 +2,7 @@
 // it on outgoing ones.
 //
 //	request ── Parse ──▶ Header ── CheckScope, CheckTime, CheckHeaders ──▶ (read the body) ── Verify ──▶ trusted
+//	URL     ── ParsePresigned ──▶ Header ── the same, with sha256("") for a body ──▶ trusted
 //	request ── Sign ──▶ request with an Authorization header
 //
 // The four steps before the body cost no more than a look at the headers, so
@@ -14,7 +15,7 @@
 // router sees.
 //
 // Replay: as at AWS, a signed request may be sent again within the five minutes
-// of MaxSkew. Client tokens, not signatures, make creates happen once.
+// of MaxSkew, and a presigned URL until it expires. Client tokens, not signatures, make creates happen once.
 //
 // Invariant: after Verify, method, host, path, query, body and every header
 // that means something to this server are those that the key's owner signed.
@@ -62,5 +63,7 @@ type Header struct {
 	Time          time.Time   // of X-Amz-Date, or of Date where there is no X-Amz-Date
 	SessionToken  secret.Text // X-Amz-Security-Token; empty for long-lived keys
 
+	presigned      bool          // the signature is in the query
+	life           time.Duration // of a presigned URL
 	headersChecked bool
 }

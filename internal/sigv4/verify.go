@@ -29,7 +29,12 @@ func (h *Header) CheckScope(region, service string) error {
 // CheckTime refuses a signature made more than MaxSkew before or after now,
 // with fault.StaleSignature and AWS's exact text: SDKs recognise it and, from
 // the response's Date header, mend their clock and try again.
+//
+// A presigned URL has its own life, and no client to mend a clock.
 func (h *Header) CheckTime(now time.Time) error {
+	if h.presigned {
+		return h.checkLife(now)
+	}
 	now = now.UTC().Truncate(time.Second) // the texts, and the signer, know whole seconds
 	signed := h.Time.Format(timeLayout)
 	if earliest := now.Add(-MaxSkew); h.Time.Before(earliest) {
@@ -50,12 +55,13 @@ var droppable = []string{"X-Amz-Bedrock-Agentcore-Identity-Wat", "Workloadaccess
 
 // CheckHeaders wants host, the date and every header that means something to
 // this server to be among the signed ones, and every signed header present. It
-// removes an unsigned workload-token header from r.
-func (h *Header) CheckHeaders(r *http.Request) error {
+// removes an unsigned workload-token header from r. Names in excused, in
+// net/http's spelling, may be unsigned.
+func (h *Header) CheckHeaders(r *http.Request, excused ...string) error {
 	if !h.signs("host") {
 		return bad("'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.")
 	}
-	if len(r.Header[headerDate]) == 0 && !h.signs("date") {
+	if !h.presigned && len(r.Header[headerDate]) == 0 && !h.signs("date") {
 		return bad("'Date' must be a 'SignedHeader' in the AWS Authorization.")
 	}
 	for _, name := range droppable {
@@ -64,7 +70,7 @@ func (h *Header) CheckHeaders(r *http.Request) error {
 		}
 	}
 	for name := range r.Header {
-		if meaningful(name) && !h.signs(name) {
+		if meaningful(name) && !h.signs(name) && !slices.Contains(excused, name) {
 			return bad("'%s' must be a 'SignedHeader' in the AWS Authorization.", name)
 		}
 	}
@@ -130,17 +136,35 @@ func (h *Header) VerifyWith(r *http.Request, key SigningKey, bodySHA256 [sha256.
 	if sent := r.Header[headerContentHash]; len(sent) > 0 && (len(sent) > 1 || sent[0] != string(payload[:])) {
 		return bad("The value of the x-amz-content-sha256 header is not the SHA-256 of the body. UNSIGNED-PAYLOAD and STREAMING values are not accepted.")
 	}
+	if h.matches(r, key, payload[:]) {
+		return nil
+	}
+	// The Python SDK signs its presigned URLs for the host without the port that
+	// they have. The name is what matters of a host: another port of it is no other service's.
+	if bare := withoutPort(r.Host); h.presigned && bare != r.Host {
+		other := *r
+		other.Host = bare
+		if h.matches(&other, key, payload[:]) {
+			return nil
+		}
+	}
+	return mismatch()
+}
+
+// matches recomputes the signature and compares in constant time.
+func (h *Header) matches(r *http.Request, key SigningKey, payload []byte) bool {
+	path, query := target(r)
+	if h.presigned {
+		query = withoutSignature(query)
+	}
 	var room [2048]byte
-	canonical, ok := appendCanonicalRequest(room[:0], r, h.SignedHeaders, payload[:])
+	canonical, ok := appendCanonical(room[:0], r, path, query, h.SignedHeaders, payload)
 	if !ok {
-		return mismatch()
+		return false
 	}
 	var expected [2 * sha256.Size]byte
 	sign(&expected, key, h.Credential, h.Time, sha256.Sum256(canonical))
-	if !hmac.Equal(expected[:], []byte(h.Signature)) {
-		return mismatch()
-	}
-	return nil
+	return hmac.Equal(expected[:], []byte(h.Signature))
 }
 
 func mismatch() *fault.Error {
