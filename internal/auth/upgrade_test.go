@@ -54,13 +54,16 @@ func TestUpgrade(t *testing.T) {
 			}
 		}
 		for name, change := range map[string]func(*http.Request){
-			"a user":        func(r *http.Request) { r.Header.Set("X-Amzn-Bedrock-AgentCore-Runtime-User-Id", "ada") },
-			"a custom":      func(r *http.Request) { r.Header.Set("X-Amzn-Bedrock-AgentCore-Runtime-Custom-A", "b") },
-			"a body":        func(r *http.Request) { r.ContentLength = 3 },
-			"chunks":        func(r *http.Request) { r.ContentLength = -1 },
-			"two proofs":    func(r *http.Request) { r.Header.Add("Authorization", "Bearer x") },
-			"a parameter":   func(r *http.Request) { r.RequestURI += "&a=b" },
-			"another agent": func(r *http.Request) { r.RequestURI = strings.Replace(r.RequestURI, "my_agent", "my_other", 1) },
+			"a user":      func(r *http.Request) { r.Header.Set("X-Amzn-Bedrock-AgentCore-Runtime-User-Id", "ada") },
+			"a custom":    func(r *http.Request) { r.Header.Set("X-Amzn-Bedrock-AgentCore-Runtime-Custom-A", "b") },
+			"a body":      func(r *http.Request) { r.ContentLength = 3 },
+			"chunks":      func(r *http.Request) { r.ContentLength = -1 },
+			"two proofs":  func(r *http.Request) { r.Header.Add("Authorization", "Bearer x") },
+			"a parameter": func(r *http.Request) { r.URL.RawQuery += "&a=b" },
+			"another agent": func(r *http.Request) {
+				r.URL.RawPath = strings.Replace(r.URL.RawPath, "my_agent", "my_other", 1)
+				r.URL.Path = strings.Replace(r.URL.Path, "my_agent", "my_other", 1)
+			},
 		} {
 			changed := w.upgradeRequest(t, presign, "", w.root, nil)
 			change(changed)
