@@ -21,6 +21,7 @@ type commands struct {
 	Version    versionCmd    `cmd:"" help:"Print the version." example:"onbehalf version --output json" group:"Platform"`
 	Completion completionCmd `cmd:"" help:"Print what makes a shell complete commands, flags and names." group:"Platform"`
 
+	Agent     agentCmd     `cmd:"" help:"Agents: host one, call it, watch it." group:"Daily work"`
 	Workloads workloadsCmd `cmd:"" help:"Workload identities: the names under which agents ask for tokens." group:"Daily work"`
 	Providers providersCmd `cmd:"" help:"Credential providers: OAuth2 clients at vendors, and API keys." group:"Daily work"`
 	Grants    grantsCmd    `cmd:"" help:"Grants: what users allowed which workload, and taking it back." group:"Daily work"`

@@ -15,7 +15,9 @@ import (
 	"unicode"
 
 	"github.com/alecthomas/kong"
+	"github.com/aws/aws-sdk-go-v2/aws"
 
+	"github.com/onbehalf/onbehalf/client"
 	"github.com/onbehalf/onbehalf/internal/server"
 )
 
@@ -325,6 +327,11 @@ func (at *place) names(ctx context.Context, kind string) iter.Seq2[string, error
 		return namesOf(c.providers(ctx, kindOAuth2), func(p provider) string { return p.Name })
 	case "gateways":
 		return namesOf(c.gateways(ctx), func(g gateway) string { return g.Name })
+	case "sessions":
+		f := agentFile{File: at.values["file"], platform: p}
+		if h, err := f.host(ctx, &terminal{in: strings.NewReader(""), out: io.Discard, err: io.Discard}); err == nil {
+			return namesOf(h.agents.Sessions(ctx, h.agent), func(s client.AgentRuntimeSession) string { return aws.ToString(s.RuntimeSessionId) })
+		}
 	case "targets":
 		if len(at.arguments) > 0 {
 			if g, err := c.gateway(ctx, at.arguments[0]); err == nil {

@@ -1,0 +1,305 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/onbehalf/onbehalf/agent/deploy"
+)
+
+type agentConfigureCmd struct {
+	Entrypoint     string        `name:"entrypoint" short:"e" placeholder:"FILE" help:"What is started: a file of Python or Node, a Go package, or a command line."`
+	Name           string        `name:"name" short:"n" placeholder:"NAME" help:"Letters, digits and underscores. Default: the folder's."`
+	Requirements   string        `name:"requirements" placeholder:"FILE" help:"requirements.txt or pyproject.toml of a Python agent."`
+	Language       string        `name:"language" enum:",python,node,go,command" default:"" placeholder:"LANGUAGE" help:"python, node, go or command."`
+	Python         string        `name:"python" placeholder:"VERSION" help:"Python's version, 3.10 to 3.14. Default: the folder's, else this machine's."`
+	Build          string        `name:"build" placeholder:"COMMAND" help:"Run this in the folder before it is packaged."`
+	Description    string        `name:"description" placeholder:"TEXT" help:"What it is for."`
+	Role           string        `name:"role" placeholder:"ROLE" help:"Role to run under: a name or an ARN. Default: launch makes agent-NAME."`
+	CreateRole     bool          `name:"create-role" help:"Make that role now, with the trust policy that it needs."`
+	Protocol       string        `name:"protocol" enum:",HTTP,MCP,A2A,AGUI" default:"" placeholder:"PROTOCOL" help:"HTTP (default), MCP, A2A or AGUI."`
+	Environment    []string      `name:"env" sep:"none" placeholder:"NAME=VALUE" help:"A variable of the agent. Never a secret: those are fetched from the vault."`
+	IdleTimeout    time.Duration `name:"idle-timeout" placeholder:"15m" help:"A session without calls ends after this. Default 15m."`
+	MaxLifetime    time.Duration `name:"max-lifetime" placeholder:"8h" help:"Every session ends after this. Default 8h."`
+	Headers        []string      `name:"request-header" placeholder:"NAME" help:"A header of callers that goes on to the agent."`
+	DiscoveryURL   string        `name:"discovery-url" placeholder:"URL" help:"Callers bring tokens of this OpenID provider, instead of signing."`
+	Audiences      []string      `name:"audience" help:"An audience of these tokens."`
+	Clients        []string      `name:"client" help:"A client that they may be issued to."`
+	Scopes         []string      `name:"scope" help:"A scope of which they must have one."`
+	NonInteractive bool          `name:"non-interactive" help:"Ask nothing: what cannot be found out is an error."`
+	agentFile
+}
+
+// Help is shown below the flags.
+func (agentConfigureCmd) Help() string {
+	return `Examples:
+  onbehalf agent configure                               # asks for what the folder does not say
+  onbehalf agent configure --entrypoint agent.py --name my_agent --requirements requirements.txt
+  onbehalf agent configure --language go --entrypoint ./cmd/agent --non-interactive
+  onbehalf agent configure --language command --entrypoint "ruby agent.rb"
+  onbehalf agent configure --discovery-url https://id.example.com/.well-known/openid-configuration --audience my-app
+Run again, it changes what its flags say and keeps the rest.`
+}
+
+// Run writes the settings.
+func (c agentConfigureCmd) Run(ctx context.Context, t *terminal) error {
+	a, err := c.before()
+	if err != nil {
+		return err
+	}
+	if err := c.apply(a); err != nil {
+		return err
+	}
+	_, person := t.keyboard()
+	person = person && !c.NonInteractive
+	q := questions{t: t, answers: bufio.NewReader(t.in)}
+	if err := c.detect(ctx, q, a, person); err != nil {
+		return err
+	}
+	if err := a.Save(); err != nil {
+		return usageError{err}
+	}
+	for _, name := range a.Suspicious() {
+		fmt.Fprintf(t.err, "warning: %s looks like a secret. Keep it in the vault: onbehalf providers create api-key\n", plain(name))
+	}
+	role, err := c.role(ctx, q, a, person)
+	if err != nil {
+		return err
+	}
+	if c.Output == "json" {
+		return writeJSON(t.out, map[string]string{"name": a.Name, "file": a.Path(), "language": string(a.Language), "entrypoint": a.Entrypoint, "roleArn": role})
+	}
+	if role == "" {
+		role = a.RoleName() + map[bool]string{true: ", which launch makes"}[a.Role == ""]
+	}
+	if err := show(t, c.Output, nil, field{"Agent", a.Name}, field{"Language", language(a)}, field{"Entry point", a.Entrypoint}, field{"Requirements", a.Requirements},
+		field{"Role", role}, field{"Settings", relative(a.Path())}); err != nil {
+		return err
+	}
+	if _, seen := screen(t.err); seen {
+		fmt.Fprintln(t.err, "Try it here: onbehalf agent dev. Put it on the platform: onbehalf agent launch")
+	}
+	return nil
+}
+
+func language(a *deploy.Agent) string {
+	return strings.TrimSpace(string(a.Language) + " " + a.Python)
+}
+
+// before are the settings that are there, or none.
+func (c agentConfigureCmd) before() (*deploy.Agent, error) {
+	file, err := filepath.Abs(firstOf(c.File, deploy.File))
+	if err != nil {
+		return nil, err
+	}
+	a, err := deploy.Load(file)
+	if errors.Is(err, deploy.ErrNotConfigured) {
+		return deploy.New(filepath.Dir(file), file), nil
+	}
+	if err != nil {
+		return nil, hinted{err, "mend that line, or delete the file"}
+	}
+	return a, nil
+}
+
+// apply puts in what the flags say.
+func (c agentConfigureCmd) apply(a *deploy.Agent) error {
+	text := func(to *string, value string) {
+		if value != "" {
+			*to = value
+		}
+	}
+	if c.Language != "" && a.Language != deploy.Language(c.Language) || c.Entrypoint != "" && c.Entrypoint != a.Entrypoint {
+		a.Language, a.Entrypoint = deploy.Language(c.Language), "" // they belong together
+	}
+	text(&a.Entrypoint, c.Entrypoint)
+	text(&a.Name, c.Name)
+	text(&a.Requirements, filepath.ToSlash(c.Requirements))
+	text(&a.Python, c.Python)
+	text(&a.Build, c.Build)
+	text(&a.Description, c.Description)
+	text(&a.Role, c.Role)
+	text(&a.Protocol, c.Protocol)
+	for _, variable := range c.Environment {
+		name, value, ok := strings.Cut(variable, "=")
+		if !ok || name == "" {
+			return usageError{fmt.Errorf("--env %s is not like LOG_LEVEL=debug", variable)}
+		}
+		if a.Environment == nil {
+			a.Environment = map[string]string{}
+		}
+		a.Environment[name] = value
+	}
+	if c.IdleTimeout != 0 {
+		a.IdleTimeout = c.IdleTimeout
+	}
+	if c.MaxLifetime != 0 {
+		a.MaxLifetime = c.MaxLifetime
+	}
+	if c.Headers != nil {
+		a.Headers = c.Headers
+	}
+	if c.DiscoveryURL != "" {
+		a.Authorizer = &deploy.Authorizer{DiscoveryURL: c.DiscoveryURL, Audiences: c.Audiences, Clients: c.Clients, Scopes: c.Scopes}
+	}
+	return nil
+}
+
+// flagOf is the flag that says a setting.
+var flagOf = map[string]string{"language": "--language", "entrypoint": "--entrypoint", "name": "--name"}
+
+// detect finds out the rest, and asks a person for what it cannot.
+func (c agentConfigureCmd) detect(ctx context.Context, q questions, a *deploy.Agent, person bool) error {
+	if person && a.Name == "" {
+		proposed := *a
+		if proposed.Detect() == nil { // all but the name is plain: it is the one thing to agree on
+			name, err := q.ask(ctx, "Name of the agent", proposed.Name, nil)
+			if err != nil {
+				return err
+			}
+			a.Name = name
+		}
+	}
+	for {
+		err := a.Detect()
+		undecided, open := deploy.IsUndecided(err)
+		if err == nil {
+			return nil
+		}
+		if !open {
+			return usageError{err}
+		}
+		if !person {
+			return usageError{hinted{err, "say which: " + flagOf[undecided.Setting]}}
+		}
+		choices := undecided.Choices
+		if undecided.Setting == "language" && len(choices) == 0 {
+			for _, l := range deploy.Languages {
+				choices = append(choices, string(l))
+			}
+		}
+		value, err := q.ask(ctx, strings.ToUpper(undecided.Setting[:1])+undecided.Setting[1:], "", choices)
+		if err != nil {
+			return err
+		}
+		switch undecided.Setting {
+		case "language":
+			a.Language = deploy.Language(value)
+		case "entrypoint":
+			a.Entrypoint = value
+		default:
+			a.Name = value
+		}
+	}
+}
+
+// questions are put to the person at the terminal.
+type questions struct {
+	t       *terminal
+	answers *bufio.Reader // one for all: it may have read ahead
+}
+
+// ask puts one. A choice is answered by its number or its name.
+func (q questions) ask(ctx context.Context, what, proposed string, choices []string) (string, error) {
+	for i, choice := range choices {
+		fmt.Fprintf(q.t.err, "  %d  %s\n", i+1, plain(choice))
+	}
+	question := what
+	if proposed != "" {
+		question += " [" + proposed + "]"
+	}
+	fmt.Fprint(q.t.err, plain(question)+": ")
+	answer, err := q.t.line(ctx, func() ([]byte, error) {
+		line, err := q.answers.ReadString('\n')
+		return []byte(line), err
+	})
+	if err != nil {
+		return "", err
+	}
+	text := strings.TrimSpace(string(answer))
+	if n, err := strconv.Atoi(text); err == nil && n >= 1 && n <= len(choices) {
+		return choices[n-1], nil
+	}
+	if text = firstOf(text, proposed); text == "" {
+		return q.ask(ctx, what, proposed, choices)
+	}
+	return text, nil
+}
+
+// role makes the agent's role where that is wanted, and answers its ARN; "" where it is left to launch.
+func (c agentConfigureCmd) role(ctx context.Context, q questions, a *deploy.Agent, person bool) (string, error) {
+	wanted := c.CreateRole
+	if !wanted && person && a.Role == "" {
+		answer, err := q.ask(ctx, "Make the role "+a.RoleName()+" now, which only this agent can take on?", "yes", nil)
+		if err != nil {
+			return "", err
+		}
+		wanted = strings.HasPrefix(strings.ToLower(answer), "y")
+	}
+	if !wanted {
+		return "", nil
+	}
+	h, err := c.at(ctx, q.t, a)
+	if err == nil {
+		var arn string
+		if arn, _, err = h.agents.MakeRole(ctx, a); err == nil {
+			return arn, nil
+		}
+		err = h.told(err)
+	}
+	if c.CreateRole {
+		return "", err
+	}
+	fmt.Fprintln(q.t.err, "The role is not made yet; launch makes it:", told(err.Error()))
+	return "", nil
+}
+
+type agentDevCmd struct {
+	Port     int    `name:"port" default:"8090" help:"Where the agent is called on this machine."`
+	UserID   string `name:"user-id" placeholder:"USER" help:"On whose behalf, where a call names nobody. Default: the user of .agentcore.json."`
+	NoReload bool   `name:"no-reload" help:"Do not start it anew when a file changes."`
+	agentFile
+}
+
+// Help is shown below the flags.
+func (agentDevCmd) Help() string {
+	return `Examples:
+  onbehalf agent dev
+  onbehalf agent dev --user-id ada --port 9000
+In another terminal:
+  onbehalf agent invoke Hello --dev
+  curl -d '{"prompt": "Hello"}' localhost:8090/invocations
+The agent gets a session id and the user's workload token, as on a runtime, and the platform's
+address and this terminal's AWS credentials in its environment. Ctrl-C ends all of it.`
+}
+
+// Run runs the agent until Ctrl-C.
+func (c agentDevCmd) Run(ctx context.Context, t *terminal) error {
+	h, err := c.host(ctx, t)
+	if err != nil {
+		return err
+	}
+	line := func(text string) { fmt.Fprintln(t.out, readable(t, text)) }
+	err = h.agents.Dev(ctx, h.agent, deploy.DevOptions{Port: c.Port, UserID: c.UserID, NoReload: c.NoReload, Line: line, Environment: c.environment(h)})
+	return h.told(err)
+}
+
+// environment says where the platform is. The key is that of this terminal: named, never put in.
+func (c agentDevCmd) environment(h *host) []string {
+	list := []string{dataVariable + "=" + h.endpoint, controlVariable + "=" + h.endpoint, "AWS_REGION=" + h.settings.Region, "AWS_DEFAULT_REGION=" + h.settings.Region}
+	named := firstOf(os.Getenv("AWS_ACCESS_KEY_ID"), os.Getenv("AWS_PROFILE"), os.Getenv("AWS_SHARED_CREDENTIALS_FILE"))
+	if c.Profile != "" {
+		return append(list, "AWS_PROFILE="+c.Profile)
+	}
+	if folder, err := c.folder(); err == nil && (named == "" || folder[controlVariable] == h.endpoint) {
+		list = append(list, "AWS_PROFILE="+folder["AWS_PROFILE"], "AWS_SHARED_CREDENTIALS_FILE="+folder["AWS_SHARED_CREDENTIALS_FILE"])
+	}
+	return list
+}

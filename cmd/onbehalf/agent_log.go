@@ -1,0 +1,74 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// The agent SDKs log a JSON object a line. For a person it is a line of text again.
+
+// hiddenFields are said elsewhere, or are of no use to a person.
+var hiddenFields = map[string]bool{"timestamp": true, "time": true, "level": true, "message": true, "msg": true, "logger": true, "location": true, "stackTrace": true}
+
+// readable is a line of an agent for people.
+func readable(t *terminal, line string) string {
+	var fields map[string]any
+	if !strings.HasPrefix(line, "{") || json.Unmarshal([]byte(line), &fields) != nil {
+		return plain(line)
+	}
+	message, isText := either(fields, "message", "msg").(string)
+	if !isText {
+		return plain(line)
+	}
+	level, _ := fields["level"].(string)
+	var text strings.Builder
+	if level != "" {
+		begin, end := colors(t, level)
+		fmt.Fprintf(&text, "%s%-5s%s ", begin, plain(level), end)
+	}
+	text.WriteString(plain(message))
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		if hiddenFields[name] || fields[name] == nil || fields[name] == "" {
+			continue
+		}
+		value, err := json.Marshal(fields[name])
+		if err != nil {
+			continue
+		}
+		fmt.Fprintf(&text, "  %s=%s", plain(name), plain(strings.Trim(string(value), `"`)))
+	}
+	if trace, _ := fields["stackTrace"].(string); trace != "" {
+		for l := range strings.Lines(trace) {
+			text.WriteString("\n    " + plain(strings.TrimRight(l, "\r\n")))
+		}
+	}
+	return text.String()
+}
+
+func either(fields map[string]any, names ...string) any {
+	for _, name := range names {
+		if value, there := fields[name]; there {
+			return value
+		}
+	}
+	return nil
+}
+
+// colors are those of a level, at a terminal.
+func colors(t *terminal, level string) (begin, end string) {
+	if !colored(t.out) {
+		return "", ""
+	}
+	switch strings.ToUpper(level) {
+	case "ERROR", "CRITICAL", "FATAL":
+		return "\x1b[31m", "\x1b[0m"
+	case "WARN", "WARNING":
+		return "\x1b[33m", "\x1b[0m"
+	case "DEBUG":
+		return "\x1b[2m", "\x1b[0m"
+	}
+	return "\x1b[32m", "\x1b[0m"
+}
