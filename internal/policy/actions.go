@@ -42,8 +42,10 @@ var Types = func() map[string][]string {
 	agentcore(workload+" "+apiKey, "GetResourceApiKey")
 	agentcore("token-vault", "GetTokenVault", "SetTokenVaultCMK", "ResetTokenVaultKeyMaterial")
 	agentcore("gateway", "CreateGateway", "GetGateway", "UpdateGateway", "DeleteGateway", "ListGateways", "InvokeGateway",
-		"CreateGatewayTarget", "GetGatewayTarget", "UpdateGatewayTarget", "DeleteGatewayTarget", "ListGatewayTargets",
-		"GetResourcePolicy", "PutResourcePolicy", "DeleteResourcePolicy")
+		"CreateGatewayTarget", "GetGatewayTarget", "UpdateGatewayTarget", "DeleteGatewayTarget", "ListGatewayTargets")
+	agentcore("runtime", "CreateAgentRuntime", "GetAgentRuntime", "UpdateAgentRuntime", "DeleteAgentRuntime", "ListAgentRuntimes", "ListAgentRuntimeVersions")
+	agentcore("runtime runtime-endpoint", "CreateAgentRuntimeEndpoint", "GetAgentRuntimeEndpoint", "UpdateAgentRuntimeEndpoint", "DeleteAgentRuntimeEndpoint", "ListAgentRuntimeEndpoints")
+	agentcore("runtime runtime-endpoint", callsOfAgents...)
 	own := func(types string, names ...string) { // operations that AWS does not have, on the types that are its own
 		for _, name := range names {
 			add(types, "onbehalf:"+name)
@@ -52,14 +54,25 @@ var Types = func() map[string][]string {
 	own(workload+" "+oauth2, "ListGrants", "GetGrant", "RevokeGrant", "RevokeUserGrants", "GetResourceTokenState")
 	own(workload, "PutTrustedIssuers", "GetTrustedIssuers", "RevokeWorkloadTokens")
 	own(oauth2, "PutOauth2ProviderSettings", "GetOauth2ProviderSettings")
+	own("runtime", "PutAgentCode", "ListAgentRuntimeSessions", "GetAgentRuntimeLogs")
 	add("role", "iam:PassRole", "iam:CreateRole", "iam:GetRole", "iam:DeleteRole", "iam:ListRoles",
 		"iam:PutRolePolicy", "iam:GetRolePolicy", "iam:DeleteRolePolicy", "iam:ListRolePolicies")
 	add("", "sts:GetCallerIdentity")
 	return table
 }()
 
+// callsOfAgents are the calls of a hosted agent. Each is asked for on the runtime
+// and on the endpoint that is named, as at AWS: the policies of both have a say.
+var callsOfAgents = []string{
+	"InvokeAgentRuntime", "InvokeAgentRuntimeForUser", "InvokeAgentRuntimeCommand", "InvokeAgentRuntimeWithWebSocketStream", "StopRuntimeSession", "GetAgentCard",
+}
+
 // tagged are the actions on tags, which are asked for on whatever has them.
 var tagged = []string{serviceName + ":ListTagsForResource", serviceName + ":TagResource", serviceName + ":UntagResource"}
+
+// ofPolicies are the actions on policies of resources, which are asked for on
+// whatever may have one.
+var ofPolicies = []string{serviceName + ":GetResourcePolicy", serviceName + ":PutResourcePolicy", serviceName + ":DeleteResourcePolicy"}
 
 // typeOf is the type of a resource by the resource part of its ARN:
 // "workload-identity" of workload-identity-directory/default/workload-identity/agent.
@@ -88,13 +101,16 @@ func supported(action *pattern, kind string) bool {
 			return true
 		}
 	}
-	return slices.ContainsFunc(tagged, func(name string) bool { matched, _ := action.match(name, nil); return matched })
+	among := func(names []string) bool {
+		return slices.ContainsFunc(names, func(name string) bool { matched, _ := action.match(name, nil); return matched })
+	}
+	return among(tagged) || slices.Contains(policied, kind) && among(ofPolicies)
 }
 
 // misplaced says why an action is never asked for on a resource, for whoever
 // wonders about an answer; empty where it may be.
 func misplaced(check Check) string {
-	if slices.Contains(tagged, check.Action) {
+	if slices.Contains(tagged, check.Action) || slices.Contains(ofPolicies, check.Action) && slices.Contains(policied, TypeOf(check.Resource)) {
 		return ""
 	}
 	for name, types := range Types {

@@ -51,6 +51,8 @@ var contextKeys = map[string]func(*request) string{
 	KeyProtocolType:           nil,
 	KeyCredentialType:         nil,
 	KeyCredentialScope:        nil,
+	KeySubnets:                nil,
+	KeySecurityGroups:         nil,
 }
 
 // The service's own condition keys, in lower case, as far as AWS's reference has
@@ -63,6 +65,8 @@ const (
 	KeyProtocolType    = "bedrock-agentcore:protocoltype"
 	KeyCredentialType  = "bedrock-agentcore:credentialprovidertype"
 	KeyCredentialScope = "bedrock-agentcore:credentialproviderscope"
+	KeySubnets         = "bedrock-agentcore:subnets"
+	KeySecurityGroups  = "bedrock-agentcore:securitygroups"
 	KeyRequestTag      = "aws:requesttag/" // and the tag, in lower case
 	KeyTagKeys         = "aws:tagkeys"
 	keyResourceTag     = "aws:resourcetag/"

@@ -262,12 +262,31 @@ func allowed(caller principal.Caller, check Check) bool {
 	case principal.Key:
 		return caller.Root && caller.Account != "" // in another account, that one's resource allows as well or not at all
 	case principal.Bearer, principal.Anonymous:
-		return check.Action == InvokeGateway && check.Resource != Any && check.Resource == caller.Authorizer
+		its := check.Resource != Any && check.Resource == caller.Authorizer
+		if ofAgents(check.Action) {
+			return its || endpointOf(caller.Authorizer, check.Resource)
+		}
+		return its && check.Action == InvokeGateway
 	case principal.Browser:
 		return slices.Contains(frontChannel, check.Action)
 	default: // Nobody, and what is added without a thought for this line
 		return false
 	}
+}
+
+// ofAgents reports whether an action is a call of a hosted agent that its
+// authorizer may let in. To act for a user of one's own choice is none: with a
+// token, the user is the one of the token.
+func ofAgents(action string) bool {
+	name, found := strings.CutPrefix(action, serviceName+":")
+	return found && name != "InvokeAgentRuntimeForUser" && slices.Contains(callsOfAgents, name)
+}
+
+// endpointOf reports whether a resource is an endpoint of the runtime: the
+// runtime's authorizer is that of its endpoints.
+func endpointOf(runtime, resource string) bool {
+	name, found := strings.CutPrefix(resource, runtime+"/runtime-endpoint/")
+	return runtime != "" && found && name != "" && !strings.Contains(name, "/")
 }
 
 // denied words the refusal as AWS does, because people search for its words.

@@ -15,9 +15,12 @@ const (
 	gateway = "arn:aws:bedrock-agentcore:us-east-1:" + own + ":gateway/demo-0123456789"
 	other   = "arn:aws:bedrock-agentcore:us-east-1:" + own + ":gateway/other-012345678"
 	beyond  = "arn:aws:bedrock-agentcore:us-east-1:" + foreign + ":gateway/demo-0123456789"
-	rootARN = "arn:aws:iam::" + own + ":root"
-	create  = "bedrock-agentcore:CreateGateway"
-	iamOnly = "bedrock-agentcore:GetResourceOauth2Token"
+	hosted  = "arn:aws:bedrock-agentcore:us-east-1:" + own + ":runtime/clerk-0123456789"
+
+	invokeAgent = "bedrock-agentcore:InvokeAgentRuntime"
+	rootARN     = "arn:aws:iam::" + own + ":root"
+	create      = "bedrock-agentcore:CreateGateway"
+	iamOnly     = "bedrock-agentcore:GetResourceOauth2Token"
 )
 
 var (
@@ -25,6 +28,7 @@ var (
 	plain   = principal.Caller{Kind: principal.Key, Account: own, ARN: "arn:aws:iam::" + own + ":user/ada", KeyID: "AKIB"}
 	role    = principal.Caller{Kind: principal.Role, Account: own, ARN: "arn:aws:sts::" + own + ":assumed-role/agent/1"}
 	bearer  = principal.Caller{Kind: principal.Bearer, Account: own, User: principal.User{Issuer: "https://idp.example", Subject: "ada"}, Authorizer: gateway}
+	invoker = principal.Caller{Kind: principal.Bearer, Account: own, User: principal.User{Issuer: "https://idp.example", Subject: "ada"}, Authorizer: hosted}
 	anyone  = principal.Caller{Kind: principal.Anonymous, Account: own, Authorizer: gateway}
 	browser = principal.Caller{Kind: principal.Browser, Account: own}
 	system  = principal.Caller{Kind: principal.System, Account: own}
@@ -66,6 +70,16 @@ func TestDecide(t *testing.T) {
 		{"anybody on an open gateway", anyone, []Check{{Action: InvokeGateway, Resource: gateway}}, true},
 		{"anybody on another gateway", anyone, []Check{{Action: InvokeGateway, Resource: other}}, false},
 		{"anybody with another action", anyone, []Check{{Action: create, Resource: gateway}}, false},
+
+		{"a bearer on its runtime and an endpoint of it", invoker, []Check{{Action: invokeAgent, Resource: hosted}, {Action: invokeAgent, Resource: hosted + "/runtime-endpoint/DEFAULT"}}, true},
+		{"a bearer runs a command", invoker, []Check{{Action: "bedrock-agentcore:InvokeAgentRuntimeCommand", Resource: hosted}}, true},
+		{"a bearer for a user of its choice", invoker, []Check{{Action: "bedrock-agentcore:InvokeAgentRuntimeForUser", Resource: hosted}}, false},
+		{"a bearer on another runtime", invoker, []Check{{Action: invokeAgent, Resource: hosted + "1"}}, false},
+		{"a bearer on another runtime's endpoint", invoker, []Check{{Action: invokeAgent, Resource: hosted + "1/runtime-endpoint/DEFAULT"}}, false},
+		{"a bearer on what is below an endpoint", invoker, []Check{{Action: invokeAgent, Resource: hosted + "/runtime-endpoint/DEFAULT/x"}}, false},
+		{"a bearer of a runtime manages it", invoker, []Check{{Action: "bedrock-agentcore:GetAgentRuntime", Resource: hosted}}, false},
+		{"a bearer of a runtime with a gateway's action", invoker, []Check{{Action: InvokeGateway, Resource: hosted + "/runtime-endpoint/DEFAULT"}}, false},
+		{"a bearer of no runtime on an endpoint", principal.Caller{Kind: principal.Bearer, Account: own}, []Check{{Action: invokeAgent, Resource: "/runtime-endpoint/DEFAULT"}}, false},
 
 		{"a browser opens a link", browser, []Check{{Action: ActionAuthorize, Resource: gateway}}, true},
 		{"a browser with a link nobody knows", browser, []Check{{Action: ActionAuthorize, Resource: Any}}, true},

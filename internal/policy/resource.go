@@ -3,7 +3,6 @@ package policy
 import (
 	"context"
 	"errors"
-	"slices"
 	"strings"
 
 	"github.com/onbehalf/onbehalf/internal/api"
@@ -18,12 +17,20 @@ const (
 )
 
 // policied are the types of resource that may have a policy of their own.
-var policied = []string{"gateway"}
+var policied = []string{"gateway", "runtime", "runtime-endpoint"}
 
 // HasPolicy reports whether the resource is of a type that may have a policy.
 func HasPolicy(arn api.ARN) bool {
-	kind, name, found := strings.Cut(arn.Resource, "/")
-	return arn.Service == serviceName && found && slices.Contains(policied, kind) && name != "" && !strings.ContainsAny(name, "/*")
+	if arn.Service != serviceName || strings.Contains(arn.Resource, "*") {
+		return false
+	}
+	switch parts := strings.Split(arn.Resource, "/"); len(parts) {
+	case 2:
+		return (parts[0] == "gateway" || parts[0] == "runtime") && parts[1] != ""
+	case 4:
+		return parts[0] == "runtime" && parts[1] != "" && parts[2] == "runtime-endpoint" && parts[3] != ""
+	}
+	return false
 }
 
 // ParseResource reads the policy of the resource arn. Statements name principals,

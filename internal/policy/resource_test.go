@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/onbehalf/onbehalf/internal/api"
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/principal"
 	"github.com/onbehalf/onbehalf/internal/store"
@@ -260,6 +261,44 @@ func TestTagConditions(t *testing.T) {
 		check := Check{Action: create, Resource: prefix + "gateway/*", Values: map[string][]string{KeyRequestTag + values[0]: {values[1]}, KeyTagKeys: {values[0]}}}
 		if err := e.Decide(t.Context(), bob, []Check{check}); (err == nil) != want {
 			t.Errorf("%v: %v", values, err)
+		}
+	}
+}
+
+// Gateways, runtimes and runtimes' endpoints have policies, and nothing else has.
+func TestWhatMayHaveAPolicy(t *testing.T) {
+	t.Parallel()
+	const prefix = "arn:aws:bedrock-agentcore:us-east-1:" + own + ":"
+	for resource, want := range map[string]bool{
+		prefix + "gateway/demo-0123456789":                                true,
+		prefix + "runtime/clerk-0123456789":                               true,
+		prefix + "runtime/clerk-0123456789/runtime-endpoint/DEFAULT":      true,
+		prefix + "runtime/*":                                              false,
+		prefix + "runtime/":                                               false,
+		prefix + "runtime/clerk-0123456789/runtime-endpoint/*":            false,
+		prefix + "runtime/clerk-0123456789/runtime-endpoint/":             false,
+		prefix + "runtime//runtime-endpoint/DEFAULT":                      false,
+		prefix + "gateway/demo-0123456789/runtime-endpoint/DEFAULT":       false,
+		prefix + "runtime/clerk-0123456789/runtime-endpoint/DEFAULT/more": false,
+		prefix + "token-vault/default":                                    false,
+		"arn:aws:iam::" + own + ":runtime/clerk-0123456789":               false,
+	} {
+		arn, err := api.ParseARN(resource)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := HasPolicy(arn); got != want {
+			t.Errorf("%s: %v, want %v", resource, got, want)
+		}
+	}
+	const endpoint = prefix + "runtime/clerk-0123456789/runtime-endpoint/DEFAULT"
+	for action, want := range map[string]bool{
+		invokeAgent: true, "bedrock-agentcore:GetResourcePolicy": true, "bedrock-agentcore:*": true, "bedrock-agentcore:TagResource": true,
+		InvokeGateway: false, "bedrock-agentcore:DeleteAgentRuntime": false,
+	} {
+		_, err := ParseResource(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"`+action+`","Resource":"`+endpoint+`"}]}`, endpoint)
+		if (err == nil) != want {
+			t.Errorf("%s in an endpoint's policy: %v, want it taken: %v", action, err, want)
 		}
 	}
 }

@@ -240,3 +240,29 @@ func (s *Service) EndpointTags(ctx context.Context, account, id, name string, ch
 	})
 	return tags, fault.Wrap(err, "tagging an endpoint of an agent runtime")
 }
+
+// Check finds a runtime of the account, or an endpoint of it; fault.NotFound.
+func (s *Service) Check(tx *store.Tx, account, id, endpoint string) error {
+	_, err := findRuntime(tx, account, id)
+	if err == nil && endpoint != "" {
+		_, err = findEndpoint(tx, account, id, endpoint)
+	}
+	return err
+}
+
+// endpointARNs are those of a runtime's endpoints: what else is kept by them goes with the runtime.
+func (s *Service) endpointARNs(tx *store.Tx, row *runtimeRow) (arns []string, err error) {
+	rows, err := tx.Query("SELECT name FROM agent_runtime_endpoints WHERE runtime_id = $1", row.id)
+	if err != nil {
+		return nil, fault.Wrap(err, "reading endpoints of an agent runtime")
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, fault.Wrap(err, "reading endpoints of an agent runtime")
+		}
+		arns = append(arns, s.endpointARN(row.account, row.id, name))
+	}
+	return arns, fault.Wrap(rows.Err(), "reading endpoints of an agent runtime")
+}

@@ -245,6 +245,15 @@ func (s *Service) DeleteAgentRuntime(ctx context.Context, caller principal.Calle
 		if r.AgentRuntimeVersion != nil {
 			return deleteVersion(tx, row, number(*r.AgentRuntimeVersion))
 		}
+		endpoints, err := s.endpointARNs(tx, row)
+		if err != nil {
+			return err
+		}
+		for _, arn := range endpoints {
+			if err := s.options.Deleted(tx, row.account, arn); err != nil {
+				return err
+			}
+		}
 		if _, err := tx.Exec("DELETE FROM agent_runtimes WHERE id = $1", row.id); err != nil {
 			return fault.Wrap(err, "deleting an agent runtime")
 		}

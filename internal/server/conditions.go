@@ -30,6 +30,12 @@ func conditions(request any) map[string][]string {
 		return credentialConditions(r.CredentialProviderConfigurations)
 	case *api.UpdateGatewayTargetRequest:
 		return credentialConditions(r.CredentialProviderConfigurations)
+	case *api.CreateAgentRuntimeRequest:
+		return runtimeConditions(tagConditions(r.Tags), r.NetworkConfiguration)
+	case *api.UpdateAgentRuntimeRequest:
+		return runtimeConditions(map[string][]string{}, r.NetworkConfiguration)
+	case *api.CreateAgentRuntimeEndpointRequest:
+		return tagConditions(r.Tags)
 	case *api.GetWorkloadAccessTokenForJWTRequest:
 		return policy.ClaimValues(r.UserToken.Reveal())
 	case *api.GetWorkloadAccessTokenForUserIdRequest:
@@ -55,6 +61,16 @@ func gatewayConditions(values map[string][]string, authorizer api.AuthorizerType
 	values[policy.KeyProtocolType] = one(string(protocol))
 	if configured != nil && configured.CustomJWTAuthorizer != nil {
 		values[policy.KeyDiscoveryURL] = one(configured.CustomJWTAuthorizer.DiscoveryUrl)
+	}
+	return values
+}
+
+// runtimeConditions has the network that a runtime asks for: this server stores
+// it and does nothing about it, and a policy may refuse it all the same.
+func runtimeConditions(values map[string][]string, network *api.NetworkConfiguration) map[string][]string {
+	if network != nil && network.NetworkModeConfig != nil {
+		values[policy.KeySubnets] = network.NetworkModeConfig.Subnets
+		values[policy.KeySecurityGroups] = network.NetworkModeConfig.SecurityGroups
 	}
 	return values
 }
@@ -90,9 +106,10 @@ func one(value string) []string {
 }
 
 // passing is the right to hand a role to the service, which whoever names one in
-// a request needs: otherwise a gateway would lend him rights that he has not.
+// a request needs: otherwise a gateway or an agent would lend him rights that he has not.
 //
-// The resource is the gateway that the role is for; gateway/* where it is to be made.
+// The resource is the gateway or runtime that the role is for; gateway/* or
+// runtime/* where it is to be made.
 func passing(request any, resources []string) []gate.Check {
 	role := ""
 	switch r := request.(type) {

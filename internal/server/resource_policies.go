@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"strings"
 
 	"github.com/onbehalf/onbehalf/internal/api"
 	"github.com/onbehalf/onbehalf/internal/fault"
@@ -9,6 +10,7 @@ import (
 	"github.com/onbehalf/onbehalf/internal/gateway"
 	"github.com/onbehalf/onbehalf/internal/policy"
 	"github.com/onbehalf/onbehalf/internal/principal"
+	"github.com/onbehalf/onbehalf/internal/runtime"
 	"github.com/onbehalf/onbehalf/internal/store"
 )
 
@@ -19,6 +21,24 @@ type resourcePolicies struct {
 	policies *policy.Engine
 	region   string
 	gateways *gateway.Service
+	agents   *runtime.Service
+}
+
+// exists is the room's word on the resource of an ARN that may have a policy; nil
+// for an ARN that is spelt otherwise than the room spells it.
+func (p resourcePolicies) exists(arn api.ARN) (spelt string, check func(tx *store.Tx) error) {
+	switch kind, name, _ := strings.Cut(arn.Resource, "/"); {
+	case !policy.HasPolicy(arn):
+		return "", nil
+	case kind == "gateway":
+		return api.GatewayARN(p.region, arn.Account, name), func(tx *store.Tx) error { return p.gateways.Check(tx, arn.Account, name) }
+	default:
+		id, endpoint, _ := strings.Cut(name, "/runtime-endpoint/")
+		if endpoint == "" {
+			return api.AgentRuntimeARN(p.region, arn.Account, id), func(tx *store.Tx) error { return p.agents.Check(tx, arn.Account, id, "") }
+		}
+		return api.AgentRuntimeEndpointARN(p.region, arn.Account, id, endpoint), func(tx *store.Tx) error { return p.agents.Check(tx, arn.Account, id, endpoint) }
+	}
 }
 
 // on runs fn on a resource that exists and may have a policy. It may be another
@@ -28,11 +48,12 @@ func (p resourcePolicies) on(ctx context.Context, arn string, act func(context.C
 	if err != nil {
 		return fault.InvalidField("resourceArn", "%s", fault.Of(err).Message)
 	}
-	if !policy.HasPolicy(parsed) || api.GatewayARN(p.region, parsed.Account, parsed.Name()) != arn || !gate.Permitted(ctx, arn) {
-		return fault.New(fault.NotFound, "Resource %s was not found, or it is of a kind that has no policy of its own: gateways have.", arn)
+	spelt, check := p.exists(parsed)
+	if spelt != arn || !gate.Permitted(ctx, arn) {
+		return fault.New(fault.NotFound, "Resource %s was not found, or it is of a kind that has no policy of its own: gateways, agent runtimes and their endpoints have.", arn)
 	}
 	return act(ctx, func(tx *store.Tx) error {
-		if err := p.gateways.Check(tx, parsed.Account, parsed.Name()); err != nil {
+		if err := check(tx); err != nil {
 			return err
 		}
 		return fn(tx, parsed.Account)

@@ -258,7 +258,7 @@ func (s *Server) assemble(ctx, running context.Context) (http.Handler, error) {
 	}
 	doors := &front{
 		ping:     http.HandlerFunc(s.ping),
-		wire:     wire.New(gated, keeper, wire.Options{}, routes(resources{c.Region}, identities, brokers, gateways, agents, tagged, resourcePolicies{s.db, policies, c.Region, gateways})),
+		wire:     wire.New(gated, keeper, wire.Options{}, routes(resources{c.Region}, identities, brokers, gateways, agents, tagged, resourcePolicies{s.db, policies, c.Region, gateways, agents})),
 		query:    query.New(gated, iam{s.db, authenticator, policies}.actions()),
 		mcp:      gateways.MCP(),
 		agents:   agents.Front(),

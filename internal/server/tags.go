@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"maps"
+	"strings"
 
 	"github.com/onbehalf/onbehalf/internal/api"
 	"github.com/onbehalf/onbehalf/internal/broker"
@@ -38,8 +39,32 @@ func newTags(region string, identities *identity.Service, b *broker.Broker, g *g
 		{api.Oauth2CredentialProviderARN, b.Oauth2ProviderTags},
 		{api.ApiKeyCredentialProviderARN, b.ApiKeyProviderTags},
 		{api.GatewayARN, g.Tags},
+		{endpointARN, endpointTags(r)}, // first: its ARN begins as the runtime's does
 		{api.AgentRuntimeARN, r.Tags},
 	}}
+}
+
+// endpointARN is the ARN of a runtime's endpoint, whose name has two parts.
+func endpointARN(region, account, name string) string {
+	id, endpoint, _ := strings.Cut(name, endpointInfix)
+	return api.AgentRuntimeEndpointARN(region, account, id, endpoint)
+}
+
+func endpointTags(r *runtime.Service) tagger {
+	return func(ctx context.Context, account, name string, change func(map[string]string) error) (map[string]string, error) {
+		id, endpoint, _ := strings.Cut(name, endpointInfix)
+		return r.EndpointTags(ctx, account, id, endpoint, change)
+	}
+}
+
+const endpointInfix = "/runtime-endpoint/"
+
+// nameOf is what the owner of a resource calls it: an endpoint by its runtime as well.
+func nameOf(arn api.ARN) string {
+	if rest, found := strings.CutPrefix(arn.Resource, "runtime/"); found && strings.Contains(rest, endpointInfix) {
+		return rest
+	}
+	return arn.Name()
 }
 
 // change finds the owner of an ARN, which must be of this region and of the
@@ -54,8 +79,8 @@ func (t tags) change(ctx context.Context, caller principal.Caller, arn string, c
 		account = parsed.Account
 	}
 	for _, owner := range t.owners {
-		if owner.arn(t.region, account, parsed.Name()) == arn {
-			return owner.tag(ctx, account, parsed.Name(), change)
+		if name := nameOf(parsed); owner.arn(t.region, account, name) == arn {
+			return owner.tag(ctx, account, name, change)
 		}
 	}
 	return nil, fault.New(fault.NotFound, "Resource %s not found, or it is of a kind that has no tags.", arn)
