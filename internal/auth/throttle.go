@@ -18,6 +18,7 @@ const (
 	FamilyWorkloadTokens = "workload-tokens" // each of the three calls
 	FamilyResourceTokens = "resource-tokens" // GetResourceOauth2Token and GetResourceApiKey, each
 	FamilyCompletions    = "completions"
+	FamilyInvoke         = "invoke"        // calls of hosted agents, each: InvokeAgentRuntime…, StopRuntimeSession, GetAgentCard
 	FamilyRead           = "control-read"  // Get… and List… of everything else
 	FamilyWrite          = "control-write" // all others
 	FamilyOpenGateway    = "open-gateway"  // messages to a gateway without inbound authorization, per address
@@ -30,6 +31,7 @@ var defaultRates = map[string]float64{
 	FamilyWorkloadTokens: 200,
 	FamilyResourceTokens: 200,
 	FamilyCompletions:    100,
+	FamilyInvoke:         200,
 	FamilyRead:           20,
 	FamilyWrite:          20,
 	FamilyOpenGateway:    200,
@@ -83,6 +85,8 @@ func familyOf(action string) (family, counted string) {
 		return FamilyResourceTokens, name
 	case name == "CompleteResourceTokenAuth":
 		return FamilyCompletions, name
+	case strings.HasPrefix(name, "InvokeAgentRuntime") || name == "StopRuntimeSession" || name == "GetAgentCard":
+		return FamilyInvoke, name
 	case service == ServiceSTS, strings.HasPrefix(name, "Get"), strings.HasPrefix(name, "List"):
 		return FamilyRead, FamilyRead
 	}

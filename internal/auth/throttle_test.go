@@ -104,6 +104,8 @@ func TestRates(t *testing.T) {
 	t.Parallel()
 	for action, want := range map[string]string{
 		"bedrock-agentcore:GetWorkloadAccessTokenForJWT": FamilyWorkloadTokens, getKey: FamilyResourceTokens, "bedrock-agentcore:CompleteResourceTokenAuth": FamilyCompletions,
+		"bedrock-agentcore:InvokeAgentRuntime": FamilyInvoke, "bedrock-agentcore:InvokeAgentRuntimeCommand": FamilyInvoke, "bedrock-agentcore:GetAgentCard": FamilyInvoke,
+		"bedrock-agentcore:StopRuntimeSession": FamilyInvoke, "bedrock-agentcore:UpdateAgentRuntime": FamilyWrite, "onbehalf:GetAgentRuntimeLogs": FamilyRead,
 		"bedrock-agentcore:ListGateways": FamilyRead, "bedrock-agentcore:DeleteGateway": FamilyWrite, "iam:GetRole": FamilyRead, "iam:PutRolePolicy": FamilyWrite,
 		"sts:GetCallerIdentity": FamilyRead, "onbehalf:RevokeGrant": FamilyWrite, "onbehalf:ListGrants": FamilyRead,
 	} {
