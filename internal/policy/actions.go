@@ -61,6 +61,10 @@ var Types = func() map[string][]string {
 	return table
 }()
 
+// invokeForUser is asked for beside a call of an agent that names the person whom
+// it is for: the name is a condition key of it.
+const invokeForUser = serviceName + ":InvokeAgentRuntimeForUser"
+
 // callsOfAgents are the calls of a hosted agent. Each is asked for on the runtime
 // and on the endpoint that is named, as at AWS: the policies of both have a say.
 var callsOfAgents = []string{

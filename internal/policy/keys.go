@@ -96,6 +96,7 @@ func tagKey(key string) bool {
 // request is what conditions can ask about.
 type request struct {
 	caller    principal.Caller
+	action    string
 	resource  string
 	now       time.Time
 	values    map[string][]string                         // that came with the check
@@ -106,7 +107,7 @@ type request struct {
 
 // asked is the request of a check.
 func (e *Engine) asked(ctx context.Context, caller principal.Caller, check Check) *request {
-	r := &request{caller: caller, resource: check.Resource, now: e.db.Now(), values: check.Values}
+	r := &request{caller: caller, action: check.Action, resource: check.Resource, now: e.db.Now(), values: check.Values}
 	if e.tags != nil {
 		r.tags = func(arn string) (map[string]string, error) { return e.tags(ctx, arn) }
 	}
@@ -123,6 +124,12 @@ func (r *request) value(key string) []string {
 	}
 	if tag, is := strings.CutPrefix(key, keyResourceTag); is {
 		return r.tagged(tag)
+	}
+	switch {
+	case strings.HasPrefix(key, KeyJWTClaim) && r.caller.Kind == principal.Bearer:
+		return ClaimValues(r.caller.UserToken.Reveal())[key] // which has been verified
+	case key == KeyUserID && strings.EqualFold(r.action, invokeForUser) && r.caller.User.ID != "":
+		return []string{r.caller.User.ID}
 	}
 	find := contextKeys[key]
 	if find == nil {

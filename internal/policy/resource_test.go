@@ -2,6 +2,7 @@ package policy
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/onbehalf/onbehalf/internal/api"
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/principal"
+	"github.com/onbehalf/onbehalf/internal/secret"
 	"github.com/onbehalf/onbehalf/internal/store"
 	"github.com/onbehalf/onbehalf/internal/store/storetest"
 )
@@ -300,5 +302,57 @@ func TestWhatMayHaveAPolicy(t *testing.T) {
 		if (err == nil) != want {
 			t.Errorf("%s in an endpoint's policy: %v, want it taken: %v", action, err, want)
 		}
+	}
+}
+
+// TestConditionsOnCallsOfAgents: the claims of a token that was verified, and the
+// user whom a signed caller names, can be asked about.
+func TestConditionsOnCallsOfAgents(t *testing.T) {
+	t.Parallel()
+	const runtime = "arn:aws:bedrock-agentcore:us-east-1:" + own + ":runtime/agent-0123456789"
+	const invoke, forUser = "bedrock-agentcore:InvokeAgentRuntime", "bedrock-agentcore:InvokeAgentRuntimeForUser"
+	token := func(claims string) secret.Text {
+		return secret.New("x." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + ".x")
+	}
+	of := func(claims string) principal.Caller {
+		return principal.Caller{Kind: principal.Bearer, Account: own, Authorizer: runtime, User: principal.User{Issuer: "https://idp", Subject: "ada"}, UserToken: token(claims)}
+	}
+	named := plain
+	named.User = principal.User{ID: "ada"}
+	const anybody, her = `"Principal":"*"`, `"Principal":{"AWS":"` + ada + `"}`
+	for name, c := range map[string]struct {
+		caller         principal.Caller
+		policy, action string
+		allowed        bool
+	}{
+		"a claim that is there": {caller: of(`{"sub":"ada","scope":"read write"}`), action: invoke, allowed: true,
+			policy: `{"Effect":"Allow",` + anybody + `,"Action":"` + invoke + `","Resource":"` + runtime + `","Condition":{"StringEquals":{"bedrock-agentcore:InboundJwtClaim/sub":"ada"},"ForAnyValue:StringEquals":{"bedrock-agentcore:InboundJwtClaim/scope":"write"}}}`},
+		"another's claim": {caller: of(`{"sub":"bob"}`), action: invoke,
+			policy: `{"Effect":"Allow",` + anybody + `,"Action":"` + invoke + `","Resource":"` + runtime + `","Condition":{"StringEquals":{"bedrock-agentcore:InboundJwtClaim/sub":"ada"}}}`},
+		"no claim": {caller: of(`{}`), action: invoke,
+			policy: `{"Effect":"Allow",` + anybody + `,"Action":"` + invoke + `","Resource":"` + runtime + `","Condition":{"StringEquals":{"bedrock-agentcore:InboundJwtClaim/sub":"ada"}}}`},
+		"a token of a client, which names nobody": {caller: principal.Caller{Kind: principal.Bearer, Account: own, Authorizer: runtime}, action: invoke,
+			policy: `{"Effect":"Allow",` + anybody + `,"Action":"` + invoke + `","Resource":"` + runtime + `","Condition":{"StringEquals":{"bedrock-agentcore:InboundJwtClaim/sub":"ada"}}}`},
+		"the user who is named": {caller: named, action: forUser, allowed: true,
+			policy: `{"Effect":"Allow",` + her + `,"Action":"` + forUser + `","Resource":"` + runtime + `","Condition":{"StringEquals":{"bedrock-agentcore:userid":"ada"}}}`},
+		"another user": {caller: named, action: forUser,
+			policy: `{"Effect":"Allow",` + her + `,"Action":"` + forUser + `","Resource":"` + runtime + `","Condition":{"StringEquals":{"bedrock-agentcore:userid":"bob"}}}`},
+		"a claim of nobody's": {caller: named, action: forUser,
+			policy: `{"Effect":"Allow",` + her + `,"Action":"` + forUser + `","Resource":"` + runtime + `","Condition":{"StringLike":{"bedrock-agentcore:InboundJwtClaim/sub":"*"}}}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := storetest.Open(t)
+			e := New(db)
+			if err := db.Update(t.Context(), func(tx *store.Tx) error {
+				return e.PutResource(tx, own, runtime, `{"Version":"2012-10-17","Statement":[`+c.policy+`]}`)
+			}); err != nil {
+				t.Fatal(err)
+			}
+			err := e.Decide(t.Context(), c.caller, []Check{{Action: c.action, Resource: runtime}})
+			if (err == nil) != c.allowed || err != nil && !fault.Is(err, fault.Denied) {
+				t.Error(err)
+			}
+		})
 	}
 }
