@@ -33,8 +33,13 @@ type message struct {
 	Plan json.RawMessage `json:"plan,omitempty"`
 }
 
-// longestMessage bounds a message: a launch with 50 variables of 5,000 characters fits.
-const longestMessage = 1 << 20
+// longestMessage bounds a message: a launch with 50 variables of 5,000 characters
+// fits. What an init says is short.
+const (
+	longestMessage = 1 << 20
+	longestAnswer  = 16 << 10
+	mostFiles      = 64 // that come along with a message
+)
 
 // channel is one end of the socket pair. Messages are records (SOCK_SEQPACKET),
 // so that a descriptor never parts from its message.
@@ -50,7 +55,7 @@ func pair() (*channel, *os.File, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := channelOf(ours)
+	c, err := channelOf(ours, longestAnswer)
 	if err != nil {
 		_ = theirs.Close()
 		return nil, nil, err
@@ -72,7 +77,8 @@ func socketPair(socketType int) (a, b *os.File, err error) {
 	return os.NewFile(uintptr(fds[0]), "socket"), os.NewFile(uintptr(fds[1]), "socket"), nil
 }
 
-func channelOf(f *os.File) (*channel, error) {
+// channelOf makes an end of a channel that takes messages of up to longest bytes.
+func channelOf(f *os.File, longest int) (*channel, error) {
 	defer f.Close()
 	conn, err := net.FileConn(f) // a copy of the descriptor
 	if err != nil {
@@ -83,7 +89,7 @@ func channelOf(f *os.File) (*channel, error) {
 		_ = conn.Close()
 		return nil, fmt.Errorf("a channel is a unix socket, not a %T", conn)
 	}
-	return &channel{conn: u, buf: make([]byte, longestMessage)}, nil
+	return &channel{conn: u, buf: make([]byte, longest)}, nil
 }
 
 // send sends a message and closes the files, whose descriptors the other end now has.
@@ -116,7 +122,7 @@ func (c *channel) send(m message, files ...*os.File) error {
 
 // receive waits for the next message. The files are the caller's to close.
 func (c *channel) receive() (m message, files []*os.File, err error) {
-	rights := make([]byte, syscall.CmsgSpace(8*4))
+	rights := make([]byte, syscall.CmsgSpace(4*mostFiles))
 	n, rn, flags, _, err := c.conn.ReadMsgUnix(c.buf, rights)
 	if err != nil {
 		return m, nil, err

@@ -4,7 +4,7 @@
 //	platform                          │ the session's namespaces
 //	                                  │
 //	Start ── the executable again ───▶│ init (process 1): mounts, loopback, limits
-//	      ── Launch, by the channel ─▶│   └─▶ the agent: no capabilities, no way to get any
+//	      ── plan, folders shown ────▶│   └─▶ the agent: no capabilities, no way to get any, a filter of system calls
 //	Dial  ── a socket ───────────────▶│ init ─▶ 127.0.0.1:PORT, the agent's
 //	Platform, Proxy ◀── a socket ─────│ init ◀─ 127.0.0.1:7079 and :7078, for the agent
 //	Run   ── a command, its pipes ───▶│   └─▶ sh -c, beside the agent

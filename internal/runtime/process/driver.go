@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -20,6 +21,10 @@ import (
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/runtime"
 )
+
+// initEnvironment is that of a session's init, a Go program that mostly waits: few
+// threads and little memory. The agent's environment is not in it.
+var initEnvironment = []string{"GOMAXPROCS=2", "GOGC=25", "GOMEMLIMIT=16MiB", "GODEBUG=madvdontneed=1"}
 
 // startTime bounds how long a session's surroundings may take to be made.
 const startTime = 20 * time.Second
@@ -78,7 +83,6 @@ type session struct {
 	group   *group
 	command *exec.Cmd
 	channel *channel
-	servers []*http.Server
 	ended   chan struct{}
 
 	mu      sync.Mutex
@@ -88,7 +92,7 @@ type session struct {
 
 // Start makes the session's surroundings and starts the agent in them.
 func (d *Driver) Start(ctx context.Context, l runtime.Launch) (runtime.Process, error) {
-	p := plan{Code: l.Code, Also: l.Also, Command: l.Command, Environment: l.Environment, Port: l.Port, Mounts: l.Mounts, Limits: withDefaults(l.Limits)}
+	p := plan{Command: l.Command, Environment: l.Environment, Port: l.Port, Mounts: l.Mounts, Limits: withDefaults(l.Limits), Watch: d.groups == nil}
 	s := &session{driver: d, ended: make(chan struct{})}
 	ours, theirs, err := pair()
 	if err != nil {
@@ -100,9 +104,14 @@ func (d *Driver) Start(ctx context.Context, l runtime.Launch) (runtime.Process, 
 		_, _ = ours.Close(), theirs.Close()
 		return nil, fault.Wrap(err, "making a session's pipe")
 	}
+	var trees []*os.File
+	if p.Shown, trees, err = show(l); err != nil {
+		_, _, _, _ = ours.Close(), theirs.Close(), read.Close(), write.Close()
+		return nil, err
+	}
 	s.command = exec.Command("/proc/self/exe")
 	s.command.Args = []string{initName}
-	s.command.Env = []string{}
+	s.command.Env = initEnvironment
 	s.command.ExtraFiles = []*os.File{theirs, write}
 	s.command.SysProcAttr = &syscall.SysProcAttr{
 		Setsid:     true,
@@ -115,7 +124,9 @@ func (d *Driver) Start(ctx context.Context, l runtime.Launch) (runtime.Process, 
 		d.free(s.host)
 		return nil, err
 	}
-	err = s.command.Start()
+	if err = s.command.Start(); err != nil {
+		closeAll(trees)
+	}
 	// They are the session's now: the pipe must end with it.
 	_, _ = theirs.Close(), write.Close()
 	if err != nil {
@@ -125,6 +136,7 @@ func (d *Driver) Start(ctx context.Context, l runtime.Launch) (runtime.Process, 
 		if s.group, err = d.groups.add(l.Name, s.command.Process.Pid, p.Limits); err != nil {
 			_ = s.command.Process.Kill()
 			_ = s.command.Wait()
+			closeAll(trees)
 			return fail(fault.Wrap(err, "limiting a session"))
 		}
 	}
@@ -137,13 +149,11 @@ func (d *Driver) Start(ctx context.Context, l runtime.Launch) (runtime.Process, 
 	ready := make(chan struct{})
 	go s.receive(ready, l.Platform, l.Proxy)
 	go s.wait(printed)
-	held := hold(append([]string{l.Code}, l.Also...))
-	p.Held = len(held)
 	text, err := json.Marshal(p)
 	if err == nil {
-		err = ours.send(message{Kind: kindLaunch, Plan: text}, held...)
+		err = ours.send(message{Kind: kindLaunch, Plan: text}, trees...)
 	} else {
-		closeAll(held)
+		closeAll(trees)
 	}
 	if err != nil {
 		s.Stop(0)
@@ -155,7 +165,7 @@ func (d *Driver) Start(ctx context.Context, l runtime.Launch) (runtime.Process, 
 	case <-ready:
 		return s, nil
 	case <-s.ended:
-		return nil, errors.New(s.End())
+		return nil, fault.New(fault.RuntimeClient, "%s", s.End())
 	case <-patience.C:
 		err = fmt.Errorf("the session's surroundings were not made within %v", startTime)
 	case <-ctx.Done():
@@ -225,10 +235,8 @@ func (s *session) wait(printed <-chan struct{}) {
 	why := "The agent was ended."
 	if s.group != nil {
 		if s.group.outOfMemory() {
-			why = "The agent took more memory than its limit, and was ended."
-			s.mu.Lock()
-			s.end = ""
-			s.mu.Unlock()
+			s.killedForMemory()
+			why = outOfMemory
 		}
 		s.group.remove()
 	}
@@ -247,6 +255,18 @@ func (s *session) because(why string) {
 	defer s.mu.Unlock()
 	if s.end == "" {
 		s.end = why
+	}
+}
+
+const outOfMemory = "The agent took more memory than its limit, and was ended."
+
+// killedForMemory says what SIGKILL was for, if that was the agent's end. One of its
+// other processes may have met it long ago, and the agent has gone on.
+func (s *session) killedForMemory() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if strings.HasSuffix(s.end, "SIGKILL.") {
+		s.end = outOfMemory
 	}
 }
 
@@ -330,54 +350,3 @@ func (s *session) Run(ctx context.Context, c runtime.Command) (int, error) {
 	}
 	return out.Code, nil
 }
-
-// door lets connections of a session in to a handler.
-type door struct {
-	server *http.Server
-	in     chan net.Conn
-	closed chan struct{}
-	once   sync.Once
-}
-
-func newDoor(h http.Handler) *door {
-	if h == nil {
-		h = http.NotFoundHandler()
-	}
-	d := &door{in: make(chan net.Conn), closed: make(chan struct{})}
-	d.server = &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 192 << 10}
-	go func() { _ = d.server.Serve(d) }()
-	return d
-}
-
-func (d *door) enter(files []*os.File) {
-	for _, f := range files {
-		c, err := net.FileConn(f)
-		if err != nil {
-			continue
-		}
-		select {
-		case d.in <- c:
-		case <-d.closed:
-			_ = c.Close()
-		}
-	}
-}
-
-// Accept, Close and Addr make a door the listener of its server.
-func (d *door) Accept() (net.Conn, error) {
-	select {
-	case c := <-d.in:
-		return c, nil
-	case <-d.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (d *door) Close() error {
-	d.once.Do(func() { close(d.closed) })
-	return nil
-}
-
-func (d *door) Addr() net.Addr { return &net.UnixAddr{Name: "session", Net: "unix"} }
-
-func (d *door) close() { _ = d.server.Close() }

@@ -8,8 +8,9 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/signal"
+	"runtime/debug"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -18,12 +19,9 @@ import (
 	"github.com/onbehalf/onbehalf/internal/runtime"
 )
 
-// What the executable is called when it is started again, as process 1 of a
-// session and to become one of its programs.
-const (
-	initName  = "onbehalf-session"
-	startName = "onbehalf-start"
-)
+// initName is what the executable is called when it is started again, as process 1
+// of a session.
+const initName = "onbehalf-session"
 
 // Descriptors that the init inherits.
 const (
@@ -36,17 +34,14 @@ const (
 // never returns. In any other it does nothing.
 func Init() {
 	initialised = true
-	switch os.Args[0] {
-	case initName:
-		s := &supervisor{children: map[int]chan syscall.WaitStatus{}}
-		if err := s.run(); err != nil {
-			s.end("The session's surroundings could not be made: " + err.Error())
-		}
-		os.Exit(1)
-	case startName:
-		fmt.Fprintln(os.Stderr, "onbehalf: the agent's program cannot be started:", become(os.Args[1:]))
-		os.Exit(127)
+	if os.Args[0] != initName {
+		return
 	}
+	s := &supervisor{children: map[int]chan syscall.WaitStatus{}}
+	if err := s.run(); err != nil {
+		s.end("The session's surroundings could not be made: " + err.Error() + ".")
+	}
+	os.Exit(1)
 }
 
 // initialised says that Init was called. Where it was not, a session's first process
@@ -58,43 +53,53 @@ type supervisor struct {
 	channel  *channel
 	plan     plan
 	output   *os.File
-	self     string // the executable, as it can still be run
-	agent    int    // its process
+	starter  *starter
 	starting childLock
 	children map[int]chan syscall.WaitStatus
 }
 
 func (s *supervisor) run() (err error) {
+	s.output = os.NewFile(outputDescriptor, "output")
 	unix.CloseOnExec(channelDescriptor)
 	unix.CloseOnExec(outputDescriptor)
-	s.output = os.NewFile(outputDescriptor, "output")
-	if s.channel, err = channelOf(os.NewFile(channelDescriptor, "channel")); err != nil {
+	if s.channel, err = channelOf(os.NewFile(channelDescriptor, "channel"), longestMessage); err != nil {
 		return err
 	}
-	first, held, err := s.channel.receive()
+	if err := closeInherited(); err != nil {
+		return fmt.Errorf("closing what was inherited: %w", err)
+	}
+	first, passed, err := s.channel.receive()
 	if err != nil || first.Kind != kindLaunch {
 		return fmt.Errorf("the launch did not come: %q %w", first.Kind, err)
 	}
-	defer closeAll(held)
+	defer closeAll(passed)
 	if err := json.Unmarshal(first.Plan, &s.plan); err != nil {
 		return err
 	}
+	// Where the machine runs short of memory, sessions go before the platform.
+	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("500"), 0)
 	// Nobody within the session may look into process 1, whose memory has the environment.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("hiding process 1: %w", err)
 	}
+	// It ends with its channel. Signals are caught, since what is ignored is ignored by programs that are started, too.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT)
 	if err := unix.Sethostname([]byte("agent")); err != nil {
 		return fmt.Errorf("the host name: %w", err)
 	}
 	if err := raiseLoopback(); err != nil {
 		return fmt.Errorf("the loopback interface: %w", err)
 	}
-	if err := buildRoot(s.plan, held); err != nil {
+	if err := buildRoot(s.plan, passed); err != nil {
 		return err
 	}
+	closeAll(passed)
 	// No new user namespaces within this one: their makers would have capabilities there.
 	if err := os.WriteFile("/proc/sys/user/max_user_namespaces", []byte("0"), 0); err != nil {
 		return fmt.Errorf("forbidding user namespaces: %w", err)
+	}
+	if err := sealProc(); err != nil {
+		return err
 	}
 	for port, k := range map[int]kind{runtime.PlatformPort: kindPlatform, runtime.ProxyPort: kindProxy} {
 		listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
@@ -103,17 +108,28 @@ func (s *supervisor) run() (err error) {
 		}
 		go s.forward(listener, k)
 	}
+	if s.starter, err = newStarter(s.plan); err != nil {
+		return err
+	}
 	go s.reap()
 	pid, ended, err := s.start(s.plan.Command, s.output, s.output)
+	if errors.Is(err, errNoProgram) {
+		fmt.Fprintln(s.output, "onbehalf: the agent's program cannot be started:", err)
+		_ = s.channel.send(message{Kind: kindReady})
+		s.end("The agent ended with exit code 127.")
+	}
 	if err != nil {
 		return err
 	}
-	s.agent = pid
+	_ = os.WriteFile("/proc/"+strconv.Itoa(pid)+"/oom_score_adj", []byte("600"), 0)
 	if err := s.channel.send(message{Kind: kindReady}); err != nil {
 		return err
 	}
-	go s.watchMemory()
+	if s.plan.Watch {
+		go s.watchMemory()
+	}
 	go func() { s.end(ending(<-ended)) }()
+	debug.FreeOSMemory() // of what it took to come here
 	return s.serve()
 }
 
@@ -176,18 +192,23 @@ func (s *supervisor) connect(files []*os.File) {
 	join(inside, outside)
 }
 
-// forward hands connections of the agent to the platform.
+// forward hands connections of the agent to the platform. Whoever is one too many
+// waits until another has ended.
 func (s *supervisor) forward(listener net.Listener, k kind) {
+	room := make(chan struct{}, maxConnections)
 	for {
+		room <- struct{}{}
 		inside, err := listener.Accept()
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) {
 				return
 			}
+			<-room
 			time.Sleep(10 * time.Millisecond) // out of descriptors, say
 			continue
 		}
 		go func() {
+			defer func() { <-room }()
 			outside, err := s.channel.pass(k)
 			if err != nil {
 				_ = inside.Close()
@@ -196,35 +217,6 @@ func (s *supervisor) forward(listener net.Listener, k kind) {
 			join(inside, outside)
 		}()
 	}
-}
-
-// start runs a program as the agent's user, in a group of its own.
-func (s *supervisor) start(command []string, stdout, stderr *os.File) (pid int, ended <-chan syscall.WaitStatus, err error) {
-	null, err := os.Open(os.DevNull)
-	if err != nil {
-		return 0, nil, err
-	}
-	defer null.Close()
-	attributes := &syscall.ProcAttr{
-		Dir: codeFolder, Env: s.plan.Environment,
-		Files: []uintptr{null.Fd(), stdout.Fd(), stderr.Fd()},
-		Sys:   &syscall.SysProcAttr{Setsid: true},
-	}
-	if s.plan.Agent != 0 {
-		id := uint32(s.plan.Agent)
-		attributes.Sys.Credential = &syscall.Credential{Uid: id, Gid: id}
-	}
-	arguments := append([]string{startName, strconv.Itoa(s.plan.Limits.Processes)}, command...)
-	// The reaper must not see the end of a child before it is known here.
-	s.starting.Lock()
-	defer s.starting.Unlock()
-	pid, err = syscall.ForkExec("/proc/self/exe", arguments, attributes)
-	if err != nil {
-		return 0, nil, fmt.Errorf("starting %s: %w", command[0], err)
-	}
-	c := make(chan syscall.WaitStatus, 1)
-	s.children[pid] = c
-	return pid, c, nil
 }
 
 // reap waits for every child: those that were started, and the orphans that fall to process 1.
@@ -247,64 +239,4 @@ func (s *supervisor) reap() {
 			c <- status
 		}
 	}
-}
-
-// become turns this process into the program: as nobody who could become
-// somebody, within its limits.
-func become(arguments []string) error {
-	if len(arguments) < 2 {
-		return errors.New("nothing to start")
-	}
-	processes, err := strconv.ParseUint(arguments[0], 10, 32)
-	if err != nil {
-		return err
-	}
-	for limit, most := range map[int]uint64{unix.RLIMIT_CORE: 0, unix.RLIMIT_NOFILE: 8192, unix.RLIMIT_NPROC: processes} {
-		if err := unix.Setrlimit(limit, &unix.Rlimit{Cur: most, Max: most}); err != nil {
-			return fmt.Errorf("limits: %w", err)
-		}
-	}
-	if err := dropPrivileges(); err != nil {
-		return fmt.Errorf("privileges: %w", err)
-	}
-	command := arguments[1:]
-	path, err := look(command[0])
-	if err != nil {
-		return err
-	}
-	return unix.Exec(path, command, os.Environ())
-}
-
-// look finds a program as a shell would, in the agent's PATH and, for a name with a slash, in its code.
-func look(name string) (string, error) {
-	if strings.Contains(name, "/") {
-		return name, nil
-	}
-	for folder := range strings.SplitSeq(os.Getenv("PATH"), ":") {
-		path := folder + "/" + name
-		if unix.Access(path, unix.X_OK) == nil {
-			return path, nil
-		}
-	}
-	return "", fmt.Errorf("there is no %s in PATH (%s)", name, os.Getenv("PATH"))
-}
-
-// dropPrivileges gives up what a program could gain by being started: capabilities of
-// this namespace's root, and set-user-id programs.
-func dropPrivileges() error {
-	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return err
-	}
-	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
-		return err
-	}
-	for capability := 0; capability <= unix.CAP_LAST_CAP; capability++ {
-		err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(capability), 0, 0, 0)
-		if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.EPERM) {
-			return err
-		}
-	}
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var none [2]unix.CapUserData
-	return unix.Capset(&header, &none[0])
 }

@@ -6,15 +6,14 @@ import "github.com/onbehalf/onbehalf/internal/runtime"
 
 // plan is what the init is told to do.
 type plan struct {
-	Code        string
-	Also        []string
+	Shown       []shown // the code first
 	Command     []string
 	Environment []string
 	Port        int
 	Mounts      []string
 	Limits      runtime.Limits
-	Agent       int // the user and group within the namespace that the agent runs as
-	Held        int // how many of Code and Also come as mounts beside the plan: all, or none
+	Agent       int  // the user and group within the namespace that the agent runs as
+	Watch       bool // no control group bounds the session
 }
 
 // Where the agent finds what.
@@ -46,3 +45,9 @@ func withDefaults(l runtime.Limits) runtime.Limits {
 	}
 	return l
 }
+
+// What a session may have open.
+const (
+	maxFiles       = 8192 // each of its processes
+	maxConnections = 256  // to the platform, and as many to the way out; whoever is next waits
+)

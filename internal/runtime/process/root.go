@@ -51,11 +51,16 @@ type tree struct {
 
 // buildRoot makes the session's file system and moves into it. It collects first, by
 // descriptor, what it shows of the machine, since the new root hides where that was.
-func buildRoot(p plan, held []*os.File) error {
+// passed are the trees that the platform took hold of.
+func buildRoot(p plan, passed []*os.File) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("separating the mounts: %w", err)
 	}
-	trees, err := collect(p, held)
+	trees, err := collect()
+	if err != nil {
+		return err
+	}
+	more, err := collectShown(p, passed)
 	if err != nil {
 		return err
 	}
@@ -79,6 +84,16 @@ func buildRoot(p plan, held []*os.File) error {
 			return err
 		}
 	}
+	for _, folder := range writable(p) {
+		if err := ownFolder(p, folder); err != nil {
+			return fmt.Errorf("the folder %s: %w", folder, err)
+		}
+	}
+	for _, t := range more { // an interpreter may lie in /tmp
+		if err := t.put(); err != nil {
+			return fmt.Errorf("showing %s: %w", t.place, err)
+		}
+	}
 	if err := os.MkdirAll("./proc", 0o755); err != nil {
 		return err
 	}
@@ -88,11 +103,6 @@ func buildRoot(p plan, held []*os.File) error {
 	for name, target := range map[string]string{"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"} {
 		if err := os.Symlink(target, "./dev/"+name); err != nil {
 			return err
-		}
-	}
-	for _, folder := range writable(p) {
-		if err := ownFolder(p, folder); err != nil {
-			return fmt.Errorf("the folder %s: %w", folder, err)
 		}
 	}
 	if err := unix.PivotRoot(".", "."); err != nil {
@@ -110,81 +120,50 @@ func buildRoot(p plan, held []*os.File) error {
 	return nil
 }
 
-// hold takes hold of folders for a session whose own root may not walk to them: the
-// platform's data folder is its owner's alone, and so is root's home with an
-// interpreter in it. nil where that is not this process's to do: the session then
-// finds them by name, as the user that the platform is.
-func hold(paths []string) (held []*os.File) {
-	if os.Geteuid() != 0 {
-		return nil
-	}
-	for _, path := range paths {
-		fd, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
-		if err != nil {
-			closeAll(held)
-			return nil
-		}
-		held = append(held, os.NewFile(uintptr(fd), path))
-	}
-	return held
-}
-
-// collect takes hold of what the session is shown.
-func collect(p plan, held []*os.File) (trees []tree, err error) {
-	take := func(from, place string, devices bool) error {
-		t := tree{place: place, devices: devices}
-		info, err := os.Lstat(from)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err == nil && info.Mode()&fs.ModeSymlink != 0 {
-			t.link, err = os.Readlink(from)
-			if err == nil {
-				trees = append(trees, t)
-			}
-			return err
+// collect takes hold of what every session is shown of the machine.
+func collect() (trees []tree, err error) {
+	for i, path := range slices.Concat(system, devices) {
+		t := tree{place: path, devices: i >= len(system)}
+		info, err := os.Lstat(path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case err != nil:
+			return nil, err
+		case info.Mode()&fs.ModeSymlink != 0:
+			t.link, err = os.Readlink(path)
+		default:
+			t.isFile = !info.IsDir()
+			t.fd, err = take(path)
 		}
 		if err != nil {
-			return err
-		}
-		t.isFile = !info.IsDir()
-		if t.fd, err = unix.OpenTree(unix.AT_FDCWD, from, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE); err != nil {
-			return fmt.Errorf("taking %s: %w", from, err)
+			return nil, err
 		}
 		trees = append(trees, t)
-		return nil
 	}
-	named := slices.Concat(system, p.Also)
-	if p.Held > 0 {
-		named = system
-	}
-	for _, path := range named {
-		if err := take(path, path, false); err != nil {
+	return trees, nil
+}
+
+// collectShown does so with what this session is shown.
+func collectShown(p plan, passed []*os.File) (trees []tree, err error) {
+	for _, s := range p.Shown {
+		t := tree{place: s.Place}
+		if s.Passed {
+			if len(passed) == 0 {
+				return nil, errors.New("fewer folders came along than were announced")
+			}
+			t.fd, err = unix.Dup(int(passed[0].Fd()))
+			passed = passed[1:]
+		} else {
+			t.fd, err = take(s.From)
+		}
+		if err != nil {
 			return nil, err
 		}
+		unix.CloseOnExec(t.fd)
+		trees = append(trees, t)
 	}
-	for _, path := range devices {
-		if err := take(path, path, true); err != nil {
-			return nil, err
-		}
-	}
-	if p.Held > 0 {
-		if len(held) != p.Held || p.Held != 1+len(p.Also) {
-			return nil, fmt.Errorf("%d of %d folders came with the plan", len(held), p.Held)
-		}
-		for i, place := range append([]string{codeFolder}, p.Also...) {
-			trees = append(trees, tree{place: place, fd: int(held[i].Fd())})
-		}
-		return trees, nil
-	}
-	if _, err := os.Stat(p.Code); err != nil {
-		return nil, fmt.Errorf("the agent's code: %w", err)
-	}
-	code, err := filepath.EvalSymlinks(p.Code)
-	if err != nil {
-		return nil, err
-	}
-	return trees, take(code, codeFolder, false)
+	return trees, nil
 }
 
 // put shows a tree at its place below the current folder, read-only.
@@ -222,4 +201,53 @@ func ownFolder(p plan, folder string) error {
 	id := strconv.Itoa(p.Agent)
 	options := "size=" + strconv.FormatInt(p.Limits.Disk, 10) + ",nr_inodes=100k,mode=700,uid=" + id + ",gid=" + id
 	return unix.Mount("session", "."+folder, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, options)
+}
+
+// What of /proc a session can see and not change, and what it cannot see: they are
+// about the whole machine.
+var (
+	sealedProc = []string{"/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs"}
+	hiddenProc = []string{"/proc/kcore", "/proc/kmsg", "/proc/keys", "/proc/key-users", "/proc/timer_list", "/proc/sched_debug", "/proc/kallsyms", "/proc/acpi", "/proc/scsi", "/proc/asound"}
+)
+
+// sealProc closes what /proc has of the machine.
+func sealProc() error {
+	for _, path := range sealedProc {
+		if err := cover(path, path, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC); err != nil {
+			return err
+		}
+	}
+	for _, path := range hiddenProc {
+		info, err := os.Lstat(path)
+		if err != nil {
+			continue // another kernel
+		}
+		if info.IsDir() {
+			err = unix.Mount("nothing", path, "tmpfs", unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "size=4k")
+		} else {
+			err = cover("/dev/null", path, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC)
+		}
+		if err != nil {
+			return fmt.Errorf("hiding %s: %w", path, err)
+		}
+	}
+	return nil
+}
+
+func cover(from, place string, attributes uint64) error {
+	fd, err := take(from)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &unix.MountAttr{Attr_set: attributes}); err != nil {
+		return fmt.Errorf("sealing %s: %w", place, err)
+	}
+	if err := unix.MoveMount(fd, "", unix.AT_FDCWD, place, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("sealing %s: %w", place, err)
+	}
+	return nil
 }
