@@ -147,8 +147,12 @@ func (d *Driver) Start(ctx context.Context, l runtime.Launch) (runtime.Process, 
 		_, _ = io.Copy(l.Output, read)
 	}()
 	ready := make(chan struct{})
-	go s.receive(ready, l.Platform, l.Proxy)
-	go s.wait(printed)
+	received := make(chan struct{})
+	go func() {
+		defer close(received)
+		s.receive(ready, l.Platform, l.Proxy)
+	}()
+	go s.wait(printed, received)
 	text, err := json.Marshal(p)
 	if err == nil {
 		err = ours.send(message{Kind: kindLaunch, Plan: text}, trees...)
@@ -228,10 +232,11 @@ func (s *session) receive(ready chan<- struct{}, platform, proxy http.Handler) {
 }
 
 // wait sees the session off.
-func (s *session) wait(printed <-chan struct{}) {
+func (s *session) wait(printed, received <-chan struct{}) {
 	err := s.command.Wait()
 	// The pipe ends with the last process that had it, and that is now.
 	<-printed
+	<-received // and the channel with the init, whose last word is in it
 	why := "The agent was ended."
 	if s.group != nil {
 		if s.group.outOfMemory() {

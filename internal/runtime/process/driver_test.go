@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,6 +24,10 @@ func TestMain(m *testing.M) {
 	Init()
 	if len(os.Args) > 1 && os.Args[1] == "agent" { // the agent of these tests is this program
 		agent()
+		return
+	}
+	if len(os.Args) > 2 && os.Args[1] == "bomb" {
+		bomb(os.Args[2])
 		return
 	}
 	os.Exit(m.Run())
@@ -61,9 +66,20 @@ func agent() {
 			time.Sleep(time.Millisecond)
 		}
 	})
+	mux.HandleFunc("/attack", attack)
+	mux.HandleFunc("/core", core)
+	mux.HandleFunc("/flood", flood)
 	mux.HandleFunc("/exit", func(http.ResponseWriter, *http.Request) { fmt.Println("good bye"); os.Exit(3) })
 	fmt.Println("listening")
 	fmt.Println(http.ListenAndServe("127.0.0.1:8080", mux))
+}
+
+func query(pairs ...string) string {
+	values := url.Values{}
+	for i := 0; i < len(pairs); i += 2 {
+		values.Set(pairs[i], pairs[i+1])
+	}
+	return values.Encode()
 }
 
 type output struct {
