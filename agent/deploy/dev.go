@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -175,11 +176,29 @@ func (r *runner) snapshot() (string, error) {
 	}
 	var text strings.Builder
 	for name, e := range z.sorted() {
+		if !r.watched(name) {
+			continue
+		}
 		if info, err := os.Stat(e.path); err == nil {
 			fmt.Fprintf(&text, "%s %d %d\n", name, info.Size(), info.ModTime().UnixNano())
 		}
 	}
 	return text.String(), nil
+}
+
+// sources are the files that make another agent of it. What an agent itself writes must not start it anew.
+var sources = map[Language][]string{
+	Python: {".py", ".txt", ".toml"},
+	Node:   {".js", ".mjs", ".cjs", ".ts", ".mts", "package.json"},
+	Go:     {".go", ".mod", ".sum"},
+}
+
+func (r *runner) watched(name string) bool {
+	list, known := sources[r.agent.Language]
+	if !known {
+		return !strings.HasSuffix(name, ".log")
+	}
+	return slices.ContainsFunc(list, func(end string) bool { return strings.HasSuffix(name, end) })
 }
 
 // prepare builds what has to be built, and says what is run.

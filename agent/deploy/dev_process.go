@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"errors"
 	"os/exec"
 	"time"
 )
@@ -30,7 +31,7 @@ func startProcess(folder string, line, environment []string, each func(string)) 
 	go func() {
 		defer close(p.done)
 		p.why = "exit status 0"
-		if err := p.command.Wait(); err != nil {
+		if err := p.command.Wait(); err != nil && !errors.Is(err, exec.ErrWaitDelay) {
 			p.why = err.Error()
 		}
 		endGroup(p.command, true) // nothing of it goes on

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/onbehalf/onbehalf/internal/servertest"
+)
+
+// A person is asked for what the folder does not say, and for nothing else.
+func TestPersonConfigures(t *testing.T) {
+	t.Parallel()
+	p := servertest.Start(t)
+	env := []string{"ONBEHALF_DATA=" + p.Config.Data, "TERM=xterm", "NO_COLOR=1"}
+	folder := filepath.Join(t.TempDir(), "day-3")
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{"go.mod": "module m\n", "package.json": `{"main": "server.js"}`, "one.js": "", "two.js": "", ".python-version": "3.12"} {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file := filepath.Join(folder, "onbehalf-agent.yaml")
+	s := sit(t, env, "agent", "configure", "--file", file)
+	s.sees("  2  go")
+	s.sees("Language: ")
+	s.types("1\n")
+	s.sees("  2  two.js")
+	s.types("two.js\n")
+	s.sees("Make the role agent-day now, which only this agent can take on? [yes]: ")
+	s.types("\n")
+	if code := s.leaves(); code != 0 || !strings.Contains(s.screen(), "arn:aws:iam::000000000000:role/agent-day") {
+		t.Fatalf("exit code %d\n%s", code, s.screen())
+	}
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wants(t, string(content), "name: day\n", "language: node\n", "entrypoint: two.js\n")
+
+	// Where nobody can be asked, the flag is named.
+	o := &office{p, t}
+	_, errOut, code := o.says("agent", "configure", "--file", filepath.Join(folder, "other.yaml"))
+	if code != 2 {
+		t.Errorf("exit code %d", code)
+	}
+	wants(t, errOut, "the language may be node, go", "say which: --language")
+	_, errOut, code = o.says("agent", "configure", "--file", file, "--entrypoint", "three.js", "--non-interactive")
+	if code != 2 {
+		t.Errorf("exit code %d", code)
+	}
+	wants(t, errOut, "three.js is not in")
+
+	// A second time it changes what it is told, and keeps the rest.
+	wants(t, o.does("agent", "configure", "--file", file, "--env", "LOG_LEVEL=debug,x", "--idle-timeout", "5m", "--output", "json"), `"name": "day"`)
+	content, err = os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wants(t, string(content), "entrypoint: two.js\n", "LOG_LEVEL: debug,x\n", "idle-timeout: 5m0s\n")
+	_, errOut, _ = o.says("agent", "configure", "--file", file, "--env", "OPENAI_API_KEY=sk-1")
+	wants(t, errOut, "OPENAI_API_KEY looks like a secret")
+	if strings.Contains(errOut, "sk-1") {
+		t.Error("the secret is shown")
+	}
+	_, errOut, code = o.says("agent", "status", "--file", file)
+	if code != 1 {
+		t.Errorf("exit code %d", code)
+	}
+	wants(t, errOut, "not on this platform", "onbehalf agent launch")
+	_, errOut, code = o.says("agent", "launch", "--file", filepath.Join(folder, "none.yaml"))
+	if code != 1 {
+		t.Errorf("exit code %d", code)
+	}
+	wants(t, errOut, "no agent is configured here", "onbehalf agent configure")
+}
+
+// Log lines of the agent SDKs are text again, and a terminal obeys none of them.
+func TestReadableLines(t *testing.T) {
+	t.Parallel()
+	term := &terminal{out: &strings.Builder{}}
+	for line, want := range map[string]string{
+		"plain \x1b[2J": `plain \x1b[2J`,
+		`{"timestamp":"t","level":"ERROR","message":"no \u001b[1mluck","requestId":"r-1","sessionId":"","count":2,"stackTrace":"a\nb\n"}`: "ERROR no \\x1b[1mluck  count=2  requestId=r-1\n    a\n    b",
+		`{"answer":42}`:   `{"answer":42}`,
+		`{"msg":"hello"}`: `hello`,
+		`{"message":`:     `{"message":`,
+	} {
+		if got := readable(term, line); got != want {
+			t.Errorf("%q becomes %q, want %q", line, got, want)
+		}
+	}
+	var out strings.Builder
+	w := &safeWriter{out: &out}
+	for _, piece := range []string{"gr\xc3", "\xbc\xc3\x9fe\n\tx\x1b", "[2J\xff", "\xe2\x82", "\xac"} {
+		if _, err := w.Write([]byte(piece)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := out.String(), "grüße\n\tx\\x1b[2J\\xff€"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
