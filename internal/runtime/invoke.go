@@ -2,160 +2,190 @@ package runtime
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
-	"fmt"
+	"errors"
 	"io"
 	"net/http"
+	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/onbehalf/onbehalf/internal/api"
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/gate"
-	"github.com/onbehalf/onbehalf/internal/principal"
+	"github.com/onbehalf/onbehalf/internal/secret"
 )
 
 const (
 	maxPayload = 100 << 20        // bytes, as AWS has it
 	callLimit  = 15 * time.Minute // until an agent begins to answer
-	longestRun = time.Hour        // of a stream
+	longestRun = time.Hour        // of an answer that streams
 	told       = 4 << 10          // bytes of an agent's error that the caller is told
 )
 
-// passed are the headers that go through in both directions, whoever calls.
-var passedIn = []string{"Content-Type", "Accept", "Mcp-Session-Id", "Mcp-Protocol-Version", "Mcp-Method", "Mcp-Name", "X-Amzn-Trace-Id", "Traceparent", "Tracestate", "Baggage"}
-var passedOut = []string{"Content-Type", "Mcp-Session-Id", "Mcp-Protocol-Version", "X-Amzn-Trace-Id", "Traceparent", "Tracestate", "Baggage"}
-
-// invoke hands one call to a session's agent, and its answer back as it comes.
-// It runs inside the act: an error is one before the first byte of an answer.
-func (s *Service) invoke(ctx context.Context, caller principal.Caller, at *served, w http.ResponseWriter, r *http.Request, body io.Reader, size int64) error {
-	id, err := sessionID(r)
-	if err != nil {
-		return err
+// invoke hands one call to a session's agent, once, and its answer back as it
+// comes. It runs inside the act: an error is one before the first byte of an answer.
+func (s *Service) invoke(ctx context.Context, c *call) error {
+	if c.at.speaks == api.ServerProtocolMcp {
+		s.stick(c)
+		gate.Detail(ctx, "session", c.session)
 	}
-	w.Header().Set(headerSession, id)
-	if at.version.status != api.AgentRuntimeStatusReady {
-		return fault.New(fault.Conflict, "The agent runtime is %s: %s", at.version.status, at.version.failure)
-	}
-	header, err := s.outgoing(ctx, caller, at, r)
-	if err != nil {
-		return err
-	}
-	header.Set(headerSession, id)
-	n, release, err := s.acquire(ctx, caller, at, id)
+	n, header, release, err := s.enter(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer release()
-	if token := header.Get("X-Amz-Bedrock-Agentcore-Identity-Wat"); token != "" {
-		n.secrets.add(token)
-	}
-	gate.Detail(ctx, "session", id)
-	ctx, cancel := context.WithTimeout(ctx, longestRun)
+	ctx, cancel := n.during(ctx, longestRun)
 	defer cancel()
-	_, _, path := protocol(&at.version.settings)
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://agent"+path, io.NopCloser(body))
-	if err != nil {
-		return fault.Wrap(err, "calling an agent")
+	request := &http.Request{
+		Method: http.MethodPost, URL: &url.URL{Scheme: "http", Host: "agent", Path: c.at.path}, Host: "agent", Header: header,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Body: io.NopCloser(c.body), ContentLength: c.body.Size(),
 	}
-	request.Header, request.ContentLength = header, size
-	response, err := n.agent.RoundTrip(request)
+	if request.ContentLength == 0 {
+		request.Body = http.NoBody
+	}
+	response, err := n.agent.RoundTrip(request.WithContext(ctx))
 	if err != nil {
 		return n.broken(ctx, err)
 	}
 	defer response.Body.Close()
-	if response.StatusCode >= 400 {
-		return refused(response, n)
+	gate.Detail(ctx, "status", strconv.Itoa(response.StatusCode))
+	if response.StatusCode < 200 || response.StatusCode > 299 {
+		return n.refusal(response)
 	}
-	for _, name := range passedOut {
-		if values := response.Header.Values(name); len(values) > 0 {
-			w.Header()[name] = values
+	s.answerHeaders(c, response)
+	c.begun = true
+	c.w.WriteHeader(response.StatusCode)
+	return s.relay(ctx, c, n, response)
+}
+
+// enter finds or begins the call's session and counts the call in. Meanwhile the
+// intent becomes durable: the agent hears nothing of the call before it is.
+func (s *Service) enter(ctx context.Context, c *call) (n *session, header http.Header, release func(), err error) {
+	if c.at.version.status != api.AgentRuntimeStatusReady {
+		return nil, nil, nil, fault.New(fault.Conflict, "The agent runtime is %s: %s", c.at.version.status, c.at.version.failure)
+	}
+	intended := make(chan error, 1)
+	go func() { intended <- s.intend(ctx, c) }()
+	header, token, err := s.outgoing(ctx, c)
+	if err == nil {
+		n, release, err = s.acquire(ctx, c.holder(), c.at, c.session)
+	}
+	if unkept := <-intended; unkept != nil {
+		if release != nil {
+			release()
 		}
+		return nil, nil, nil, unkept
 	}
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(http.StatusOK)
-	return stream(w, response.Body)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if !token.Empty() {
+		n.secrets.add(token.Reveal())
+	}
+	return n, header, release, nil
+}
+
+func (s *Service) intend(ctx context.Context, c *call) error {
+	return s.gate.Intent(ctx, c.caller, gate.Check{Action: c.op.action, Resource: c.at.arn},
+		map[string]string{"session": c.session, "endpoint": c.at.endpoint, "version": c.at.number})
 }
 
 // outgoing are the headers toward the agent: what the caller may send, who asks,
-// and for whom. What callers send under the names that say so is not among them.
-func (s *Service) outgoing(ctx context.Context, caller principal.Caller, at *served, r *http.Request) (http.Header, error) {
-	header, err := allowed(&at.version.settings, r.Header)
-	if err != nil {
-		return nil, err
+// and for whom. Without a person there is no token: the agent is told of nobody
+// whom it may act for.
+func (s *Service) outgoing(ctx context.Context, c *call) (header http.Header, token secret.Text, err error) {
+	if header, err = incoming(c.at.forwarded, c.r.Header); err != nil {
+		return nil, token, err
 	}
-	for _, name := range passedIn {
-		if values := r.Header.Values(name); len(values) > 0 {
+	header[headerSession] = []string{c.session}
+	header[headerRequest] = []string{c.caller.Request.ID}
+	if c.caller.User.IsZero() {
+		return header, token, nil
+	}
+	// The token is the runtime's: it opens for the account whose agent it is, also
+	// where the caller is of another one that the runtime's policy lets in.
+	minted := c.caller
+	minted.Account, minted.Workload = c.at.runtime.account, c.at.workload
+	if token, err = s.identity.Mint(ctx, minted); err != nil {
+		return nil, token, err
+	}
+	header[headerToken] = []string{token.Reveal()}
+	header[headerOldToken] = header[headerToken]
+	if s.options.CallbackURL != "" {
+		header[headerCallback] = []string{s.options.CallbackURL}
+	}
+	return header, token, nil
+}
+
+// answerHeaders are those of an agent's answer that reach the caller.
+func (s *Service) answerHeaders(c *call, response *http.Response) {
+	header := c.w.Header()
+	for _, name := range passedOut {
+		if values := response.Header[name]; len(values) > 0 {
 			header[name] = values
 		}
 	}
-	header.Set(headerRequest, principal.RequestOf(ctx).ID)
-	if caller.User.IsZero() {
-		return header, nil // without a person there is no token: the agent is told nothing of whom it may act for
+	if header[headerType] == nil && response.ContentLength != 0 {
+		header[headerType] = []string{"application/octet-stream"} // else net/http guesses
 	}
-	caller.Workload = s.workload(at.runtime)
-	token, err := s.identity.Mint(ctx, caller)
-	if err != nil {
-		return nil, err
+	if response.ContentLength >= 0 {
+		header["Content-Length"] = []string{strconv.FormatInt(response.ContentLength, 10)}
 	}
-	header.Set("X-Amz-Bedrock-Agentcore-Identity-Wat", token.Reveal())
-	header.Set("Workloadaccesstoken", token.Reveal())
-	if s.options.CallbackURL != "" {
-		header.Set("Oauth2callbackurl", s.options.CallbackURL)
+	header["X-Content-Type-Options"] = []string{"nosniff"}
+	if c.at.speaks == api.ServerProtocolMcp {
+		s.stuck(c, header)
 	}
-	return header, nil
+}
+
+// The causes for which a call ends before its agent has done.
+var (
+	errOver    = errors.New("runtime: the call took longer than calls may")
+	errStopped = errors.New("runtime: the session was ended")
+)
+
+// during is a context for a call of the session: it ends with the caller, with
+// the session, or when the time is up.
+func (n *session) during(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, errOver)
+	ctx, end := context.WithCancelCause(ctx)
+	detach := context.AfterFunc(n.ended(), func() { end(errStopped) })
+	return ctx, func() {
+		detach()
+		end(nil)
+		cancel()
+	}
 }
 
 // broken says why an agent did not answer.
 func (n *session) broken(ctx context.Context, err error) error {
 	select {
 	case <-n.process.Ended():
-		return fault.New(fault.RuntimeClient, "The agent ended during the call. %s%s", n.process.End(), n.log.tail()).Because(err)
+		return fault.New(fault.RuntimeClient, "The agent ended during the call. %s", n.process.End()).Because(printed(n.log.tail()))
 	default:
 	}
-	if ctx.Err() != nil {
-		return ctx.Err()
+	var late interface{ Timeout() bool }
+	switch cause := context.Cause(ctx); {
+	case cause == errStopped:
+		return fault.New(fault.RuntimeClient, "The session was ended during the call: %s", n.stopped()).Because(printed(n.log.tail()))
+	case cause == errOver, cause == nil && errors.As(err, &late) && late.Timeout():
+		return fault.New(fault.RuntimeClient, "The agent did not begin to answer within %d minutes.", int(callLimit.Minutes())).Because(printed(n.log.tail()))
+	case cause != nil:
+		return fault.New(fault.Unavailable, "The request was cancelled.").Because(cause)
 	}
-	return fault.New(fault.RuntimeClient, "The agent did not answer.%s", n.log.tail()).Because(err)
+	return fault.New(fault.RuntimeClient, "The agent did not answer.").Because(errors.Join(printed(n.log.tail()), err))
 }
 
-// refused is an agent's own error, in its words.
-func refused(response *http.Response, n *session) error {
+// refusal is an agent's own error, in its words. What it says may hold what the
+// session was handed; that is taken out.
+func (n *session) refusal(response *http.Response) error {
 	body, _ := io.ReadAll(io.LimitReader(response.Body, told))
-	text := strings.ToValidUTF8(n.secrets.hide(string(body)), "")
-	return fault.New(fault.RuntimeClient, "Received error (%d) from runtime. %s", response.StatusCode, text)
-}
-
-// stream passes an answer on, each piece when it comes.
-func stream(w http.ResponseWriter, from io.Reader) error {
-	control := http.NewResponseController(w)
-	buffer := make([]byte, 32<<10)
-	for {
-		count, err := from.Read(buffer)
-		if count > 0 {
-			if _, err := w.Write(buffer[:count]); err != nil {
-				return context.Canceled // the caller has left
-			}
-			if err := control.Flush(); err != nil {
-				return context.Canceled
-			}
-		}
-		switch err {
-		case nil:
-		case io.EOF:
-			return nil
-		default:
-			// The status has left: that it is not whole can be told by cutting it alone.
-			panic(http.ErrAbortHandler)
-		}
+	text := strings.TrimSpace(strings.ToValidUTF8(n.secrets.hide(string(body)), ""))
+	if text == "" {
+		text = "It said nothing more; its logs may (GetAgentRuntimeLogs)."
 	}
+	return fault.New(fault.RuntimeClient, "Received error (%d) from runtime. %s", response.StatusCode, text).Because(printed(n.log.tail()))
 }
 
-func newSessionID() string {
-	var raw [16]byte
-	_, _ = rand.Read(raw[:])
-	raw[6], raw[8] = raw[6]&0x0f|0x40, raw[8]&0x3f|0x80
-	text := hex.EncodeToString(raw[:])
-	return fmt.Sprintf("%s-%s-%s-%s-%s", text[:8], text[8:12], text[12:16], text[16:20], text[20:])
-}
+// ended is a context that ends when the session is to end.
+func (n *session) ended() context.Context { return context.Background() }

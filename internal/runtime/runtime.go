@@ -22,8 +22,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/singleflight"
-
 	"github.com/onbehalf/onbehalf/internal/api"
 	"github.com/onbehalf/onbehalf/internal/auth"
 	"github.com/onbehalf/onbehalf/internal/gate"
@@ -74,8 +72,10 @@ type Service struct {
 	options  Options
 	public   *url.URL
 	now      func() time.Time
+	shelf    *shelf        // what calls find
+	mcp      conversations // of MCP
 
-	unpacking singleflight.Group
+	unpacking unpacking
 	live      sessions
 	work      sync.WaitGroup // the lives of sessions
 	closing   chan struct{}
@@ -91,8 +91,10 @@ func New(db *store.DB, k *seal.Keeper, i *identity.Service, a *auth.Authenticato
 	if err != nil {
 		public = &url.URL{}
 	}
-	return &Service{db: db, keeper: k, identity: i, auth: a, gate: g, options: o, public: public, now: time.Now,
+	s := &Service{db: db, keeper: k, identity: i, auth: a, gate: g, options: o, public: public, now: time.Now,
 		live: sessions{all: map[sessionKey]*session{}}, closing: make(chan struct{})}
+	s.shelf = newShelf(s)
+	return s
 }
 
 // Close ends all sessions and returns when nothing of them is left.

@@ -1,0 +1,159 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/onbehalf/onbehalf/internal/api"
+	"github.com/onbehalf/onbehalf/internal/auth"
+	"github.com/onbehalf/onbehalf/internal/fault"
+	"github.com/onbehalf/onbehalf/internal/principal"
+	"github.com/onbehalf/onbehalf/internal/store"
+)
+
+// served is a runtime as calls of one endpoint find it: read and unsealed once,
+// immutable but for the time of its last check.
+type served struct {
+	runtime    *runtimeRow
+	arn        string
+	endpoint   string
+	version    *versionRow
+	authorizer *auth.Authorizer // nil: signed requests
+	workload   principal.Workload
+	speaks     api.ServerProtocol
+	path       string   // of the agent, that calls go to
+	forwarded  []string // headers that callers may send on, as net/http spells them
+	challenge  string   // the parameters of WWW-Authenticate that are always the same
+	metadata   []byte   // RFC 9728; nil without an authorizer
+	number     string   // the version, for records
+	weight     uint32
+
+	checked atomic.Int64 // when the endpoint was last known to serve this version, in nanoseconds since the shelf's start
+}
+
+// freshness is how long a runtime is served without a look at its endpoint. A
+// change made through this process is seen at once, one made through another
+// replica within this time; a look costs one indexed read of one number.
+const freshness = time.Second
+
+// maxServed is how many bytes of settings are kept in memory, roughly.
+const maxServed = 64 << 20
+
+// shelf keeps what is served, bounded by weight, so that a call costs neither a
+// read of the database nor an unsealing.
+type shelf struct {
+	service *Service
+	start   time.Time
+	holds   time.Duration // freshness, but for tests
+	kept    *otter.Cache[reference, *served]
+	loads   singleflight.Group
+	drops   atomic.Uint64
+	reads   atomic.Uint64 // for tests
+}
+
+func newShelf(s *Service) *shelf {
+	return &shelf{service: s, start: time.Now(), holds: freshness, kept: otter.Must(&otter.Options[reference, *served]{
+		MaximumWeight: maxServed,
+		Weigher:       func(_ reference, at *served) uint32 { return at.weight },
+	})}
+}
+
+func (h *shelf) age() int64 { return int64(time.Since(h.start)) }
+
+// drop forgets everything: this process has just changed a runtime or an
+// endpoint, which is rare, and calls are not.
+func (h *shelf) drop() {
+	h.drops.Add(1) // what is being read now may be what was before, and is not kept
+	h.kept.InvalidateAll()
+}
+
+// find answers what a call names; fault.NotFound.
+func (h *shelf) find(ctx context.Context, named reference) (*served, error) {
+	if at, ok := h.kept.GetIfPresent(named); ok && h.age()-at.checked.Load() < int64(h.holds) {
+		return at, nil
+	}
+	// All who wait share one load, so it must not end with the first one's
+	// request; who comes after a change does not join a load from before it.
+	key := strings.Join([]string{named.account, named.id, named.endpoint, text(int64(h.drops.Load()))}, "\x00")
+	loaded, err, _ := h.loads.Do(key, func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		return h.load(ctx, named)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return loaded.(*served), nil
+}
+
+func (h *shelf) load(ctx context.Context, named reference) (*served, error) {
+	began, drops := h.age(), h.drops.Load()
+	kept, _ := h.kept.GetIfPresent(named)
+	h.reads.Add(1)
+	var fresh *served
+	err := h.service.db.View(ctx, func(tx *store.Tx) error {
+		if kept != nil {
+			var version int64
+			err := tx.QueryRow("SELECT version FROM agent_runtime_endpoints WHERE runtime_id = $1 AND name = $2", named.id, named.endpoint).Scan(&version)
+			if err == nil && version == kept.version.version {
+				fresh = kept
+				return nil
+			}
+			if err != nil && !errors.Is(err, store.ErrNoRows) {
+				return fault.Wrap(err, "checking an endpoint")
+			}
+		}
+		var err error
+		fresh, err = h.service.read(tx, named)
+		return err
+	})
+	if err != nil {
+		if fault.Is(err, fault.NotFound) {
+			h.kept.Invalidate(named)
+		}
+		return nil, err
+	}
+	fresh.checked.Store(began)
+	if fresh != kept && h.drops.Load() == drops {
+		h.kept.Set(named, fresh)
+		if h.drops.Load() != drops {
+			h.kept.Invalidate(named)
+		}
+	}
+	return fresh, nil
+}
+
+// read makes it of the rows.
+func (s *Service) read(tx *store.Tx, named reference) (*served, error) {
+	at := &served{arn: s.arn(named.account, named.id), endpoint: named.endpoint}
+	var err error
+	if at.runtime, err = findRuntime(tx, named.account, named.id); err != nil {
+		return nil, err
+	}
+	e, err := findEndpoint(tx, named.account, named.id, named.endpoint)
+	if err != nil {
+		return nil, err
+	}
+	if at.version, err = s.findVersion(tx, named.account, named.id, e.version); err != nil {
+		return nil, err
+	}
+	settings := &at.version.settings
+	if at.authorizer, err = checkSettings(settings); err != nil {
+		return nil, err
+	}
+	at.workload, at.number = s.workload(at.runtime), text(at.version.version)
+	at.speaks, _, at.path = protocol(settings)
+	at.forwarded = forwardedOf(settings)
+	at.weight = 4 << 10
+	for name, value := range settings.EnvironmentVariables {
+		at.weight += uint32(len(name) + value.Len())
+	}
+	s.describeAuthorization(at)
+	return at, nil
+}
