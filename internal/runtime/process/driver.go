@@ -43,6 +43,9 @@ func New(ctx context.Context) (*Driver, error) {
 		return nil, errors.New("this program cannot run sessions: server.Init must be the first line of its main, or of its TestMain")
 	}
 	d := &Driver{hosts: map[int]bool{}, groups: findGroups()}
+	if d.groups != nil {
+		d.groups.sweep()
+	}
 	folder, err := os.MkdirTemp("", "onbehalf-probe-")
 	if err != nil {
 		return nil, err
@@ -69,11 +72,18 @@ func New(ctx context.Context) (*Driver, error) {
 
 // About says what holds here.
 func (d *Driver) About() string {
-	by := "a watch on its processes (no control group can be made here), and no bound of CPU"
+	by := "a watch on its processes, and CPU by their priority alone (no control group can be made here)"
 	if d.groups != nil {
 		by = "control groups (" + d.groups.version() + ")"
 	}
-	return "each session has its own users, files, processes and network; memory and CPU bounded by " + by
+	about := "each session has its own users, files, processes and network; memory, processes and CPU are bounded by " + by
+	if _, own := hostUsers(); !own {
+		about += "; its agent is, to the kernel, the platform's own user, since the platform is not root"
+	}
+	if auditArchitecture == 0 {
+		about += "; system calls are not filtered on this architecture"
+	}
+	return about
 }
 
 // session is a running one.
@@ -182,7 +192,8 @@ func (d *Driver) Start(ctx context.Context, l runtime.Launch) (runtime.Process, 
 // users maps the session's root and its agent to users of the machine that are
 // nobody else. Whoever is not root has none to give but himself.
 func (d *Driver) users(a *syscall.SysProcAttr) (agent, host int) {
-	if os.Geteuid() != 0 {
+	first, own := hostUsers()
+	if !own {
 		a.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
 		a.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
 		return 0, 0
@@ -190,7 +201,7 @@ func (d *Driver) users(a *syscall.SysProcAttr) (agent, host int) {
 	const agentID = 1000
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	host = 1 << 30 // far from anybody's
+	host = first
 	for d.hosts[host] {
 		host += 2
 	}
@@ -200,6 +211,32 @@ func (d *Driver) users(a *syscall.SysProcAttr) (agent, host int) {
 	a.Credential = &syscall.Credential{} // root of the namespace, in no other group
 	return agentID, host
 }
+
+// hostUsers is where the users begin that sessions are given: far from anybody's. A
+// platform that is root of a container has only the container's, and gives the last of them.
+var hostUsers = sync.OnceValues(func() (first int, own bool) {
+	const far, needed = 1 << 30, 20_000
+	if os.Geteuid() != 0 {
+		return 0, false
+	}
+	text, err := os.ReadFile("/proc/self/uid_map")
+	if err != nil {
+		return far, true
+	}
+	for line := range strings.Lines(string(text)) {
+		var begin, outside, count int
+		if _, err := fmt.Sscan(line, &begin, &outside, &count); err != nil {
+			continue
+		}
+		switch {
+		case begin <= far && begin+count >= far+needed:
+			return far, true
+		case count >= 2*needed:
+			first, own = begin+count-needed, true
+		}
+	}
+	return first, own
+})
 
 func (d *Driver) free(host int) {
 	d.mu.Lock()

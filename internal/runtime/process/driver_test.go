@@ -214,7 +214,7 @@ func TestIsolation(t *testing.T) {
 		"/read?path=/etc/shadow":                           "no such file",
 		"/read?path=/tmp/x":                                "no such file",
 		"/read?path=/proc/1/environ":                       "permission denied",
-		"/list?path=/proc/1/fd":                            "permission denied",
+		"/list?path=/proc/1/cwd/":                          "permission denied",
 		"/write?path=/app/agent":                           "read-only file system",
 		"/write?path=/usr/bin/ls":                          "read-only file system",
 		"/write?path=/new":                                 "read-only file system",

@@ -5,6 +5,7 @@ package process
 import (
 	"fmt"
 	goruntime "runtime"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -28,6 +29,10 @@ var denied = []uintptr{
 	unix.SYS_SWAPOFF, unix.SYS_ACCT, unix.SYS_QUOTACTL, unix.SYS_SYSLOG, unix.SYS_SETTIMEOFDAY, unix.SYS_CLOCK_SETTIME, unix.SYS_SETHOSTNAME, unix.SYS_SETDOMAINNAME,
 }
 
+// unseen are ways to memory that no process shows and no folder holds. Where only a
+// watch bounds a session, they are closed as well.
+var unseen = []uintptr{unix.SYS_MEMFD_CREATE, unix.SYS_MEMFD_SECRET, unix.SYS_SHMGET, unix.SYS_MQ_OPEN}
+
 // families are the kinds of socket that agents have. The rest is refused, among it
 // AF_VSOCK, which leads out of a virtual machine past every network namespace.
 var families = []uint32{unix.AF_UNIX, unix.AF_INET, unix.AF_INET6, unix.AF_NETLINK}
@@ -42,7 +47,7 @@ const (
 )
 
 // filter is the program that the kernel asks about each system call.
-func filter() []unix.SockFilter {
+func filter(more []uintptr) []unix.SockFilter {
 	const (
 		load   = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
 		equal  = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
@@ -64,7 +69,7 @@ func filter() []unix.SockFilter {
 	add(load, 0, 0, atNumber)
 	add(least, 0, 1, 0x40000000) // x32
 	refuse(unix.ENOSYS)
-	for _, number := range denied {
+	for _, number := range slices.Concat(denied, more) {
 		add(equal, 0, 1, uint32(number))
 		refuse(unix.EPERM)
 	}
@@ -106,11 +111,15 @@ func filter() []unix.SockFilter {
 }
 
 // install puts the filter on the calling thread, and on what it starts.
-func install() error {
+func install(p plan) error {
 	if auditArchitecture == 0 {
 		return nil
 	}
-	program := filter()
+	var more []uintptr
+	if p.Watch {
+		more = unseen
+	}
+	program := filter(more)
 	header := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
 	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&header)))
 	goruntime.KeepAlive(program)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/onbehalf/onbehalf/internal/runtime"
@@ -50,6 +51,24 @@ func findGroups() *groups {
 		g.roots = append(g.roots, folder)
 	}
 	return g
+}
+
+// sweep removes the groups of platforms that have been killed. Their sessions end by
+// themselves, a moment after.
+func (g *groups) sweep() {
+	for _, root := range g.roots {
+		entries, _ := os.ReadDir(root)
+		left := &group{}
+		for _, entry := range entries {
+			rest, ours := strings.CutPrefix(entry.Name(), groupPrefix)
+			pid, _, _ := strings.Cut(rest, "-")
+			number, err := strconv.Atoi(pid)
+			if ours && err == nil && errors.Is(syscall.Kill(number, 0), syscall.ESRCH) {
+				left.folders = append(left.folders, filepath.Join(root, entry.Name()))
+			}
+		}
+		left.remove()
+	}
 }
 
 // ownGroups is where this process is, by controller.
@@ -97,8 +116,7 @@ func (g *groups) add(name string, pid int, l runtime.Limits) (_ *group, err erro
 		}
 	}()
 	for _, root := range g.roots {
-		folder := filepath.Join(root, groupPrefix+name)
-		_ = os.Remove(folder) // an earlier platform's, which was killed; one that is in use stays
+		folder := filepath.Join(root, groupPrefix+strconv.Itoa(os.Getpid())+"-"+name)
 		if err := os.Mkdir(folder, 0o755); err != nil {
 			return nil, err
 		}

@@ -29,6 +29,9 @@ func show(l runtime.Launch) (list []shown, trees []*os.File, err error) {
 		return nil, nil, fmt.Errorf("the agent's code: %w", err)
 	}
 	list = []shown{{From: code, Place: codeFolder}}
+	if _, own := hostUsers(); !own && covered(nil, shown{From: code, Place: code}) {
+		return nil, nil, fault.New(fault.RuntimeClient, "The platform's data folder lies among the programs of this machine, which every session is shown, and its agents are the platform's user. Move it (--data).")
+	}
 	for _, folder := range l.Also {
 		real, err := filepath.EvalSymlinks(folder)
 		if errors.Is(err, os.ErrNotExist) {

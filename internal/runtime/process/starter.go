@@ -90,7 +90,7 @@ func shed(p plan) error {
 	if err := unix.Capset(&header, &few[0]); err != nil {
 		return fmt.Errorf("privileges: %w", err)
 	}
-	return install()
+	return install(p)
 }
 
 // errNoProgram is that there is nothing to start.

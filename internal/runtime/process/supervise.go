@@ -7,8 +7,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -76,51 +74,6 @@ func (s *supervisor) command(text string, files []*os.File) {
 func (s *supervisor) kill(pid int, ended <-chan syscall.WaitStatus) {
 	_ = unix.Kill(-pid, unix.SIGKILL)
 	<-ended
-}
-
-// watchMemory ends a session that takes more than it may. Where a control group
-// bounds it as well, the kernel is faster.
-func (s *supervisor) watchMemory() {
-	for range time.Tick(200 * time.Millisecond) {
-		if used := s.used(); used > s.plan.Limits.Memory {
-			s.end("The agent took more memory than its limit of " + strconv.FormatInt(s.plan.Limits.Memory>>20, 10) + " MB, and was ended.")
-		}
-	}
-}
-
-// used is what the session's processes and files take of the machine's memory.
-func (s *supervisor) used() (sum int64) {
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return 0
-	}
-	for _, entry := range entries {
-		if entry.Name() == "1" || strings.Trim(entry.Name(), "0123456789") != "" {
-			continue
-		}
-		sum += resident(entry.Name())
-	}
-	for _, folder := range writable(s.plan) {
-		var stat unix.Statfs_t
-		if unix.Statfs(folder, &stat) == nil {
-			sum += int64(stat.Blocks-stat.Bfree) * stat.Bsize
-		}
-	}
-	return sum
-}
-
-func resident(pid string) int64 {
-	text, err := os.ReadFile("/proc/" + pid + "/statm")
-	if err != nil {
-		return 0 // it has ended
-	}
-	fields := strings.Fields(string(text))
-	if len(fields) < 3 {
-		return 0
-	}
-	pages, _ := strconv.ParseInt(fields[1], 10, 64)
-	shared, _ := strconv.ParseInt(fields[2], 10, 64) // programs and files: once on the machine
-	return (pages - shared) * int64(os.Getpagesize())
 }
 
 // join copies between two connections until both directions have ended.
