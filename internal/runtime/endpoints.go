@@ -68,18 +68,22 @@ func (s *Service) CreateAgentRuntimeEndpoint(ctx context.Context, caller princip
 // servable is the version that an endpoint may serve: the one named, or the
 // newest. What cannot be run cannot be served.
 func (s *Service) servable(tx *store.Tx, row *runtimeRow, named *string) (int64, error) {
-	version := row.latest
-	if named != nil {
-		version = number(*named)
-	}
-	v, err := s.findVersion(tx, row.account, row.id, version)
+	v, err := s.version(tx, row, named)
 	if err != nil {
 		return 0, err
 	}
 	if v.status != api.AgentRuntimeStatusReady {
-		return 0, fault.New(fault.Conflict, "Version %d of the agent runtime is %s and cannot be served: %s", version, v.status, v.failure)
+		return 0, fault.New(fault.Conflict, "Version %d of the agent runtime is %s and cannot be served: %s", v.version, v.status, v.failure)
 	}
-	return version, nil
+	return v.version, nil
+}
+
+// version is the one named, or the newest.
+func (s *Service) version(tx *store.Tx, row *runtimeRow, named *string) (*versionRow, error) {
+	if named == nil {
+		return s.newestVersion(tx, row)
+	}
+	return s.findVersion(tx, row.account, row.id, number(*named))
 }
 
 func nameOf(e *endpointRow) *secret.Text {
@@ -115,8 +119,8 @@ func (s *Service) described(e *endpointRow) api.AgentRuntimeEndpoint {
 	}
 }
 
-// UpdateAgentRuntimeEndpoint moves an endpoint to a version, or to the newest.
-// Sessions that run go on with the version that they began with.
+// UpdateAgentRuntimeEndpoint moves an endpoint to another version, or describes it
+// anew. Sessions that run go on with the version that they began with.
 func (s *Service) UpdateAgentRuntimeEndpoint(ctx context.Context, caller principal.Caller, r *api.UpdateAgentRuntimeEndpointRequest) (*api.UpdateAgentRuntimeEndpointResponse, error) {
 	var e *endpointRow
 	name := r.EndpointName.Reveal()
@@ -128,12 +132,15 @@ func (s *Service) UpdateAgentRuntimeEndpoint(ctx context.Context, caller princip
 		if e, err = findEndpoint(tx, caller.Account, row.id, name); err != nil {
 			return err
 		}
-		if name == DefaultEndpoint && r.AgentRuntimeVersion != nil && number(*r.AgentRuntimeVersion) != e.version {
+		version := e.version
+		switch {
+		case r.AgentRuntimeVersion == nil || number(*r.AgentRuntimeVersion) == e.version:
+		case name == DefaultEndpoint:
 			return fault.New(fault.Conflict, "The endpoint %s follows the newest version. Make an endpoint of your own for another.", DefaultEndpoint)
-		}
-		version, err := s.servable(tx, row, r.AgentRuntimeVersion)
-		if err != nil {
-			return err
+		default:
+			if version, err = s.servable(tx, row, r.AgentRuntimeVersion); err != nil {
+				return err
+			}
 		}
 		e.version, e.updated = version, tx.Now
 		if r.Description != nil {
@@ -153,10 +160,18 @@ func (s *Service) UpdateAgentRuntimeEndpoint(ctx context.Context, caller princip
 	}, nil
 }
 
-// DeleteAgentRuntimeEndpoint deletes an endpoint; DEFAULT goes with its runtime alone.
+// DeleteAgentRuntimeEndpoint deletes an endpoint, and ends the sessions that were
+// opened through it: nobody could reach them by its name. DEFAULT goes with its runtime alone.
 func (s *Service) DeleteAgentRuntimeEndpoint(ctx context.Context, caller principal.Caller, r *api.DeleteAgentRuntimeEndpointRequest) (*api.DeleteAgentRuntimeEndpointResponse, error) {
 	name := r.EndpointName.Reveal()
 	err := s.db.Update(ctx, func(tx *store.Tx) error {
+		c, err := s.claim(tx, caller.Account, "DeleteAgentRuntimeEndpoint "+r.AgentRuntimeId, r.ClientToken, []byte(name))
+		if err != nil {
+			return err
+		}
+		if _, _, again, err := c.earlier(tx); err != nil || again {
+			return err
+		}
 		if _, err := findRuntime(tx, caller.Account, r.AgentRuntimeId); err != nil {
 			return err
 		}
@@ -171,7 +186,13 @@ func (s *Service) DeleteAgentRuntimeEndpoint(ctx context.Context, caller princip
 		if err != nil {
 			return fault.Wrap(err, "deleting an endpoint")
 		}
-		return s.options.Deleted(tx, e.account, s.endpointARN(e.account, e.runtimeID, name))
+		if _, err := tx.Exec("DELETE FROM agent_sessions WHERE runtime_id = $1 AND endpoint = $2", e.runtimeID, name); err != nil {
+			return fault.Wrap(err, "forgetting sessions")
+		}
+		if err := s.options.Deleted(tx, e.account, s.endpointARN(e.account, e.runtimeID, name)); err != nil {
+			return err
+		}
+		return c.keep(tx, "", name)
 	})
 	if err != nil {
 		return nil, err

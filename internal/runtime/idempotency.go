@@ -44,8 +44,9 @@ func (c *claim) earlier(tx *store.Tx) (runtime, result string, found bool, err e
 	}
 	var request []byte
 	var created int64
+	var of *string
 	err = tx.QueryRow("SELECT request, runtime_id, result, created FROM agent_runtime_client_tokens WHERE account = $1 AND operation = $2 AND token = $3",
-		c.account, c.operation, c.token).Scan(&request, &runtime, &result, &created)
+		c.account, c.operation, c.token).Scan(&request, &of, &result, &created)
 	switch {
 	case errors.Is(err, store.ErrNoRows):
 		return "", "", false, nil
@@ -58,10 +59,14 @@ func (c *claim) earlier(tx *store.Tx) (runtime, result string, found bool, err e
 			Message: "The client token was used before, with another request.",
 			Fields:  []fault.Field{{Name: "clientToken", Message: "used before, with another request"}}}
 	}
+	if of != nil {
+		runtime = *of
+	}
 	return runtime, result, true, nil
 }
 
-// keep remembers what the token made, and forgets tokens that are too old.
+// keep remembers what the token made, and forgets tokens that are too old. A
+// deletion is remembered without its runtime, which may be gone.
 func (c *claim) keep(tx *store.Tx, runtime, result string) error {
 	if c == nil {
 		return nil
@@ -69,7 +74,11 @@ func (c *claim) keep(tx *store.Tx, runtime, result string) error {
 	if _, err := tx.Exec("DELETE FROM agent_runtime_client_tokens WHERE created < $1", store.Micros(tx.Now.Add(-tokenLifetime))); err != nil {
 		return fault.Wrap(err, "forgetting client tokens")
 	}
+	var of *string
+	if runtime != "" {
+		of = &runtime
+	}
 	_, err := tx.Exec("INSERT INTO agent_runtime_client_tokens (account, operation, token, request, runtime_id, result, created) VALUES ($1, $2, $3, $4, $5, $6, $7)",
-		c.account, c.operation, c.token, c.request, runtime, result, store.Micros(tx.Now))
+		c.account, c.operation, c.token, c.request, of, result, store.Micros(tx.Now))
 	return fault.Wrap(err, "keeping a client token")
 }

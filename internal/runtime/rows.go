@@ -74,32 +74,50 @@ type versionRow struct {
 
 const versionColumns = "runtime_id, account, version, settings, code, status, failure, created"
 
-func (s *Service) scanVersion(tx *store.Tx, from scanner) (*versionRow, error) {
-	var v versionRow
-	var settings []byte
+// scanVersion reads a row, whose settings openVersion then opens: no row is read
+// while a key may have to be.
+func scanVersion(from scanner) (v *versionRow, sealed []byte, err error) {
+	v = &versionRow{}
 	var status string
 	var created int64
-	if err := from.Scan(&v.runtimeID, &v.account, &v.version, &settings, &v.code, &status, &v.failure, &created); err != nil {
-		return nil, err
+	if err := from.Scan(&v.runtimeID, &v.account, &v.version, &sealed, &v.code, &status, &v.failure, &created); err != nil {
+		return nil, nil, err
 	}
 	v.status, v.created = api.AgentRuntimeStatus(status), store.Time(created)
-	opened, err := s.keeper.Open(tx.Context(), v.sealContext(), settings)
+	return v, sealed, nil
+}
+
+func (s *Service) openVersion(tx *store.Tx, v *versionRow, sealed []byte) error {
+	opened, err := s.keeper.Open(tx.Context(), v.sealContext(), sealed)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if _, err := api.Decode(opened, &v.settings); err != nil {
-		return nil, fault.Wrap(err, "reading an agent runtime's settings")
+		return fault.Wrap(err, "reading an agent runtime's settings")
 	}
 	v.settings.AgentRuntimeId = v.runtimeID
-	return &v, nil
+	return nil
 }
 
 func (s *Service) findVersion(tx *store.Tx, account, id string, version int64) (*versionRow, error) {
-	v, err := s.scanVersion(tx, tx.QueryRow("SELECT "+versionColumns+" FROM agent_runtime_versions WHERE runtime_id = $1 AND account = $2 AND version = $3", id, account, version))
+	v, sealed, err := scanVersion(tx.QueryRow("SELECT "+versionColumns+" FROM agent_runtime_versions WHERE runtime_id = $1 AND account = $2 AND version = $3", id, account, version))
 	if errors.Is(err, store.ErrNoRows) {
 		return nil, noVersion(id, version)
 	}
+	if err == nil {
+		err = s.openVersion(tx, v, sealed)
+	}
 	return v, fault.Wrap(err, "reading a version of an agent runtime")
+}
+
+// newestVersion is the newest that a runtime has: row.latest may be deleted. There
+// is always one, that DEFAULT serves.
+func (s *Service) newestVersion(tx *store.Tx, row *runtimeRow) (*versionRow, error) {
+	v, sealed, err := scanVersion(tx.QueryRow("SELECT "+versionColumns+" FROM agent_runtime_versions WHERE runtime_id = $1 ORDER BY version DESC LIMIT 1", row.id))
+	if err == nil {
+		err = s.openVersion(tx, v, sealed)
+	}
+	return v, fault.Wrap(err, "reading the newest version of an agent runtime")
 }
 
 func (v *versionRow) sealContext() seal.Context {

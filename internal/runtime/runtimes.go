@@ -23,6 +23,10 @@ func (s *Service) CreateAgentRuntime(ctx context.Context, caller principal.Calle
 	if err != nil {
 		return nil, err
 	}
+	ready, err := s.prepare(ctx, caller.Account, &settings)
+	if err != nil {
+		return nil, err
+	}
 	unsigned := *r
 	unsigned.ClientToken = nil
 	request := unsigned.AppendJSON(nil)
@@ -42,14 +46,14 @@ func (s *Service) CreateAgentRuntime(ctx context.Context, caller principal.Calle
 			if made, err = findRuntime(tx, caller.Account, earlier); err != nil {
 				return err
 			}
-			first, err = s.findVersion(tx, caller.Account, earlier, 1)
+			first, err = s.madeBefore(tx, made, 1)
 			return err
 		}
 		made = &runtimeRow{id: id, account: caller.Account, name: r.AgentRuntimeName, latest: 1, tags: r.Tags, created: tx.Now}
 		if err := s.createRuntime(tx, made, settings.RoleArn, authorizer); err != nil {
 			return err
 		}
-		if first, err = s.addVersion(tx, made, settings, api.AgentRuntimeStatusCreateFailed); err != nil {
+		if first, err = s.addVersion(tx, made, settings, ready, api.AgentRuntimeStatusCreateFailed); err != nil {
 			return err
 		}
 		endpoint := &endpointRow{runtimeID: id, name: DefaultEndpoint, account: caller.Account, id: newID(DefaultEndpoint), version: 1}
@@ -116,17 +120,31 @@ func (s *Service) identityDetails(r *runtimeRow) *api.WorkloadIdentityDetails {
 
 // addVersion stores a runtime's next version, and says whether it can be run. What
 // cannot be is stored as well: the caller reads why in GetAgentRuntime.
-func (s *Service) addVersion(tx *store.Tx, r *runtimeRow, settings api.UpdateAgentRuntimeRequest, failed api.AgentRuntimeStatus) (*versionRow, error) {
+func (s *Service) addVersion(tx *store.Tx, r *runtimeRow, settings api.UpdateAgentRuntimeRequest, ready readiness, failed api.AgentRuntimeStatus) (*versionRow, error) {
 	settings.ClientToken = nil
-	v := &versionRow{runtimeID: r.id, account: r.account, version: r.latest, settings: settings, status: api.AgentRuntimeStatusReady, created: tx.Now}
-	why, err := s.runnable(tx, v)
-	if err != nil {
-		return nil, err
+	v := &versionRow{runtimeID: r.id, account: r.account, version: r.latest, settings: settings, code: ready.code, status: api.AgentRuntimeStatusReady, created: tx.Now}
+	if ready.code != "" { // from here on it is used, and stays
+		held, err := holdsCode(tx, r.account, ready.code)
+		if err != nil {
+			return nil, err
+		}
+		if !held {
+			v.code, ready.why = "", noCode(ready.code)
+		}
 	}
-	if why != "" {
-		v.status, v.failure = failed, why
+	if ready.why != "" {
+		v.status, v.failure = failed, ready.why
 	}
 	return v, s.insertVersion(tx, v)
+}
+
+// madeBefore is the version that a repeated request made; it was READY where it is deleted meanwhile.
+func (s *Service) madeBefore(tx *store.Tx, row *runtimeRow, version int64) (*versionRow, error) {
+	v, err := s.findVersion(tx, row.account, row.id, version)
+	if fault.Is(err, fault.NotFound) {
+		return &versionRow{version: version, status: api.AgentRuntimeStatusReady, created: row.created}, nil
+	}
+	return v, err
 }
 
 // GetAgentRuntime describes a runtime in one of its versions, or in the newest.
@@ -137,11 +155,7 @@ func (s *Service) GetAgentRuntime(ctx context.Context, caller principal.Caller, 
 		if row, err = findRuntime(tx, caller.Account, r.AgentRuntimeId); err != nil {
 			return err
 		}
-		version := row.latest
-		if r.AgentRuntimeVersion != nil {
-			version = number(*r.AgentRuntimeVersion)
-		}
-		v, err = s.findVersion(tx, caller.Account, row.id, version)
+		v, err = s.version(tx, row, r.AgentRuntimeVersion)
 		return err
 	})
 	if err != nil {
@@ -170,6 +184,10 @@ func (s *Service) UpdateAgentRuntime(ctx context.Context, caller principal.Calle
 	if err != nil {
 		return nil, err
 	}
+	ready, err := s.prepare(ctx, caller.Account, r)
+	if err != nil {
+		return nil, err
+	}
 	unsigned := *r
 	unsigned.ClientToken = nil
 	request := unsigned.AppendJSON(nil)
@@ -188,10 +206,10 @@ func (s *Service) UpdateAgentRuntime(ctx context.Context, caller principal.Calle
 			return err
 		}
 		if found {
-			v, err = s.findVersion(tx, caller.Account, row.id, number(version))
+			v, err = s.madeBefore(tx, row, number(version))
 			return err
 		}
-		if v, err = s.updateRuntime(tx, row, *r, authorizer); err != nil {
+		if v, err = s.updateRuntime(tx, row, *r, ready, authorizer); err != nil {
 			return err
 		}
 		return c.keep(tx, row.id, text(v.version))
@@ -206,7 +224,7 @@ func (s *Service) UpdateAgentRuntime(ctx context.Context, caller principal.Calle
 	}, nil
 }
 
-func (s *Service) updateRuntime(tx *store.Tx, row *runtimeRow, settings api.UpdateAgentRuntimeRequest, authorizer *auth.Authorizer) (*versionRow, error) {
+func (s *Service) updateRuntime(tx *store.Tx, row *runtimeRow, settings api.UpdateAgentRuntimeRequest, ready readiness, authorizer *auth.Authorizer) (*versionRow, error) {
 	var count int64
 	if err := tx.QueryRow("SELECT count(*) FROM agent_runtime_versions WHERE runtime_id = $1", row.id).Scan(&count); err != nil {
 		return nil, fault.Wrap(err, "counting versions")
@@ -218,7 +236,7 @@ func (s *Service) updateRuntime(tx *store.Tx, row *runtimeRow, settings api.Upda
 		return nil, err
 	}
 	row.latest++
-	v, err := s.addVersion(tx, row, settings, api.AgentRuntimeStatusUpdateFailed)
+	v, err := s.addVersion(tx, row, settings, ready, api.AgentRuntimeStatusUpdateFailed)
 	if err != nil {
 		return nil, err
 	}
@@ -238,32 +256,30 @@ func (s *Service) updateRuntime(tx *store.Tx, row *runtimeRow, settings api.Upda
 // sessions; or one version that no endpoint serves.
 func (s *Service) DeleteAgentRuntime(ctx context.Context, caller principal.Caller, r *api.DeleteAgentRuntimeRequest) (*api.DeleteAgentRuntimeResponse, error) {
 	err := s.db.Update(ctx, func(tx *store.Tx) error {
+		request := ""
+		if r.AgentRuntimeVersion != nil {
+			request = *r.AgentRuntimeVersion
+		}
+		c, err := s.claim(tx, caller.Account, "DeleteAgentRuntime "+r.AgentRuntimeId, r.ClientToken, []byte(request))
+		if err != nil {
+			return err
+		}
+		if _, _, again, err := c.earlier(tx); err != nil || again {
+			return err
+		}
 		row, err := findRuntime(tx, caller.Account, r.AgentRuntimeId)
 		if err != nil {
 			return err
 		}
 		if r.AgentRuntimeVersion != nil {
-			return deleteVersion(tx, row, number(*r.AgentRuntimeVersion))
+			err = deleteVersion(tx, row, number(request))
+		} else {
+			err = s.deleteRuntime(tx, row)
 		}
-		endpoints, err := s.endpointARNs(tx, row)
 		if err != nil {
 			return err
 		}
-		for _, arn := range endpoints {
-			if err := s.options.Deleted(tx, row.account, arn); err != nil {
-				return err
-			}
-		}
-		if _, err := tx.Exec("DELETE FROM agent_runtimes WHERE id = $1", row.id); err != nil {
-			return fault.Wrap(err, "deleting an agent runtime")
-		}
-		if err := s.auth.DeleteAuthorizer(tx, s.arn(row.account, row.id)); err != nil {
-			return err
-		}
-		if err := s.options.Deleted(tx, row.account, s.arn(row.account, row.id)); err != nil {
-			return err
-		}
-		return s.identity.DeleteOwned(tx, row.account, row.workloadID)
+		return c.keep(tx, "", request)
 	})
 	if err != nil {
 		return nil, err
@@ -277,6 +293,38 @@ func (s *Service) DeleteAgentRuntime(ctx context.Context, caller principal.Calle
 	return out, nil
 }
 
+// deleteRuntime deletes a runtime and all that is kept with it: versions,
+// endpoints, their policies and tags, its authorizer, its identity with that one's grants.
+func (s *Service) deleteRuntime(tx *store.Tx, row *runtimeRow) error {
+	arns, err := s.endpointARNs(tx, row)
+	if err != nil {
+		return err
+	}
+	for _, arn := range append(arns, s.arn(row.account, row.id)) {
+		if err := s.options.Deleted(tx, row.account, arn); err != nil {
+			return err
+		}
+	}
+	if err := letCodeGo(tx, row, 0); err != nil {
+		return err
+	}
+	if _, err := tx.Exec("DELETE FROM agent_runtimes WHERE id = $1", row.id); err != nil {
+		return fault.Wrap(err, "deleting an agent runtime")
+	}
+	if err := s.auth.DeleteAuthorizer(tx, s.arn(row.account, row.id)); err != nil {
+		return err
+	}
+	return s.identity.DeleteOwned(tx, row.account, row.workloadID)
+}
+
+// letCodeGo says that a version, or with 0 each of them, stops using its code
+// now: the archive's day begins.
+func letCodeGo(tx *store.Tx, row *runtimeRow, version int64) error {
+	_, err := tx.Exec(`UPDATE agent_code SET created = $1 WHERE account = $2 AND sha256 IN
+		(SELECT code FROM agent_runtime_versions WHERE runtime_id = $3 AND ($4 = 0 OR version = $4))`, store.Micros(tx.Now), row.account, row.id, version)
+	return fault.Wrap(err, "letting code go")
+}
+
 func deleteVersion(tx *store.Tx, row *runtimeRow, version int64) error {
 	var serving string
 	if err := tx.QueryRow("SELECT coalesce(min(name), '') FROM agent_runtime_endpoints WHERE runtime_id = $1 AND version = $2", row.id, version).Scan(&serving); err != nil {
@@ -284,6 +332,12 @@ func deleteVersion(tx *store.Tx, row *runtimeRow, version int64) error {
 	}
 	if serving != "" {
 		return fault.New(fault.Conflict, "Version %d is served by the endpoint %s. Move the endpoint first.", version, serving)
+	}
+	if err := letCodeGo(tx, row, version); err != nil {
+		return err
+	}
+	if _, err := tx.Exec("DELETE FROM agent_sessions WHERE runtime_id = $1 AND version = $2", row.id, version); err != nil {
+		return fault.Wrap(err, "forgetting sessions")
 	}
 	deleted, err := tx.Exec("DELETE FROM agent_runtime_versions WHERE runtime_id = $1 AND version = $2", row.id, version)
 	if err == nil && deleted == 0 {
@@ -319,7 +373,7 @@ func (s *Service) ListAgentRuntimes(ctx context.Context, caller principal.Caller
 				out.NextToken = &found[i-1].id
 				break
 			}
-			v, err := s.findVersion(tx, caller.Account, row.id, row.latest)
+			v, err := s.newestVersion(tx, row)
 			if err != nil {
 				return err
 			}
@@ -349,18 +403,29 @@ func (s *Service) ListAgentRuntimeVersions(ctx context.Context, caller principal
 			return err
 		}
 		defer rows.Close()
+		var found []*versionRow
+		var sealed [][]byte
 		for rows.Next() {
-			if len(out.AgentRuntimes) == limit {
-				out.NextToken = &out.AgentRuntimes[limit-1].AgentRuntimeVersion
-				return nil
-			}
-			v, err := s.scanVersion(tx, rows)
+			v, settings, err := scanVersion(rows)
 			if err != nil {
+				return err
+			}
+			found, sealed = append(found, v), append(sealed, settings)
+		}
+		if err := rows.Err(); err != nil {
+			return err
+		}
+		for i, v := range found {
+			if i == limit {
+				out.NextToken = &out.AgentRuntimes[limit-1].AgentRuntimeVersion
+				break
+			}
+			if err := s.openVersion(tx, v, sealed[i]); err != nil {
 				return err
 			}
 			out.AgentRuntimes = append(out.AgentRuntimes, s.summary(row, v))
 		}
-		return rows.Err()
+		return nil
 	})
 	return out, fault.Wrap(err, "listing versions of an agent runtime")
 }

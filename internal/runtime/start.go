@@ -29,13 +29,13 @@ func (s *Service) start(ctx context.Context, n *session) (Process, error) {
 	if c == nil || n.version.code == "" {
 		return nil, fault.New(fault.Conflict, "Version %d of the agent runtime cannot be run: %s", n.version.version, n.version.failure)
 	}
-	p, err := interpreter(c)
-	if err != nil {
-		return nil, fault.New(fault.Conflict, "%v", err)
-	}
 	folder, err := s.code(ctx, n.version.account, n.version.code)
 	if err != nil {
 		return nil, err
+	}
+	p, err := s.program(ctx, c, folder)
+	if err != nil {
+		return nil, fault.New(fault.Conflict, "%v", err)
 	}
 	_, port, _ := protocol(&n.version.settings)
 	token := rand.Text()
@@ -44,7 +44,7 @@ func (s *Service) start(ctx context.Context, n *session) (Process, error) {
 		return nil, fault.New(fault.Conflict, "%v", err)
 	}
 	process, err := driver.Start(ctx, Launch{
-		Name: n.name, Code: folder, Also: p.also, Command: p.command, Environment: s.environment(n, port, token), Port: port, Limits: s.options.Limits,
+		Name: n.name, Code: folder, Also: p.also, Command: p.command, Environment: append(p.environment, s.environment(n, port, token)...), Port: port, Limits: s.options.Limits,
 		Platform: s.inward(n, token), Proxy: s.options.Proxy, Output: n.log, Mounts: mounts(n.version.settings.FilesystemConfigurations),
 	})
 	if err != nil {

@@ -23,6 +23,7 @@ type front struct {
 	ping, wire, mcp, metadata, consent http.Handler
 	query                              http.Handler // IAM and STS
 	agents                             http.Handler // calls of hosted agents
+	code                               http.Handler // their code, which is put
 	proxies                            []netip.Prefix
 	proxied                            bool   // the trusted proxies end TLS
 	within                             bool   // requests come from agents' sessions
@@ -92,6 +93,8 @@ func (f *front) door(r *http.Request) http.Handler {
 		return f.ping
 	case path == pathQuery && r.Method == http.MethodPost:
 		return f.query
+	case path == runtime.PathCode && r.Method == http.MethodPost:
+		return f.code
 	case runtime.Serves(path):
 		return f.agents
 	case strings.HasPrefix(path, pathGateway):

@@ -88,7 +88,7 @@ func TestDoors(t *testing.T) {
 	door := func(name string) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write([]byte(name)) })
 	}
-	f := &front{ping: door("ping"), wire: door("wire"), mcp: door("mcp"), metadata: door("metadata"), consent: door("consent"), agents: door("agents"), log: slog.New(slog.DiscardHandler)}
+	f := &front{ping: door("ping"), wire: door("wire"), mcp: door("mcp"), metadata: door("metadata"), consent: door("consent"), agents: door("agents"), code: door("code"), log: slog.New(slog.DiscardHandler)}
 	for path, want := range map[string]string{
 		"/ping":                                  "ping",
 		"/ping/":                                 "wire",

@@ -45,8 +45,8 @@ CREATE TABLE agent_runtime_endpoints (
 CREATE TABLE agent_code (
 	account       TEXT NOT NULL,
 	sha256        TEXT NOT NULL,          -- hexadecimal
-	size          BIGINT NOT NULL,        -- bytes
-	created       BIGINT NOT NULL,        -- grows when it is put again: what is not used for a day may go
+	size          BIGINT NOT NULL,        -- bytes; 0 while its parts come or go
+	created       BIGINT NOT NULL,        -- put, put again, or let go by a version: what is not used for a day goes
 	PRIMARY KEY (account, sha256)
 );
 
@@ -65,7 +65,7 @@ CREATE TABLE agent_runtime_client_tokens (
 	operation     TEXT NOT NULL,          -- with the runtime's id, where there is one
 	token         TEXT NOT NULL,
 	request       BYTES NOT NULL,         -- keyed MAC over the request without its token: it holds secrets
-	runtime_id    TEXT NOT NULL REFERENCES agent_runtimes (id) ON DELETE CASCADE,
+	runtime_id    TEXT REFERENCES agent_runtimes (id) ON DELETE CASCADE, -- NULL of a deletion, which is remembered
 	result        TEXT NOT NULL,          -- the version, or the endpoint's name
 	created       BIGINT NOT NULL,
 	PRIMARY KEY (account, operation, token)
