@@ -188,4 +188,4 @@ func (n *session) refusal(response *http.Response) error {
 }
 
 // ended is a context that ends when the session is to end.
-func (n *session) ended() context.Context { return context.Background() }
+func (n *session) ended() context.Context { return n.until }

@@ -2,9 +2,9 @@ package runtime
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,35 +13,64 @@ import (
 	"time"
 )
 
+// How much is kept of what agents print. A session has pieces of one size, and the
+// oldest goes when there are too many, first its own, then of the whole runtime.
 const (
-	logSize    = 10 << 20 // bytes of a file; one older is kept beside it
-	lineLength = 16 << 10 // of a line; longer ones are cut in several
-	tailLines  = 20
+	pieceSize      = 2 << 20
+	sessionPieces  = 5
+	runtimePieces  = 5000
+	runtimeBytes   = 256 << 20
+	lineLength     = 16 << 10 // of a line; longer ones are cut in several
+	tailLines      = 20
+	tailLength     = 4 << 10
+	logTimeFormat  = "2006-01-02T15:04:05.000000Z"
+	pieceExtension = ".log"
 )
 
-// sessionLog is what a session's agent prints, line by line with the time, in a
-// file of bounded size. Every secret that the session was handed is replaced.
+// sessionLog is what a session's agent prints, line by line with the time, in
+// pieces of bounded size. Every secret that the session was handed is replaced.
+//
+//	logs/RUNTIME/TIME-SESSION-NUMBER.log    TIME: of the first line, so that names sort by age
+//	{"session":…}                           the first line
+//	2026-11-22T17:00:00.000001Z a line
 type sessionLog struct {
-	path    string
+	folder  string
+	session string // runtimeSessionId
+	name    string
 	secrets *secrets
 
-	mu   sync.Mutex
-	file *os.File
-	size int64
-	line []byte // what has come of the next line
-	last []string
+	mu      sync.Mutex
+	file    *os.File
+	size    int64
+	number  int
+	pieces  []string // those that there are, the oldest first
+	torn    bool     // the last write stopped in the midst of a line
+	told    bool     // that the disk does not take it
+	line    []byte   // what has come of the next line
+	cut     bool     // line goes on one that was too long
+	last    []string // of what the agent printed
+	written time.Time
+	closed  bool
+}
+
+// pieceHead is the first line of a piece.
+type pieceHead struct {
+	Session string `json:"session"`
+}
+
+func (s *Service) logFolder(runtime string) string {
+	return filepath.Join(s.options.Folder, "logs", runtime)
 }
 
 func (s *Service) openLog(n *session) *sessionLog {
 	for _, variable := range n.version.settings.EnvironmentVariables {
-		n.secrets.add(variable.Reveal())
+		n.secrets.keep(variable.Reveal())
 	}
-	folder := filepath.Join(s.options.Folder, "logs", n.key.runtime)
-	l := &sessionLog{path: filepath.Join(folder, n.name+".log"), secrets: n.secrets}
-	if os.MkdirAll(folder, 0o700) == nil {
-		l.file, _ = os.OpenFile(l.path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	l := &sessionLog{folder: s.logFolder(n.key.runtime), session: n.key.id, name: n.name, secrets: n.secrets}
+	if err := os.MkdirAll(l.folder, 0o700); err != nil {
+		l.trouble(err)
 	}
-	l.note("The session " + n.key.id + " begins with version " + text(n.version.version) + ".")
+	l.note(fmt.Sprintf("The session %s begins, with version %d.", n.key.id, n.version.version))
 	return l
 }
 
@@ -54,44 +83,103 @@ func (l *sessionLog) Write(p []byte) (int, error) {
 		end := bytes.IndexByte(rest, '\n')
 		if end < 0 {
 			l.line = append(l.line, rest...)
+			l.cutLong()
 			break
 		}
 		l.line = append(l.line, rest[:end]...)
-		l.flush()
 		rest = rest[end+1:]
-	}
-	for len(l.line) > lineLength {
-		l.flush()
+		l.cutLong()
+		l.flush(len(l.line))
+		l.cut = false
 	}
 	return len(p), nil
 }
 
-// flush writes one line, or a part of one that is too long.
-func (l *sessionLog) flush() {
-	line := l.line
-	if len(line) > lineLength {
-		line = line[:lineLength]
+// cutLong writes the beginning of a line that is too long, and cuts no secret in two.
+func (l *sessionLog) cutLong() {
+	for keep := l.secrets.longest(); len(l.line) > lineLength+keep; keep = l.secrets.longest() {
+		l.flush(l.secrets.cut(string(l.line[:lineLength+keep]), lineLength))
+		l.cut = true
 	}
-	l.put(l.secrets.hide(string(line)))
-	l.line = append(l.line[:0], l.line[len(line):]...)
 }
 
-func (l *sessionLog) put(line string) {
-	l.last = append(l.last, line)
-	if len(l.last) > tailLines {
-		l.last = slices.Delete(l.last, 0, len(l.last)-tailLines)
+// flush writes so much of the line.
+func (l *sessionLog) flush(count int) {
+	text := l.secrets.hide(string(l.line[:count]))
+	text = strings.TrimSuffix(strings.ToValidUTF8(text, "\ufffd"), "\r")
+	if count > 0 || !l.cut {
+		l.last = append(l.last, text)
+		if len(l.last) > tailLines {
+			l.last = slices.Delete(l.last, 0, len(l.last)-tailLines)
+		}
+		l.put(text)
 	}
-	if l.file == nil {
+	l.line = append(l.line[:0], l.line[count:]...)
+}
+
+// put writes a line to the file. Its time is later than that of the line before,
+// and all of it is written when the lock is free: readers rely on both.
+func (l *sessionLog) put(text string) {
+	if l.closed {
 		return
 	}
-	if l.size > logSize {
-		_ = l.file.Close()
-		_ = os.Rename(l.path, l.path+".1")
-		l.file, _ = os.OpenFile(l.path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-		l.size = 0
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	if !now.After(l.written) {
+		now = l.written.Add(time.Microsecond)
 	}
-	n, _ := fmt.Fprintf(l.file, "%s %s\n", time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), line)
-	l.size += int64(n)
+	l.written = now
+	if l.file == nil || l.size > pieceSize {
+		if err := l.begin(now); err != nil {
+			l.trouble(err)
+			return
+		}
+	}
+	line := now.Format(logTimeFormat) + " " + text + "\n"
+	if l.torn {
+		line = "\n" + line
+	}
+	count, err := l.file.WriteString(line)
+	l.size += int64(count)
+	l.torn = err != nil && (count > 0 || l.torn)
+	if err != nil {
+		l.trouble(err)
+	}
+}
+
+// begin opens the next piece.
+func (l *sessionLog) begin(now time.Time) error {
+	if l.file != nil {
+		_ = l.file.Close()
+		l.file = nil
+	}
+	if len(l.pieces) >= sessionPieces {
+		_ = os.Remove(l.pieces[0])
+		l.pieces = slices.Delete(l.pieces, 0, 1)
+	}
+	l.number++
+	path := filepath.Join(l.folder, fmt.Sprintf("%s-%s-%03d%s", now.Format("20060102T150405.000000"), l.name, l.number, pieceExtension))
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	head, _ := json.Marshal(pieceHead{l.session})
+	count, err := file.Write(append(head, '\n'))
+	if err != nil {
+		_ = file.Close()
+		_ = os.Remove(path) // a piece without its first line belongs to nobody
+		return err
+	}
+	l.file, l.size, l.torn = file, int64(count), false
+	l.pieces = append(l.pieces, path)
+	return nil
+}
+
+// trouble tells the platform's log once for a session that its log is not kept.
+func (l *sessionLog) trouble(err error) {
+	if !l.told {
+		l.told = true
+		slog.Warn("an agent's log is not kept whole", "folder", l.folder, "error", err)
+	}
 }
 
 // note is a line of the platform's own.
@@ -105,89 +193,73 @@ func (l *sessionLog) note(text string) {
 func (l *sessionLog) tail() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var lines []string
-	for _, line := range l.last {
-		if !strings.HasPrefix(line, "[onbehalf] ") {
-			lines = append(lines, line)
-		}
-	}
+	lines := slices.Clone(l.last)
 	if len(l.line) > 0 {
-		lines = append(lines, l.secrets.hide(string(l.line)))
+		lines = append(lines, strings.ToValidUTF8(l.secrets.hide(string(l.line)), "\ufffd"))
 	}
-	if len(lines) == 0 {
+	text := strings.Join(lines, "\n")
+	if len(text) > tailLength {
+		text = "…" + strings.ToValidUTF8(text[len(text)-tailLength:], "")
+	}
+	if text == "" {
 		return ""
 	}
-	return " It printed last:\n" + strings.Join(lines, "\n")
+	return " It printed last:\n" + text
+}
+
+// settle returns when every line that has a time is in the file.
+func (l *sessionLog) settle() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 }
 
 func (l *sessionLog) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.line) > 0 {
-		l.flush()
+		l.flush(len(l.line))
 	}
 	if l.file != nil {
 		_ = l.file.Close()
 		l.file = nil
 	}
+	l.closed = true
 }
 
-// secrets are the values that a session was handed.
-type secrets struct {
-	mu     sync.RWMutex
-	values []string
-}
-
-// shortest is the length from which a value is looked for: replacing shorter ones
-// would eat ordinary words.
-const shortest = 6
-
-func (s *secrets) add(value string) {
-	if len(value) < shortest {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !slices.Contains(s.values, value) {
-		s.values = append(s.values, value)
-	}
-}
-
-func (s *secrets) hide(text string) string {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	for _, value := range s.values {
-		text = strings.ReplaceAll(text, value, "[redacted]")
-	}
-	return text
-}
-
-// watch serves a call of the session to the platform, and remembers the secrets in
-// the answer.
-func (s *secrets) watch(w http.ResponseWriter, r *http.Request, to http.Handler) {
-	switch r.URL.Path {
-	case "/identities/oauth2/token", "/identities/api-key", "/identities/GetWorkloadAccessToken", "/identities/GetWorkloadAccessTokenForJWT", "/identities/GetWorkloadAccessTokenForUserId":
-		to.ServeHTTP(&overheard{ResponseWriter: w, secrets: s}, r)
-	default:
-		to.ServeHTTP(w, r)
-	}
-}
-
-// overheard takes the texts out of a JSON answer on its way. Such answers are written at once.
-type overheard struct {
-	http.ResponseWriter
-	secrets *secrets
-}
-
-func (o *overheard) Write(p []byte) (int, error) {
-	for part := range strings.SplitSeq(string(p), `"`) {
-		if len(part) >= 16 && !strings.Contains(part, "://") {
-			o.secrets.add(part)
+// trimLogs removes a runtime's oldest pieces until the rest is within bounds.
+func trimLogs(folder string) {
+	var bytes int64
+	pieces := piecesOf(folder)
+	for i, path := range slices.Backward(pieces) {
+		if info, err := os.Stat(path); err == nil {
+			bytes += info.Size()
+		}
+		if bytes > runtimeBytes || len(pieces)-i > runtimePieces {
+			_ = os.Remove(path)
 		}
 	}
-	return o.ResponseWriter.Write(p)
 }
 
-func (o *overheard) Unwrap() http.ResponseWriter { return o.ResponseWriter }
+// piecesOf are the pieces in a runtime's folder, the oldest first.
+func piecesOf(folder string) (paths []string) {
+	entries, err := os.ReadDir(folder) // sorted by name, and so by age
+	if err != nil {
+		return nil
+	}
+	for _, entry := range entries {
+		if strings.HasSuffix(entry.Name(), pieceExtension) {
+			paths = append(paths, filepath.Join(folder, entry.Name()))
+		}
+	}
+	return paths
+}
 
-var _ io.Writer = (*sessionLog)(nil)
+// removeLogs removes what a deleted runtime's sessions have printed, once they have ended.
+func (s *Service) removeLogs(runtime string) {
+	for _, n := range s.those(func(n *session) bool { return n.key.runtime == runtime }) {
+		<-n.over
+	}
+	if err := os.RemoveAll(s.logFolder(runtime)); err != nil {
+		slog.Warn("a deleted agent's logs could not be removed", "runtime", runtime, "error", err)
+	}
+}

@@ -46,6 +46,8 @@ type Options struct {
 	NewSessions    int    // that a principal may begin in a minute; 0 is 600
 	SharedSessions bool   // AWS's behaviour: whoever may invoke may use anybody's session id
 
+	Watch Watch // for metrics
+
 	// Platform is what sessions reach of the platform itself: the API and the
 	// gateways, and nothing else. Proxy is their way out.
 	Platform http.Handler
@@ -75,6 +77,7 @@ type Service struct {
 	shelf    *shelf        // what calls find
 	mcp      conversations // of MCP
 
+	node      machine
 	unpacking unpacking
 	live      sessions
 	work      sync.WaitGroup // the lives of sessions
@@ -85,22 +88,40 @@ type Service struct {
 // New opens the room. Close ends what runs in it.
 func New(db *store.DB, k *seal.Keeper, i *identity.Service, a *auth.Authenticator, g *gate.Gate, o Options) *Service {
 	if o.MaxSessions == 0 {
-		o.MaxSessions = 1000
+		o.MaxSessions = defaultSessions
+	}
+	if o.NewSessions == 0 {
+		o.NewSessions = defaultArrivals
 	}
 	public, err := url.Parse(o.PublicURL)
 	if err != nil {
 		public = &url.URL{}
 	}
 	s := &Service{db: db, keeper: k, identity: i, auth: a, gate: g, options: o, public: public, now: time.Now,
-		live: sessions{all: map[sessionKey]*session{}}, closing: make(chan struct{})}
+		node: openNode(o.Folder), live: sessions{all: map[sessionKey]*session{}}, closing: make(chan struct{})}
 	s.shelf = newShelf(s)
 	return s
 }
 
-// Close ends all sessions and returns when nothing of them is left.
+// Close ends all sessions, at once and side by side, and returns when nothing of
+// them is left: after fifteen seconds at most, and what a kill takes.
 func (s *Service) Close() {
-	s.close.Do(func() { close(s.closing) })
+	s.close.Do(func() {
+		s.live.mu.Lock() // no session begins from here on
+		close(s.closing)
+		s.live.mu.Unlock()
+	})
 	s.work.Wait()
+}
+
+// ends reports whether the room is being closed.
+func (s *Service) ends() bool {
+	select {
+	case <-s.closing:
+		return true
+	default:
+		return false
+	}
 }
 
 // AWS's quotas.

@@ -2,8 +2,6 @@ package runtime
 
 import (
 	"context"
-	"fmt"
-	"net/http"
 	"sync"
 	"time"
 
@@ -11,81 +9,40 @@ import (
 	"github.com/onbehalf/onbehalf/internal/principal"
 )
 
-// stopGrace is how long an agent has to end by itself when it is told to.
-const stopGrace = 15 * time.Second
-
-// sessionKey names a session: its id is the caller's choice, within one runtime.
-type sessionKey struct{ runtime, id string }
-
-// owner is whose a session is. Another owner's use of its id is refused.
-type owner struct{ account, principal, user string }
-
-func ownerOf(c principal.Caller) owner {
-	o := owner{account: c.Account, principal: c.ARN, user: c.User.String()}
-	if o.principal == "" {
-		o.principal = o.user
-	}
-	return o
-}
-
-// session is one conversation's agent on this machine.
-type session struct {
-	key      sessionKey
-	name     string // of it on this machine, for the driver and the log's file
-	owner    owner
-	endpoint string
-	version  *versionRow
-	runtime  *runtimeRow
-	log      *sessionLog
-	secrets  *secrets // handed to it
-	started  time.Time
-
-	wake    chan struct{}   // somebody said that it stops
-	ready   chan struct{}   // closed when the agent answers, or never will
-	failure error           // why it never will; set before ready is closed
-	process Process         // set before ready is closed without a failure
-	agent   *http.Transport // reaches it
-	over    chan struct{}   // closed when nothing is left of it
-
-	mu       sync.Mutex
-	calls    int       // under way
-	lastUsed time.Time // when the last of them ended
-	busy     bool      // the agent says that work goes on
-	stopping string    // why it is being ended; "" while it is not
-}
-
 // sessions are those of this process. Each is in the table from its first call to
 // the moment when nothing of it is left.
 type sessions struct {
-	mu  sync.Mutex
-	all map[sessionKey]*session
+	mu       sync.Mutex
+	all      map[sessionKey]*session
+	arrivals arrivals
 }
 
-// acquire finds a session or begins one, and counts a call in. release counts it
-// out. It waits for a session that starts; one that is stopping is fault.Concurrent.
+// acquire finds a session or begins one, and counts a call in; release counts it
+// out. It waits for a session that starts, and leaves it to the others when ctx
+// ends; one that is stopping is fault.Concurrent.
 func (s *Service) acquire(ctx context.Context, caller principal.Caller, at *served, id string) (_ *session, release func(), err error) {
 	key, who := sessionKey{at.runtime.id, id}, ownerOf(caller)
 	s.live.mu.Lock()
 	found := s.live.all[key]
 	if found != nil && found.owner != who && !s.options.SharedSessions {
 		s.live.mu.Unlock()
-		return nil, nil, fault.New(fault.Denied, "The session belongs to another caller or user. Use a session id of your own.")
+		return nil, nil, errForeign()
 	}
 	if found == nil {
-		if len(s.live.all) >= s.options.MaxSessions {
+		err := s.admit(who)
+		if s.ends() {
+			err = fault.New(fault.Unavailable, "The platform stops. Try again in a moment.")
+		}
+		if err != nil {
 			s.live.mu.Unlock()
-			return nil, nil, fault.New(fault.Throttled, "%d sessions are running, which is this server's limit. Try again later, or stop some: StopRuntimeSession.", s.options.MaxSessions)
+			return nil, nil, err
 		}
-		found = &session{
-			key: key, name: newName(), owner: who, endpoint: at.endpoint, version: at.version, runtime: at.runtime,
-			secrets: &secrets{}, started: s.now(), wake: make(chan struct{}, 1), ready: make(chan struct{}), over: make(chan struct{}), lastUsed: s.now(),
-		}
+		found = s.newSession(key, who, caller.User, at)
 		s.live.all[key] = found
 		s.work.Go(func() { s.run(context.WithoutCancel(ctx), found) })
 	}
-	s.live.mu.Unlock()
-
 	release, err = found.enter(s.now)
+	s.live.mu.Unlock()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -102,135 +59,143 @@ func (s *Service) acquire(ctx context.Context, caller principal.Caller, at *serv
 	return found, release, nil
 }
 
-// enter counts a call in.
-func (n *session) enter(now func() time.Time) (release func(), err error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.stopping != "" {
-		return nil, fault.New(fault.Concurrent, "Session operation in progress, please retry")
+func errForeign() error {
+	return fault.New(fault.Denied, "The session belongs to another caller or user. Use a session id of your own.")
+}
+
+func (s *Service) newSession(key sessionKey, who owner, user principal.User, at *served) *session {
+	n := &session{
+		key: key, name: newName(), owner: who, user: user, endpoint: at.endpoint, version: at.version, runtime: at.runtime,
+		secrets: &secrets{}, started: s.now(), ready: make(chan struct{}), over: make(chan struct{}), lastUsed: s.now(),
 	}
-	n.calls++
-	return sync.OnceFunc(func() {
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		n.calls--
-		n.lastUsed = now()
-	}), nil
+	n.until, n.end = context.WithCancel(context.Background())
+	return n
+}
+
+// find is a session that runs, of the caller: fault.Denied where it is another's,
+// fault.Concurrent where another replica has it, fault.NotFound where it is not.
+func (s *Service) find(ctx context.Context, caller principal.Caller, runtime, id string) (*session, error) {
+	s.live.mu.Lock()
+	n := s.live.all[sessionKey{runtime, id}]
+	s.live.mu.Unlock()
+	if n == nil {
+		if err := s.elsewhere(ctx, sessionKey{runtime, id}, ownerOf(caller)); err != nil {
+			return nil, err
+		}
+		return nil, fault.New(fault.NotFound, "There is no session %s: it has ended, or never was.", id)
+	}
+	if n.owner != ownerOf(caller) && !s.options.SharedSessions {
+		return nil, errForeign()
+	}
+	return n, nil
+}
+
+// endSessions ends a runtime's sessions, or those of one version, and does not wait.
+func (s *Service) endSessions(runtime string, version int64, text string) {
+	for _, n := range s.those(func(n *session) bool {
+		return n.key.runtime == runtime && (version == 0 || n.version.version == version)
+	}) {
+		n.finish(endedDeleted, text)
+	}
+	s.live.mu.Lock()
+	defer s.live.mu.Unlock()
+	if version == 0 && !s.ends() {
+		s.work.Go(func() { s.removeLogs(runtime) })
+	}
+}
+
+// endEndpoint ends the sessions that were opened through an endpoint, and does not wait.
+func (s *Service) endEndpoint(runtime, endpoint, text string) {
+	for _, n := range s.those(func(n *session) bool { return n.key.runtime == runtime && n.endpoint == endpoint }) {
+		n.finish(endedDeleted, text)
+	}
+}
+
+// those are the sessions of this process that are asked for.
+func (s *Service) those(asked func(*session) bool) (found []*session) {
+	s.live.mu.Lock()
+	defer s.live.mu.Unlock()
+	for _, n := range s.live.all {
+		if asked(n) {
+			found = append(found, n)
+		}
+	}
+	return found
 }
 
 // run is a session's life, from its start to the moment when nothing is left.
 func (s *Service) run(ctx context.Context, n *session) {
-	n.log = s.openLog(n)
-	defer func() {
-		s.live.mu.Lock()
-		delete(s.live.all, n.key)
-		s.live.mu.Unlock()
-		n.log.close()
-		close(n.over)
-	}()
-	process, err := s.start(ctx, n)
-	if err != nil {
+	defer s.forget(n)
+	if err := s.enroll(ctx, n); err != nil {
 		n.fail(err)
 		return
 	}
-	n.process = process
-	if err := s.awaitReady(ctx, n); err != nil {
+	defer s.strike(ctx, n)
+	l := s.openLog(n)
+	defer l.close()
+	n.written(l)
+	process, err := s.start(ctx, n)
+	if err != nil {
+		n.log.note("The session did not start.")
+		n.fail(err)
+		return
+	}
+	n.process, n.agent = process, n.transport()
+	defer n.agent.CloseIdleConnections()
+	if err := s.awaitReady(n); err != nil {
 		process.Stop(0)
 		n.fail(err)
 		return
 	}
+	s.options.Watch.started(s.now().Sub(n.started))
 	close(n.ready)
-	why := s.attend(n)
-	n.stop(why)
+	s.attend(n)
 	process.Stop(stopGrace)
-	n.log.note("The session ended: " + why)
+	n.log.note("The session ended. " + n.stopped())
 }
 
+// fail ends a session that never answered. Whoever waits for it is told why.
 func (n *session) fail(err error) {
-	n.stop("it did not start")
+	n.finish(endedFailed, "It did not start.")
 	n.failure = err
 	close(n.ready)
 }
 
-// stop says that no call is taken in any more; the first reason counts.
-func (n *session) stop(why string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.stopping == "" {
-		n.stopping = why
-	}
-	select {
-	case n.wake <- struct{}{}:
-	default:
-	}
-}
-
-func (n *session) stopped() string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.stopping
-}
-
-// attend looks after a running session, and returns with the reason why it ends.
-func (s *Service) attend(n *session) string {
-	idle, life := lifetimes(n.version.settings.LifecycleConfiguration)
-	old := time.NewTimer(life)
-	defer old.Stop()
-	look := time.NewTicker(lookInterval)
-	defer look.Stop()
-	health := newHealth(n)
-	for {
-		select {
-		case <-n.process.Ended():
-			return n.process.End()
-		case <-s.closing:
-			return "The platform stops."
-		case <-n.wake:
-		case <-old.C:
-			return fmt.Sprintf("It reached its maximum lifetime of %v.", life)
-		case <-look.C:
-			health.look(s.now)
-		}
-		if why := n.stopped(); why != "" {
-			return why
-		}
-		if n.idleFor(s.now()) >= idle {
-			return fmt.Sprintf("It was idle for %v.", idle)
-		}
-	}
-}
-
-// idleFor is how long nobody has used a session, nor it been busy by its own word.
-func (n *session) idleFor(now time.Time) time.Duration {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.calls > 0 || n.busy {
-		n.lastUsed = now
-	}
-	return now.Sub(n.lastUsed)
-}
-
-// endSessions ends a runtime's sessions, or those of one version, and does not wait.
-func (s *Service) endSessions(runtime string, version int64, why string) {
+// forget takes a session out of the table: its id is free.
+func (s *Service) forget(n *session) {
 	s.live.mu.Lock()
-	defer s.live.mu.Unlock()
-	for key, n := range s.live.all {
-		if key.runtime == runtime && (version == 0 || n.version.version == version) {
-			n.stop(why)
-		}
+	delete(s.live.all, n.key)
+	s.live.mu.Unlock()
+	n.end()
+	s.options.Watch.ended(n.reason())
+	close(n.over)
+}
+
+// Watch hears of sessions, for metrics.
+type Watch struct {
+	Started func(took time.Duration)
+	Ended   func(reason string)
+}
+
+func (w Watch) started(took time.Duration) {
+	if w.Started != nil {
+		w.Started(took)
 	}
 }
 
-// find is a session that runs here, of the caller; fault.NotFound.
-func (s *Service) find(caller principal.Caller, runtime, id string) (*session, error) {
-	s.live.mu.Lock()
-	defer s.live.mu.Unlock()
-	n := s.live.all[sessionKey{runtime, id}]
-	if n == nil {
-		return nil, fault.New(fault.NotFound, "There is no session %s: it has ended, or never was.", id)
+func (w Watch) ended(why reason) {
+	if w.Ended != nil {
+		w.Ended(string(why))
 	}
-	if n.owner != ownerOf(caller) && !s.options.SharedSessions {
-		return nil, fault.New(fault.Denied, "The session belongs to another caller or user.")
+}
+
+// Running counts this process's sessions and the calls under way in them.
+func (s *Service) Running() (sessions, calls int) {
+	all := s.those(func(*session) bool { return true })
+	for _, n := range all {
+		n.mu.Lock()
+		calls += n.calls
+		n.mu.Unlock()
 	}
-	return n, nil
+	return len(all), calls
 }

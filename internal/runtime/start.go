@@ -3,10 +3,8 @@ package runtime
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
+	"log/slog"
 	"strconv"
 	"strings"
 	"time"
@@ -23,11 +21,17 @@ const (
 // newName names a session on this machine: its own id is the caller's choice, and no name for a file.
 func newName() string { return strings.ToLower(rand.Text()) }
 
-// start unpacks the code and starts the agent.
+// start unpacks the code and starts the agent. What goes wrong before there is a
+// process is this server's trouble, not the agent's: it is logged, and the caller
+// is not told where on the machine it was.
 func (s *Service) start(ctx context.Context, n *session) (Process, error) {
 	c := n.version.settings.AgentRuntimeArtifact.CodeConfiguration
 	if c == nil || n.version.code == "" {
 		return nil, fault.New(fault.Conflict, "Version %d of the agent runtime cannot be run: %s", n.version.version, n.version.failure)
+	}
+	driver, err := s.options.Driver()
+	if err != nil {
+		return nil, fault.New(fault.Conflict, "%v", err)
 	}
 	folder, err := s.code(ctx, n.version.account, n.version.code)
 	if err != nil {
@@ -39,18 +43,21 @@ func (s *Service) start(ctx context.Context, n *session) (Process, error) {
 	}
 	_, port, _ := protocol(&n.version.settings)
 	token := rand.Text()
-	driver, err := s.options.Driver()
-	if err != nil {
-		return nil, fault.New(fault.Conflict, "%v", err)
-	}
-	process, err := driver.Start(ctx, Launch{
+	n.secrets.keep(token)
+	process, err := driver.Start(n.until, Launch{
 		Name: n.name, Code: folder, Also: p.also, Command: p.command, Environment: append(p.environment, s.environment(n, port, token)...), Port: port, Limits: s.options.Limits,
 		Platform: s.inward(n, token), Proxy: s.options.Proxy, Output: n.log, Mounts: mounts(n.version.settings.FilesystemConfigurations),
 	})
-	if err != nil {
-		return nil, fault.New(fault.RuntimeClient, "The agent could not be started. %s", fault.Of(err).Message).Because(err)
+	switch {
+	case err == nil:
+		return process, nil
+	case n.stopped() != "":
+		return nil, fault.New(fault.Concurrent, "The session was ended while it started: %s", n.stopped())
+	case fault.KindOf(err) != fault.Internal:
+		return nil, err
 	}
-	return process, nil
+	slog.ErrorContext(ctx, "a session could not be started", "runtime", n.key.runtime, "session", n.name, "error", err)
+	return nil, fault.New(fault.Unavailable, "The session could not be started on this server, whose log says why.").Because(err)
 }
 
 func mounts(all []api.FilesystemConfiguration) (paths []string) {
@@ -82,90 +89,59 @@ func (s *Service) environment(n *session, port int, token string) []string {
 	return append(fixed, environment(&n.version.settings)...)
 }
 
-// awaitReady waits until the agent answers.
-func (s *Service) awaitReady(ctx context.Context, n *session) error {
-	ctx, cancel := context.WithTimeout(ctx, startLimit)
+// awaitReady waits until the agent answers: asked often at first, and then in steps
+// of a tenth of the time that has passed, so that a quick agent is not kept waiting
+// and a slow one not disturbed.
+func (s *Service) awaitReady(n *session) error {
+	ctx, cancel := context.WithTimeout(n.until, startLimit)
 	defer cancel()
-	n.agent = n.transport()
-	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		if n.answers(ctx) {
+	go func() {
+		select {
+		case <-n.process.Ended():
+		case <-s.closing:
+		case <-ctx.Done():
+		}
+		cancel()
+	}()
+	for {
+		once, done := context.WithTimeout(ctx, pingLimit)
+		said := n.ask(once)
+		done()
+		if said.answered {
+			n.heard(said, s.now())
 			return nil
 		}
-		timer := time.NewTimer(pause)
+		timer := time.NewTimer(nextTry(s.now().Sub(n.started)))
 		select {
 		case <-timer.C:
-			continue
-		case <-n.process.Ended():
-			timer.Stop()
-			return fault.New(fault.RuntimeClient, "%s%s", n.process.End(), n.log.tail())
-		case <-s.closing:
-			timer.Stop()
-			return fault.New(fault.Unavailable, "The platform stops. Try again in a moment.")
 		case <-ctx.Done():
 			timer.Stop()
-			return fault.New(fault.RuntimeClient, "Runtime initialization time exceeded. Please make sure that initialization completes in %ds.%s", int(startLimit.Seconds()), n.log.tail())
+			return s.notReady(n)
 		}
 	}
 }
 
-// answers asks an agent once whether it is up: by /ping where its contract has
-// one, else by a connection.
-func (n *session) answers(ctx context.Context) bool {
-	p, _, _ := protocol(&n.version.settings)
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	path := "/ping"
-	if p == api.ServerProtocolMcp {
-		path = "/mcp" // any answer at all
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+path, nil)
-	if err != nil {
-		return false
-	}
-	response, err := n.agent.RoundTrip(request)
-	if err != nil {
-		return false
-	}
-	defer response.Body.Close()
-	body, _ := io.ReadAll(io.LimitReader(response.Body, 64<<10))
-	if p == api.ServerProtocolMcp {
-		return true
-	}
-	n.pinged(response.StatusCode, body)
-	return response.StatusCode < 500
+// nextTry is how long to wait before an agent that starts is asked again.
+func nextTry(waited time.Duration) time.Duration {
+	return max(5*time.Millisecond, min(waited/10, 100*time.Millisecond))
 }
 
-// health is what an agent's /ping says, looked at every few seconds.
-type health struct {
-	session *session
-	misses  int
-}
-
-// lookInterval is how often a running agent is asked how it is.
-const lookInterval = 2 * time.Second
-
-func newHealth(n *session) *health { return &health{session: n} }
-
-// look asks. An agent that does not answer is not ended for it: a call under way
-// may keep it busy, and one that hangs is ended by its idle time.
-func (h *health) look(func() time.Time) {
-	if h.session.answers(context.Background()) {
-		h.misses = 0
-		return
+// notReady says why an agent does not answer.
+func (s *Service) notReady(n *session) error {
+	select {
+	case <-n.process.Ended():
+		return fault.New(fault.RuntimeClient, "The agent ended before it answered. %s", n.process.End()).Because(printed(n.log.tail()))
+	default:
 	}
-	if h.misses++; h.misses == 3 {
-		h.session.log.note("The agent has not answered /ping three times.")
+	select {
+	case <-s.closing:
+		return fault.New(fault.Unavailable, "The platform stops. Try again in a moment.")
+	default:
 	}
-}
-
-// pinged takes in what /ping said: anything that is not HealthyBusy is idle. Whether
-// a time comes along, and in which form, does not matter: it is the status that counts.
-func (n *session) pinged(status int, body []byte) {
-	var said struct{ Status string }
-	_ = json.Unmarshal(body, &said)
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.busy = status < 300 && said.Status == "HealthyBusy"
+	if why := n.stopped(); why != "" {
+		return fault.New(fault.Concurrent, "The session was ended while it started: %s", why)
+	}
+	return fault.New(fault.RuntimeClient, "Runtime initialization time exceeded. Please make sure that initialization completes in %ds.", int(startLimit.Seconds())).Because(printed(n.log.tail()))
 }
 
 // invocationsPath is where a runtime is called, its ARN as one segment of the path.

@@ -192,6 +192,17 @@ func routes(m resources, identities *identity.Service, b *broker.Broker, g *gate
 		row(api.ListAgentRuntimeEndpoints, func(account string, r *api.ListAgentRuntimeEndpointsRequest) []string {
 			return m.agentEndpoint(account, r.AgentRuntimeId, "*")
 		}, a.ListAgentRuntimeEndpoints),
+
+		// Their sessions
+		row(api.ListAgentRuntimeSessions, func(account string, r *api.ListAgentRuntimeSessionsRequest) []string {
+			if r.AgentRuntimeId == nil {
+				return m.agent(account, "*")
+			}
+			return m.agent(account, *r.AgentRuntimeId)
+		}, a.ListAgentRuntimeSessions),
+		row(api.GetAgentRuntimeLogs, func(account string, r *api.GetAgentRuntimeLogsRequest) []string {
+			return m.agent(account, r.AgentRuntimeId)
+		}, a.GetAgentRuntimeLogs),
 	}
 }
 

@@ -239,7 +239,7 @@ func (s *Server) assemble(ctx, running context.Context) (http.Handler, error) {
 	tagged := newTags(c.Region, identities, brokers, gateways, agents)
 	policies.UseTags(tagged.of)
 	for name, run := range map[string]func(context.Context) error{
-		"audit": s.records.Run, "keys": custodian.Run, "auth": authenticator.Run, "identity": identities.Run, "vault": grants.Run, "broker": brokers.Run, "agents' code": agents.KeepCode,
+		"audit": s.records.Run, "keys": custodian.Run, "auth": authenticator.Run, "identity": identities.Run, "vault": grants.Run, "broker": brokers.Run, "agents' code": agents.KeepCode, "agents' sessions": agents.Run,
 	} {
 		s.background.Go(func() {
 			if err := run(running); err != nil && running.Err() == nil {

@@ -1,0 +1,228 @@
+package runtime
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/onbehalf/onbehalf/internal/api"
+)
+
+const (
+	// shortest is the length from which a value is looked for: replacing shorter
+	// ones would eat ordinary words.
+	shortest = 6
+	// longestForms is up to which length the other ways to write a value are looked for.
+	longestForms = 1 << 10
+	// mostPassing is how many of the values that change (tokens, an hour's
+	// credentials) are remembered; those that the session was started with stay.
+	mostPassing = 256
+	redacted    = "[redacted]"
+)
+
+// secrets are the values that a session was handed, found by their first four
+// bytes. Safe for concurrent use.
+type secrets struct {
+	mu      sync.RWMutex
+	index   map[[4]byte][]string // the longest first
+	passing []string
+}
+
+// keep remembers a value for as long as the session lives.
+func (s *secrets) keep(value string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, form := range forms(value) {
+		s.insert(form)
+	}
+}
+
+// add remembers a value that will be replaced by others.
+func (s *secrets) add(value string) {
+	if len(value) < shortest {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.known(value) {
+		return
+	}
+	for _, form := range forms(value) {
+		s.insert(form)
+	}
+	s.passing = append(s.passing, value)
+	if len(s.passing) > mostPassing {
+		for _, form := range forms(s.passing[0]) {
+			s.remove(form)
+		}
+		s.passing = slices.Delete(s.passing, 0, 1)
+	}
+}
+
+func head(text string) [4]byte { return [4]byte([]byte(text[:4])) }
+
+func (s *secrets) known(value string) bool { return slices.Contains(s.index[head(value)], value) }
+
+func (s *secrets) insert(value string) {
+	if len(value) < shortest || s.known(value) {
+		return
+	}
+	if s.index == nil {
+		s.index = map[[4]byte][]string{}
+	}
+	key := head(value)
+	s.index[key] = append(s.index[key], value)
+	slices.SortFunc(s.index[key], func(a, b string) int { return cmp.Compare(len(b), len(a)) })
+}
+
+func (s *secrets) remove(value string) {
+	if len(value) < shortest {
+		return
+	}
+	key := head(value)
+	s.index[key] = slices.DeleteFunc(s.index[key], func(known string) bool { return known == value })
+	if len(s.index[key]) == 0 {
+		delete(s.index, key)
+	}
+}
+
+// forms are the ways in which a value is likely to be printed: as it is, in JSON,
+// in a URL, in base64 (alone, and behind a name as Basic credentials are), and each
+// line of those that have several.
+func forms(value string) []string {
+	all := []string{value}
+	if len(value) > longestForms {
+		return all
+	}
+	if quoted, err := json.Marshal(value); err == nil {
+		all = append(all, string(quoted[1:len(quoted)-1]))
+		all = append(all, strings.NewReplacer(`\u003c`, "<", `\u003e`, ">", `\u0026`, "&").Replace(string(quoted[1:len(quoted)-1])))
+	}
+	all = append(all, url.QueryEscape(value), url.PathEscape(value))
+	for line := range strings.Lines(value) {
+		if line = strings.TrimSpace(line); len(line) >= 16 && line != value {
+			all = append(all, line)
+		}
+	}
+	if len(value) >= 12 {
+		for _, encoding := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+			for shift := range 3 {
+				// What stands before the value moves it by so many bytes; the first and last
+				// characters hold bits of its neighbours.
+				text := encoding.EncodeToString(append(make([]byte, shift), value...))
+				from, to := (shift*8+5)/6, (shift+len(value))*8/6
+				all = append(all, text[from:to])
+			}
+		}
+	}
+	return all
+}
+
+// find calls match with each place of a value in a text, from left to right.
+func (s *secrets) find(text string, match func(from, to int) (goOn bool)) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if len(s.index) == 0 {
+		return
+	}
+	for i := 0; i+shortest <= len(text); {
+		next := i + 1
+		for _, value := range s.index[head(text[i:])] {
+			if strings.HasPrefix(text[i:], value) {
+				next = i + len(value)
+				if !match(i, next) {
+					return
+				}
+				break
+			}
+		}
+		i = next
+	}
+}
+
+// hide replaces the values in a text.
+func (s *secrets) hide(text string) string {
+	var out strings.Builder
+	done := 0
+	s.find(text, func(from, to int) bool {
+		out.WriteString(text[done:from])
+		out.WriteString(redacted)
+		done = to
+		return true
+	})
+	if done == 0 {
+		return text
+	}
+	out.WriteString(text[done:])
+	return out.String()
+}
+
+// cut is a place at or after at where a text can be cut without cutting a value. The
+// text goes on for longest bytes after at.
+func (s *secrets) cut(text string, at int) int {
+	s.find(text, func(from, to int) bool {
+		if from < at && to > at {
+			at = to
+		}
+		return from < at
+	})
+	return at
+}
+
+// longest is the length of the longest value: so much of a cut line may be the
+// beginning of one.
+func (s *secrets) longest() (most int) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, values := range s.index {
+		most = max(most, len(values[0]))
+	}
+	return most
+}
+
+// handing are the calls whose answers are secrets for the session, and where in them they are.
+var handing = map[string]string{
+	api.GetResourceOauth2Token.Info.Path:          "accessToken",
+	api.GetResourceApiKey.Info.Path:               "apiKey",
+	api.GetWorkloadAccessToken.Info.Path:          "workloadAccessToken",
+	api.GetWorkloadAccessTokenForJWT.Info.Path:    "workloadAccessToken",
+	api.GetWorkloadAccessTokenForUserId.Info.Path: "workloadAccessToken",
+}
+
+// watch serves a call of the session to the platform, and remembers the secret in
+// the answer before the agent has it.
+func (s *secrets) watch(w http.ResponseWriter, r *http.Request, to http.Handler) {
+	member, hands := handing[strings.TrimSuffix(r.URL.Path, "/")]
+	if !hands {
+		to.ServeHTTP(w, r)
+		return
+	}
+	o := &overheard{ResponseWriter: w}
+	to.ServeHTTP(o, r)
+	var answer map[string]any
+	if json.Unmarshal(o.body.Bytes(), &answer) == nil {
+		if value, ok := answer[member].(string); ok {
+			s.add(value)
+		}
+	}
+	if o.status != 0 {
+		w.WriteHeader(o.status)
+	}
+	_, _ = w.Write(o.body.Bytes())
+}
+
+// overheard keeps an answer back until it is whole. These are short.
+type overheard struct {
+	http.ResponseWriter
+	status int
+	body   bytes.Buffer
+}
+
+func (o *overheard) WriteHeader(status int)      { o.status = status }
+func (o *overheard) Write(p []byte) (int, error) { return o.body.Write(p) }
