@@ -18,7 +18,7 @@ import (
 type Status struct {
 	Runtime
 	Endpoints []Endpoint `json:"endpoints"`
-	Sessions  int        `json:"sessions"` // that run now
+	Sessions  *int       `json:"sessions,omitempty"` // that run now; nil where the caller may not list them
 }
 
 // Endpoint is a name under which a version is called.
@@ -59,12 +59,17 @@ func (c *Client) Status(ctx context.Context, a *Agent) (Status, error) {
 			break
 		}
 	}
+	count := 0
 	for _, err := range c.Sessions(ctx, a) {
+		if codeOf(err) == "AccessDeniedException" {
+			return s, nil
+		}
 		if err != nil {
 			return s, err
 		}
-		s.Sessions++
+		count++
 	}
+	s.Sessions = &count
 	return s, nil
 }
 

@@ -205,9 +205,13 @@ func (c agentStatusCmd) Run(ctx context.Context, t *terminal) error {
 	if s.Workload != nil {
 		workload = s.Workload.ARN
 	}
+	sessions := ""
+	if s.Sessions != nil {
+		sessions = fmt.Sprint(*s.Sessions)
+	}
 	now := time.Now()
 	return show(t, c.Output, s, field{"Name", s.Name}, field{"Status", s.Status}, field{"Reason", s.FailureReason}, field{"Version", s.Version},
-		field{"Endpoints", lines(endpoints)}, field{"Sessions", fmt.Sprint(s.Sessions)}, field{"ARN", s.ARN}, field{"Role", s.RoleARN}, field{"Workload identity", workload},
+		field{"Endpoints", lines(endpoints)}, field{"Sessions", sessions}, field{"ARN", s.ARN}, field{"Role", s.RoleARN}, field{"Workload identity", workload},
 		field{"Created", exactly(&s.Created, now)}, field{"Updated", exactly(&s.Updated, now)}, field{"Platform", h.endpoint})
 }
 
