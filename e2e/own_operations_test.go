@@ -1,7 +1,11 @@
 package e2e
 
 import (
+	"archive/zip"
+	"bytes"
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -39,7 +43,12 @@ func TestOwnOperationsThroughBoto3AndTheCLI(t *testing.T) {
 	if _, said, code := command(t, os.Environ(), onbehalfBinary, "model", "--into", folder); code != 0 {
 		t.Fatal(said)
 	}
-	given, err := json.Marshal(map[string]string{"folder": folder, "model": filepath.Join(folder, "onbehalf", "2026-11-01", "service-2.json"), "agent": s.agent, "provider": s.provider, "token": token})
+	archive := filepath.Join(home, "agent.zip")
+	content := archiveOf(t, "agent", "#!/bin/sh\n")
+	if err := os.WriteFile(archive, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	given, err := json.Marshal(map[string]string{"archive": archive, "folder": folder, "model": filepath.Join(folder, "onbehalf", "2026-11-01", "service-2.json"), "agent": s.agent, "provider": s.provider, "token": token})
 	if err == nil {
 		err = os.WriteFile(file, given, 0o600)
 	}
@@ -55,7 +64,13 @@ func TestOwnOperationsThroughBoto3AndTheCLI(t *testing.T) {
 		Operations, CLIListed, CLIPaged, Listed, Missing, Rest []string
 		CLIMissing, State, Refused, Revoked                    string
 		CLIDescribed, Times                                    bool
-		Left                                                   int
+		Left, Sessions                                         int
+		Stored, StoredByCLI                                    struct {
+			Bucket, Prefix, SHA256 string
+			Size                   int64
+		}
+		NoLogs   string
+		Followed bool
 	}
 	if err := json.Unmarshal([]byte(out), &got); err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -76,6 +91,13 @@ func TestOwnOperationsThroughBoto3AndTheCLI(t *testing.T) {
 	if !got.Times || got.State != "NEEDS_CONSENT" || !slices.Equal(got.Missing, []string{"email"}) {
 		t.Errorf("times parsed: %t, state %s, missing %v", got.Times, got.State, got.Missing)
 	}
+	sum := fmt.Sprintf("%x", sha256.Sum256(content))
+	if got.Stored != got.StoredByCLI || got.Stored.Bucket != "onbehalf-code-000000000000" || got.Stored.Prefix != "sha256/"+sum+".zip" || got.Stored.SHA256 != sum || got.Stored.Size != int64(len(content)) {
+		t.Errorf("stored %+v, by the CLI %+v", got.Stored, got.StoredByCLI)
+	}
+	if got.Sessions != 0 || got.NoLogs != "ResourceNotFoundException" || got.Followed {
+		t.Errorf("%d sessions, logs of nobody's agent: %q, pages of logs: %t", got.Sessions, got.NoLogs, got.Followed)
+	}
 	if !strings.Contains(got.CLIMissing, "ResourceNotFoundException") || !strings.Contains(got.Refused, "NOBODYS") || !got.CLIDescribed {
 		t.Errorf("errors %q and %q, help %t", got.CLIMissing, got.Refused, got.CLIDescribed)
 	}
@@ -85,4 +107,24 @@ func TestOwnOperationsThroughBoto3AndTheCLI(t *testing.T) {
 	if out, err := s.try(t.Context(), token); err != nil || out.AuthorizationUrl == nil {
 		t.Errorf("after all was revoked: %+v, %v", out, err)
 	}
+}
+
+// archiveOf is an archive with one program.
+func archiveOf(t *testing.T, name, content string) []byte {
+	t.Helper()
+	var archive bytes.Buffer
+	w := zip.NewWriter(&archive)
+	header := &zip.FileHeader{Name: name, Method: zip.Deflate}
+	header.SetMode(0o755)
+	file, err := w.CreateHeader(header)
+	if err == nil {
+		_, err = file.Write([]byte(content))
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return archive.Bytes()
 }

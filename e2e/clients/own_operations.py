@@ -42,6 +42,15 @@ try:
     refused = ""
 except client.exceptions.ResourceNotFoundException as problem:
     refused = problem.response["Error"]["Message"]
+with open(given["archive"], "rb") as archive:
+    stored = client.put_agent_code(code=archive)
+stored_by_cli = cli("put-agent-code", "--code", given["archive"])
+sessions = [s for page in client.get_paginator("list_agent_runtime_sessions").paginate() for s in page["sessions"]]
+try:
+    client.get_agent_runtime_logs(agentRuntimeId="nobodys-0123456789")
+    no_logs = ""
+except client.exceptions.ResourceNotFoundException as problem:
+    no_logs = problem.response["Error"]["Code"]
 revoked = client.revoke_grant(grantId=grants[0]["grantId"])
 rest = client.revoke_user_grants(user=one["user"])
 
@@ -56,6 +65,11 @@ print(json.dumps({
     "state": state["state"],
     "missing": state["missingScopes"],
     "refused": refused,
+    "stored": {name: stored[name] for name in ("bucket", "prefix", "sha256", "size")},
+    "storedByCli": stored_by_cli,
+    "sessions": len(sessions),
+    "noLogs": no_logs,
+    "followed": client.can_paginate("get_agent_runtime_logs"),
     "revoked": revoked["providerRevocation"],
     "rest": [g["providerRevocation"] for g in rest["revokedGrants"]],
     "left": len(client.list_grants()["grants"]),
