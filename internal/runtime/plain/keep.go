@@ -48,8 +48,14 @@ func keeping(folder string, command []string) {
 
 	path, err := exec.LookPath(command[0])
 	agent := 0
-	if err == nil {
+	// A program that has just been written may be open in a process that the platform
+	// is starting at this moment, between its beginning and its exec.
+	for pause := time.Millisecond; err == nil && agent == 0 && pause < time.Second; pause *= 2 {
 		agent, err = syscall.ForkExec(path, command, &syscall.ProcAttr{Env: os.Environ(), Files: []uintptr{0, 1, 2}, Sys: childGroup()})
+		if errors.Is(err, syscall.ETXTBSY) && pause < 512*time.Millisecond {
+			err = nil
+			time.Sleep(pause)
+		}
 	}
 	end := told(127, "The agent ended with exit code 127.")
 	if err != nil {

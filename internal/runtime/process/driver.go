@@ -23,8 +23,9 @@ import (
 )
 
 // initEnvironment is that of a session's init, a Go program that mostly waits: few
-// threads and little memory. The agent's environment is not in it.
-var initEnvironment = []string{"GOMAXPROCS=2", "GOGC=25", "GOMEMLIMIT=16MiB", "GODEBUG=madvdontneed=1"}
+// threads, and no collection of garbage before it is what it is. The agent's
+// environment is not in it.
+var initEnvironment = []string{"GOMAXPROCS=2", "GOGC=off", "GODEBUG=madvdontneed=1"}
 
 // startTime bounds how long a session's surroundings may take to be made.
 const startTime = 20 * time.Second

@@ -59,6 +59,7 @@ type supervisor struct {
 }
 
 func (s *supervisor) run() (err error) {
+	debug.SetGCPercent(25) // memory of which there is some for each session
 	s.output = os.NewFile(outputDescriptor, "output")
 	unix.CloseOnExec(channelDescriptor)
 	unix.CloseOnExec(outputDescriptor)

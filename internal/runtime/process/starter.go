@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -121,8 +122,15 @@ func (s *supervisor) start(command []string, stdout, stderr *os.File) (pid int, 
 	defer s.starting.Unlock()
 	done := make(chan struct{})
 	s.starter.work <- func() {
-		pid, err = syscall.ForkExec(path, command, attributes)
-		close(done)
+		defer close(done)
+		// A program that has just been written may be open in a process that the platform
+		// is starting at this moment, between its beginning and its exec.
+		for pause := time.Millisecond; pause < time.Second; pause *= 2 {
+			if pid, err = syscall.ForkExec(path, command, attributes); !errors.Is(err, syscall.ETXTBSY) {
+				return
+			}
+			time.Sleep(pause)
+		}
 	}
 	<-done
 	if err != nil {
