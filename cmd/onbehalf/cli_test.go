@@ -13,10 +13,13 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/onbehalf/onbehalf/internal/server"
 )
 
 // The scripts in testdata read like a user's terminal.
 func TestMain(m *testing.M) {
+	server.Init()
 	testscript.Main(m, map[string]func(){"onbehalf": func() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }})
 }
 

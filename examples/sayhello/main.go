@@ -28,9 +28,12 @@ import (
 	"syscall"
 
 	"github.com/mattn/go-isatty"
+
+	"github.com/onbehalf/onbehalf/internal/server"
 )
 
 func main() {
+	server.Init()
 	ctx, hurry := interrupts()
 	os.Exit(run(ctx, process{
 		args: os.Args[1:], lookup: os.LookupEnv, in: os.Stdin, out: os.Stdout, err: os.Stderr,

@@ -34,6 +34,7 @@ type session struct {
 	RoleID  string `json:"i"` // so that a role made anew under the name is another
 	Name    string `json:"n"` // of the session, for refusals and records
 	Expires int64  `json:"e"` // microseconds
+	Place   string `json:"p,omitempty"` // the hosted session from which alone it is good
 }
 
 // tokenMark opens a session token; the account follows, and the sealed session.
@@ -43,6 +44,13 @@ const tokenMark = "onbehalf1"
 // they are for. They work until they expire, at most an hour, or the role is
 // deleted; what they may do follows the role's policies as they are at each request.
 func (a *Authenticator) IssueSession(ctx context.Context, account, role, name string, life time.Duration) (Credentials, error) {
+	return a.IssueSessionAt(ctx, account, role, name, "", life)
+}
+
+// IssueSessionAt is IssueSession for a hosted agent: the credentials are good in
+// requests from that session alone (principal.Request.Session). Whoever steals them
+// cannot use them from elsewhere, and they end with the session.
+func (a *Authenticator) IssueSessionAt(ctx context.Context, account, role, name, place string, life time.Duration) (Credentials, error) {
 	if life <= 0 || life > MaxSession {
 		return Credentials{}, fault.New(fault.Invalid, "Temporary credentials live at most %s.", MaxSession)
 	}
@@ -58,7 +66,7 @@ func (a *Authenticator) IssueSession(ctx context.Context, account, role, name st
 	}
 	key := newKey("ASIA")
 	expires := a.now().Add(life)
-	content, err := json.Marshal(session{Secret: key.Secret.Reveal(), Role: role, RoleID: id, Name: name, Expires: store.Micros(expires)})
+	content, err := json.Marshal(session{Secret: key.Secret.Reveal(), Role: role, RoleID: id, Name: name, Expires: store.Micros(expires), Place: place})
 	if err != nil {
 		return Credentials{}, fault.Wrap(err, "encoding a session")
 	}
@@ -96,6 +104,9 @@ func (a *Authenticator) temporary(ctx context.Context, header *sigv4.Header) (pr
 	var s session
 	if err := json.Unmarshal(content, &s); err != nil {
 		return nobody, sigv4.SigningKey{}, fault.Wrap(err, "decoding a session")
+	}
+	if s.Place != "" && s.Place != principal.RequestOf(ctx).Session {
+		return nobody, sigv4.SigningKey{}, unknownKey()
 	}
 	if !a.now().Before(store.Time(s.Expires)) {
 		return nobody, sigv4.SigningKey{}, fault.New(fault.ExpiredToken, "The security token included in the request is expired")

@@ -40,6 +40,8 @@ type Set struct {
 	unwritten prometheus.Counter
 	records   prometheus.Counter
 	webhooks  *prometheus.CounterVec
+	sessions  *prometheus.CounterVec
+	starts    prometheus.Histogram
 
 	mu     sync.Mutex
 	labels map[label]map[string]struct{}
@@ -75,12 +77,14 @@ func New(version string) *Set {
 	s.answers = histogram("provider_request_duration_seconds", "Until a provider had answered, or not.", buckets, "vendor", "kind")
 	s.refreshes = counter("refreshes_total", "Refreshes of grants: ok, needs_consent where the provider has withdrawn it, or why not.", "outcome")
 	s.webhooks = counter("webhook_deliveries_total", "Tries to deliver an event.", "outcome")
+	s.sessions = counter("agent_sessions_ended_total", "Sessions of hosted agents that ended, by why.", "reason")
+	s.starts = prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "onbehalf", Name: "agent_session_start_seconds", Help: "From a session's first call until its agent answers; the count is that of sessions started.", Buckets: buckets})
 	s.commits = prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "onbehalf", Name: "audit_commit_duration_seconds", Help: "Commits of audit records, fsync included.", Buckets: quick})
 	s.records = prometheus.NewCounter(prometheus.CounterOpts{Namespace: "onbehalf", Name: "audit_records_total", Help: "Audit records that are durable."})
 	s.unwritten = prometheus.NewCounter(prometheus.CounterOpts{Namespace: "onbehalf", Name: "audit_commit_failures_total", Help: "Commits of audit records that failed: what waited for them was refused."})
 	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "onbehalf", Name: "build_info", Help: "1, with the version as labels."}, []string{"version", "go"})
 	info.WithLabelValues(version, runtime.Version()).Set(1)
-	s.registry.MustRegister(s.commits, s.records, s.unwritten, info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	s.registry.MustRegister(s.starts, s.commits, s.records, s.unwritten, info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	// A rate of what never happened is 0, and an alert on it works from the first time on.
 	for _, outcome := range []string{"ok", "needs_consent", "unavailable", "upstream"} {
 		s.refreshes.WithLabelValues(outcome)
@@ -131,6 +135,21 @@ func (s *Set) Act(action, decision, outcome string, took time.Duration) {
 	action = s.bounded("acts", "action", action)
 	s.acts.WithLabelValues(action, decision, s.bounded("acts", "outcome", outcome)).Inc()
 	s.actTimes.WithLabelValues(action).Observe(took.Seconds())
+}
+
+// ExpectSessions makes the reasons for which sessions end known before one did.
+func (s *Set) ExpectSessions(reasons []string) {
+	for _, reason := range reasons {
+		s.sessions.WithLabelValues(reason)
+	}
+}
+
+// SessionStarted counts a session whose agent answers.
+func (s *Set) SessionStarted(took time.Duration) { s.starts.Observe(took.Seconds()) }
+
+// SessionEnded counts one that is over.
+func (s *Set) SessionEnded(reason string) {
+	s.sessions.WithLabelValues(s.bounded("sessions", "reason", reason)).Inc()
 }
 
 // Token counts an asked-for token or key.

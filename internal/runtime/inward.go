@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/onbehalf/onbehalf/internal/auth"
+	"github.com/onbehalf/onbehalf/internal/gate"
 	"github.com/onbehalf/onbehalf/internal/principal"
 )
 
@@ -58,7 +59,7 @@ func (s *Service) serveCredentials(w http.ResponseWriter, r *http.Request, n *se
 		refuseCredentials(w, http.StatusForbidden, "AccessDenied", "The endpoint wants GET with the token in AWS_CONTAINER_AUTHORIZATION_TOKEN as Authorization.")
 		return
 	}
-	c, err := s.credentials(r.Context(), n)
+	c, err := s.credentials(principal.WithRequest(r.Context(), principal.Request{ID: newName(), Session: n.name, Address: addressOf(n.name)}), n)
 	if err != nil {
 		slog.ErrorContext(r.Context(), "an agent's credentials could not be made", "runtime", n.key.runtime, "error", err)
 		refuseCredentials(w, http.StatusServiceUnavailable, "Unavailable", "The credentials of the agent's role could not be made.")
@@ -80,7 +81,18 @@ func refuseCredentials(w http.ResponseWriter, status int, code, message string) 
 	_ = json.NewEncoder(w).Encode(map[string]string{"code": code, "message": message})
 }
 
-func (s *Service) credentials(ctx context.Context, n *session) (auth.Credentials, error) {
+// actionCredentials is how records name it that a session was given its role's credentials.
+const actionCredentials = "onbehalf:IssueAgentCredentials"
+
+// credentials makes the role's, as an act of the platform's own that is recorded.
+func (s *Service) credentials(ctx context.Context, n *session) (c auth.Credentials, err error) {
 	role := n.version.settings.RoleArn
-	return s.auth.IssueSession(ctx, n.runtime.account, role[strings.LastIndex(role, "/")+1:], n.runtime.id, credentialsLife)
+	account := n.runtime.account
+	err = s.gate.Do(ctx, gate.System(account), []gate.Check{{Action: actionCredentials, Resource: s.arn(account, n.runtime.id)}}, func(ctx context.Context) error {
+		gate.Detail(ctx, "session", n.key.id)
+		gate.Detail(ctx, "role", role)
+		c, err = s.auth.IssueSessionAt(ctx, account, role[strings.LastIndex(role, "/")+1:], n.runtime.id, n.name, credentialsLife)
+		return err
+	})
+	return c, err
 }

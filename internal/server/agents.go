@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/onbehalf/onbehalf/internal/auth"
 	"github.com/onbehalf/onbehalf/internal/egress"
@@ -22,6 +23,7 @@ import (
 	"github.com/onbehalf/onbehalf/internal/identity"
 	"github.com/onbehalf/onbehalf/internal/policy"
 	"github.com/onbehalf/onbehalf/internal/runtime"
+	"github.com/onbehalf/onbehalf/internal/runtime/plain"
 	"github.com/onbehalf/onbehalf/internal/runtime/process"
 	"github.com/onbehalf/onbehalf/internal/seal"
 	"github.com/onbehalf/onbehalf/internal/wire"
@@ -30,7 +32,10 @@ import (
 // Init is the first line of every main, and of each TestMain whose tests host
 // agents: a session's first process is this executable again, and Init is where
 // it turns into that. In all others it returns at once.
-func Init() { process.Init() }
+func Init() {
+	process.Init()
+	plain.Init()
+}
 
 // openAgents makes the room of hosted agents. What this machine can do for
 // sessions is found out beside the start, which does not wait for it.
@@ -52,10 +57,11 @@ func (s *Server) openAgents(k *seal.Keeper, i *identity.Service, a *auth.Authent
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return nil, err
 	}
-	s.inward = &inward{}
+	s.inward, s.driver = &inward{}, sync.OnceValues(s.openDriver)
 	s.agents = runtime.New(s.db, k, i, a, g, runtime.Options{
 		Region: s.config.Region, PublicURL: s.url, Folder: folder,
-		Driver:      sync.OnceValues(func() (runtime.Driver, error) { return s.config.openDriver() }),
+		Driver:      s.driver,
+		Watch:       s.watchAgents(),
 		Limits:      limits,
 		MaxSessions: s.config.AgentMaxSessions, NewSessions: s.config.AgentNewSessions, SharedSessions: s.config.AgentSessionsShared,
 		Platform: s.inward, Proxy: s.wayOut,
@@ -83,9 +89,43 @@ func (s *Server) listeners() (all []netip.AddrPort) {
 // out about the machine does not change, and the users it gives to sessions are counted once.
 var namespaces = sync.OnceValues(func() (runtime.Driver, error) { return process.New(context.Background()) })
 
-func (c Config) openDriver() (runtime.Driver, error) {
-	return namespaces()
+// openDriver finds what runs sessions here. It is called beside the start, which
+// does not wait, and tells the log which limits hold.
+func (s *Server) openDriver() (runtime.Driver, error) {
+	if s.config.UnsafeAgents {
+		driver := plain.New()
+		s.log.Warn("hosted agents run without isolation (--unsafe-agents-without-isolation)", "agents", driver.About())
+		return driver, nil
+	}
+	driver, err := namespaces()
+	if err != nil {
+		s.log.Warn("this machine cannot host agents; all else works", "reason", err)
+		return nil, err
+	}
+	s.log.Info("hosted agents", "agents", driver.About(), "way_out", s.wayOut.About())
+	return driver, nil
 }
+
+// watchAgents counts sessions, where there are metrics.
+func (s *Server) watchAgents() runtime.Watch {
+	if s.metrics == nil {
+		return runtime.Watch{}
+	}
+	set := s.metrics.set
+	set.Gauge("agent_sessions_running", "Sessions of hosted agents on this server.", nil, func() (float64, bool) {
+		sessions, _ := s.agents.Running()
+		return float64(sessions), true
+	})
+	set.Gauge("agent_calls_in_flight", "Calls under way in sessions of hosted agents.", nil, func() (float64, bool) {
+		_, calls := s.agents.Running()
+		return float64(calls), true
+	})
+	set.ExpectSessions(runtime.Reasons)
+	return runtime.Watch{Started: set.SessionStarted, Ended: set.SessionEnded}
+}
+
+// agentsDrain is how long calls of agents may go on when the platform stops.
+const agentsDrain = 10 * time.Second
 
 // inward is what sessions reach of the platform: the API of AgentCore and the
 // gateways. Not the console, metrics, the pages for people, IAM's calls, nor the

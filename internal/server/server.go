@@ -78,8 +78,9 @@ type Server struct {
 	egress   *egress.Client
 	records  *audit.Log
 	agents   *runtime.Service
-	wayOut   *egress.Proxy  // of agents
-	inward   *inward        // what agents reach of the platform
+	wayOut   *egress.Proxy // of agents
+	inward   *inward       // what agents reach of the platform
+	driver   func() (runtime.Driver, error)
 	metrics  *metricsServer // nil without --metrics-addr
 	idle     []func()       // close connections that are kept
 
@@ -144,6 +145,7 @@ func Start(ctx context.Context, c Config, log *slog.Logger) (_ *Server, err erro
 		return nil, fmt.Errorf("the data folder cannot be written: %w", err)
 	}
 	s.serve(handler)
+	s.background.Go(func() { _, _ = s.driver() }) // it tells the log what it found
 	return s, nil
 }
 
@@ -333,6 +335,10 @@ func (s *Server) Wait(ctx context.Context) error {
 func (s *Server) Close(ctx context.Context) error {
 	s.closeOnce.Do(func() {
 		s.unused.dismiss()
+		// Calls of agents may take long: after a while their sessions are told to end,
+		// and what waits for them hears that.
+		late := time.AfterFunc(agentsDrain, s.agents.Close)
+		defer late.Stop()
 		if err := s.http.Shutdown(ctx); err != nil {
 			s.closeErr = errors.Join(err, s.http.Close())
 		}
@@ -417,6 +423,9 @@ func (s *Server) Banner() []string {
 		if s.demo == nil || client.Issuer != s.demo.url {
 			lines = append(lines, "  sign-in     register "+broker.SignInRedirectURL(s.url, client.Issuer)+" for "+client.ClientID+" at "+client.Issuer)
 		}
+	}
+	if s.config.UnsafeAgents {
+		lines = append(lines, "  agents      WITHOUT ISOLATION: they can read this platform's files and keys")
 	}
 	if s.demo != nil {
 		lines = append(lines, "  demo people "+s.demo.url+" (--dev: never in production)")
