@@ -153,6 +153,7 @@ func (s *Service) UpdateAgentRuntimeEndpoint(ctx context.Context, caller princip
 	if err != nil {
 		return nil, err
 	}
+	s.shelf.drop()
 	d := s.described(e)
 	return &api.UpdateAgentRuntimeEndpointResponse{
 		AgentRuntimeArn: d.AgentRuntimeArn, AgentRuntimeEndpointArn: d.AgentRuntimeEndpointArn, CreatedAt: d.CreatedAt, LastUpdatedAt: d.LastUpdatedAt,
@@ -197,6 +198,7 @@ func (s *Service) DeleteAgentRuntimeEndpoint(ctx context.Context, caller princip
 	if err != nil {
 		return nil, err
 	}
+	s.shelf.drop()
 	return &api.DeleteAgentRuntimeEndpointResponse{AgentRuntimeId: &r.AgentRuntimeId, EndpointName: &r.EndpointName, Status: api.AgentRuntimeEndpointStatusDeleting}, nil
 }
 
@@ -273,7 +275,7 @@ func (s *Service) Check(tx *store.Tx, account, id, endpoint string) error {
 
 // endpointARNs are those of a runtime's endpoints: what else is kept by them goes with the runtime.
 func (s *Service) endpointARNs(tx *store.Tx, row *runtimeRow) (arns []string, err error) {
-	rows, err := tx.Query("SELECT name FROM agent_runtime_endpoints WHERE runtime_id = $1", row.id)
+	rows, err := tx.Query("SELECT name FROM agent_runtime_endpoints WHERE runtime_id = $1 ORDER BY name", row.id)
 	if err != nil {
 		return nil, fault.Wrap(err, "reading endpoints of an agent runtime")
 	}

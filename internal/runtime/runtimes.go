@@ -217,6 +217,7 @@ func (s *Service) UpdateAgentRuntime(ctx context.Context, caller principal.Calle
 	if err != nil {
 		return nil, err
 	}
+	s.shelf.drop()
 	withoutEffect(row.id, r)
 	return &api.UpdateAgentRuntimeResponse{
 		AgentRuntimeArn: s.arn(row.account, row.id), AgentRuntimeId: row.id, AgentRuntimeVersion: text(v.version), CreatedAt: api.ISO(row.created),
@@ -284,6 +285,7 @@ func (s *Service) DeleteAgentRuntime(ctx context.Context, caller principal.Calle
 	if err != nil {
 		return nil, err
 	}
+	s.shelf.drop()
 	out := &api.DeleteAgentRuntimeResponse{AgentRuntimeId: &r.AgentRuntimeId, AgentRuntimeVersion: r.AgentRuntimeVersion, Status: api.AgentRuntimeStatusDeleting}
 	version := int64(0)
 	if r.AgentRuntimeVersion != nil {

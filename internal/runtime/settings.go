@@ -17,6 +17,7 @@ import (
 const (
 	defaultIdle = 15 * time.Minute
 	defaultLife = 8 * time.Hour
+	longestLife = 8 * time.Hour
 )
 
 // The ports of the contracts.
@@ -29,40 +30,76 @@ func checkSettings(r *api.UpdateAgentRuntimeRequest) (authorizer *auth.Authorize
 	if a := r.AgentRuntimeArtifact; a.CodeConfiguration == nil && a.ContainerConfiguration == nil {
 		return nil, fault.InvalidField("agentRuntimeArtifact", "The artifact needs codeConfiguration or containerConfiguration.")
 	}
-	if err := checkLifecycle(r.LifecycleConfiguration); err != nil {
-		return nil, err
-	}
-	if err := checkProtocol(r); err != nil {
-		return nil, err
-	}
-	for name := range r.EnvironmentVariables {
-		if strings.ContainsAny(name, "=\x00") {
-			return nil, fault.InvalidField("environmentVariables", "The name of a variable cannot contain = or a zero byte.")
-		}
-		if reserved(name) {
-			return nil, fault.InvalidField("environmentVariables", "The variable %s is set by the runtime.", name)
+	for _, check := range []func(*api.UpdateAgentRuntimeRequest) error{checkLifecycle, checkPorts, checkEnvironment, checkPlaces, checkAllowlist} {
+		if err := check(r); err != nil {
+			return nil, err
 		}
 	}
-	if err := checkAllowlist(r); err != nil {
+	if authorizer, err = authorizerOf(r); err != nil || authorizer == nil {
 		return nil, err
 	}
+	return authorizer, authorizer.Check()
+}
+
+// authorizerOf is whose tokens count for a runtime; nil where requests are signed.
+// Unlike checkSettings it judges nothing: versions stay what they are when rules grow.
+func authorizerOf(r *api.UpdateAgentRuntimeRequest) (*auth.Authorizer, error) {
 	if r.AuthorizerConfiguration == nil {
 		return nil, nil
 	}
 	if r.AuthorizerConfiguration.CustomJWTAuthorizer == nil {
 		return nil, fault.InvalidField("authorizerConfiguration", "The authorizer needs customJWTAuthorizer.")
 	}
-	z, err := auth.AuthorizerOf(r.AuthorizerConfiguration.CustomJWTAuthorizer)
-	if err != nil {
-		return nil, err
-	}
-	return z, z.Check()
+	return auth.AuthorizerOf(r.AuthorizerConfiguration.CustomJWTAuthorizer)
 }
 
-func checkLifecycle(l *api.LifecycleConfiguration) error {
-	idle, life := lifetimes(l)
+func checkLifecycle(r *api.UpdateAgentRuntimeRequest) error {
+	idle, life := lifetimes(r.LifecycleConfiguration)
 	if idle > life {
 		return fault.InvalidField("lifecycleConfiguration", "idleRuntimeSessionTimeout (%d s) cannot be longer than maxLifetime (%d s).", int(idle.Seconds()), int(life.Seconds()))
+	}
+	// The model's 14 days are those of agents on instances of their own.
+	if life > longestLife && r.CapacityProviderConfiguration == nil {
+		return fault.InvalidField("lifecycleConfiguration.maxLifetime", "A session lives for at most %d s.", int(longestLife.Seconds()))
+	}
+	return nil
+}
+
+func checkEnvironment(r *api.UpdateAgentRuntimeRequest) error {
+	for name, value := range r.EnvironmentVariables {
+		if strings.ContainsAny(name, "=\x00") || strings.Contains(value.Reveal(), "\x00") {
+			return fault.InvalidField("environmentVariables", "The name of a variable cannot contain =, and neither name nor value a zero byte.")
+		}
+		if reserved(name) {
+			return fault.InvalidField("environmentVariables", "The variable %.100s is the runtime's own: a session's credentials are those of its role, and it reaches the platform and the network as its surroundings have it.", name)
+		}
+	}
+	return nil
+}
+
+// checkPlaces checks the network and the folders that a runtime asks for.
+func checkPlaces(r *api.UpdateAgentRuntimeRequest) error {
+	if n := r.NetworkConfiguration; n != nil && n.NetworkMode == api.NetworkModeVpc && n.NetworkModeConfig == nil {
+		return fault.InvalidField("networkConfiguration.networkModeConfig", "The mode VPC needs networkModeConfig.")
+	}
+	taken := map[string]bool{}
+	for _, f := range r.FilesystemConfigurations {
+		path := ""
+		switch {
+		case f.SessionStorage != nil:
+			path = f.SessionStorage.MountPath
+		case f.EfsAccessPoint != nil:
+			path = f.EfsAccessPoint.MountPath
+		case f.S3FilesAccessPoint != nil:
+			path = f.S3FilesAccessPoint.MountPath
+		case f.CapacityProviderVolume != nil:
+			path = f.CapacityProviderVolume.MountPath
+		}
+		path = strings.TrimSuffix(path, "/")
+		if taken[path] || path == "/mnt/." || path == "/mnt/.." {
+			return fault.InvalidField("filesystemConfigurations", "The mount path %s is given twice, or is no folder of its own.", path)
+		}
+		taken[path] = true
 	}
 	return nil
 }
@@ -80,7 +117,8 @@ func lifetimes(l *api.LifecycleConfiguration) (idle, life time.Duration) {
 	return idle, life
 }
 
-func checkProtocol(r *api.UpdateAgentRuntimeRequest) error {
+// checkPorts checks what the model's ranges leave open.
+func checkPorts(r *api.UpdateAgentRuntimeRequest) error {
 	p := r.ProtocolConfiguration
 	if p != nil && p.Port != nil && *p.Port == 8443 {
 		return fault.InvalidField("protocolConfiguration.port", "The port 8443 is reserved.")
@@ -126,10 +164,11 @@ func protocol(r *api.UpdateAgentRuntimeRequest) (p api.ServerProtocol, port int,
 func reserved(name string) bool {
 	switch name {
 	case "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+		"AWS_ENDPOINT_URL_BEDROCK_AGENTCORE", "AWS_ENDPOINT_URL_BEDROCK_AGENTCORE_CONTROL",
 		"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "DOCKER_CONTAINER":
 		return true
 	}
-	return strings.HasPrefix(name, "AWS_ENDPOINT_URL") || strings.HasPrefix(name, "LD_")
+	return false
 }
 
 // withoutEffect logs what is stored and echoed, and does nothing here.
@@ -143,6 +182,7 @@ func withoutEffect(id string, r *api.UpdateAgentRuntimeRequest) {
 	add(r.NetworkConfiguration != nil && r.NetworkConfiguration.NetworkMode == api.NetworkModeVpc, "networkConfiguration (VPC)")
 	add(r.CapacityProviderConfiguration != nil, "capacityProviderConfiguration")
 	add(r.MetadataConfiguration != nil, "metadataConfiguration")
+	add(len(r.AllowedPorts) > 0, "allowedPorts")
 	add(r.PlatformVersion != nil, "platformVersion")
 	for _, f := range r.FilesystemConfigurations {
 		add(f.SessionStorage == nil, "filesystemConfigurations (EFS, S3, volumes)")
@@ -198,28 +238,6 @@ func checkAllowlist(r *api.UpdateAgentRuntimeRequest) error {
 		seen[canonical] = true
 	}
 	return nil
-}
-
-// allowed are the headers of a call that go on to the agent.
-func allowed(r *api.UpdateAgentRuntimeRequest, from http.Header) (http.Header, error) {
-	out := http.Header{}
-	pass := func(name string) error {
-		for _, value := range from.Values(name) {
-			if len(value) > longestHeader {
-				return fault.InvalidField(name, "The header %s is longer than %d bytes.", name, longestHeader)
-			}
-			out.Add(name, value)
-		}
-		return nil
-	}
-	if r.RequestHeaderConfiguration != nil {
-		for _, name := range r.RequestHeaderConfiguration.RequestHeaderAllowlist {
-			if err := pass(http.CanonicalHeaderKey(name)); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return out, nil
 }
 
 // describeLifecycle is the lifecycle as answers have it: with what holds where nothing was said.

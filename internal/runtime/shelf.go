@@ -144,7 +144,7 @@ func (s *Service) read(tx *store.Tx, named reference) (*served, error) {
 		return nil, err
 	}
 	settings := &at.version.settings
-	if at.authorizer, err = checkSettings(settings); err != nil {
+	if at.authorizer, err = authorizerOf(settings); err != nil {
 		return nil, err
 	}
 	at.workload, at.number = s.workload(at.runtime), text(at.version.version)
