@@ -16,7 +16,7 @@ import (
 // Invocation is one call of an agent.
 type Invocation struct {
 	Payload   []byte
-	SessionID string // of the conversation; none: the platform begins one
+	SessionID string // of the conversation; none: another one begins
 	UserID    string // on whose behalf; it needs the right InvokeAgentRuntimeForUser
 	Bearer    string // a JSON Web Token, where the agent has an authorizer; the user is its subject
 	Qualifier string // endpoint; none: DEFAULT
@@ -90,6 +90,9 @@ func (c *Client) Invoke(ctx context.Context, a *Agent, in Invocation) (*Answer, 
 		header.Set("Accept", "text/event-stream, application/json")
 	}
 	header.Set("Content-Type", "application/json")
+	if in.SessionID == "" && in.Dev == "" { // ours, so that it is known also where the agent fails
+		in.SessionID = uuid()
+	}
 	if in.SessionID != "" {
 		header.Set(headerSession, in.SessionID)
 	}
@@ -103,7 +106,15 @@ func (c *Client) Invoke(ctx context.Context, a *Agent, in Invocation) (*Answer, 
 	if in.Qualifier != "" {
 		path += "?qualifier=" + url.QueryEscape(in.Qualifier)
 	}
+	keep := func(session string) { // a conversation that cannot be remembered is answered all the same
+		if in.Dev == "" {
+			_ = c.remember(a, func(s *state) { s.keep(in.UserID, session) })
+		}
+	}
 	response, err := c.do(ctx, call{method: http.MethodPost, at: in.Dev, path: path, header: header, body: in.Payload, bearer: in.Bearer, once: true})
+	if codeOf(err) == "RuntimeClientError" { // the session is there
+		keep(in.SessionID)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -111,9 +122,7 @@ func (c *Client) Invoke(ctx context.Context, a *Agent, in Invocation) (*Answer, 
 	if answer.SessionID == "" {
 		answer.SessionID = in.SessionID
 	}
-	if in.Dev == "" { // one that cannot be remembered is answered all the same
-		_ = c.remember(a, func(s *state) { s.keep(in.UserID, answer.SessionID) })
-	}
+	keep(answer.SessionID)
 	return answer, nil
 }
 

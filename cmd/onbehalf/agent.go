@@ -127,8 +127,14 @@ func (h *host) told(err error) error {
 		return hinted{err, "onbehalf agent sessions lists those that run"}
 	}
 	advised := h.advised(err, agentStatus)
+	if strings.HasPrefix(advised.Error(), "Authorization method mismatch") {
+		return hinted{advised, "an agent with an authorizer takes tokens, and no signed requests: --bearer-token-file FILE"}
+	}
 	var said smithy.APIError
 	if errors.As(err, &said) && said.ErrorCode() == "RuntimeClientError" {
+		if strings.Contains(said.ErrorMessage(), "is not authorized to perform") {
+			return hinted{advised, "a policy of the agent's role lets it: onbehalf agent policy put FILE"}
+		}
 		return hinted{advised, "onbehalf agent logs shows what the agent printed"}
 	}
 	return advised

@@ -34,11 +34,15 @@ func readable(t *terminal, line string) string {
 		if hiddenFields[name] || fields[name] == nil || fields[name] == "" {
 			continue
 		}
-		value, err := json.Marshal(fields[name])
-		if err != nil {
-			continue
+		value, isText := fields[name].(string)
+		if !isText {
+			shown, err := json.Marshal(fields[name])
+			if err != nil {
+				continue
+			}
+			value = string(shown)
 		}
-		fmt.Fprintf(&text, "  %s=%s", plain(name), plain(strings.Trim(string(value), `"`)))
+		fmt.Fprintf(&text, "  %s=%s", plain(name), plain(value))
 	}
 	if trace, _ := fields["stackTrace"].(string); trace != "" {
 		for l := range strings.Lines(trace) {
