@@ -1,5 +1,6 @@
 // Package client calls what Onbehalf has and Amazon Bedrock AgentCore lacks: who
-// has granted what to which workload, and how to take it back. For everything
+// has granted what to which workload, and how to take it back; where an agent's
+// code is kept, which of its sessions run, and what they print. For everything
 // else there is the AWS SDK.
 //
 //	aws.Config ─ New ─▶ Client.ListGrants(ctx, &ListGrantsInput{…})

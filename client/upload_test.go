@@ -1,10 +1,13 @@
 package client_test
 
 import (
+	"archive/zip"
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"io"
+	"math/rand"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -13,8 +16,10 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/smithy-go"
 
 	"github.com/onbehalf/onbehalf/client"
+	"github.com/onbehalf/onbehalf/internal/servertest"
 )
 
 func at(url string) *client.Client {
@@ -105,3 +110,70 @@ func TestUploadRefused(t *testing.T) {
 type broken struct{ io.ReadSeeker }
 
 func (broken) Read([]byte) (int, error) { return 0, errors.New("the disk is gone") }
+
+// On a real platform: an archive that is longer than memory holds, twice the
+// same, and then what must be refused, before it is sent where that can be seen.
+func TestCodeOnThePlatform(t *testing.T) {
+	t.Parallel()
+	p := servertest.Start(t)
+	own := client.New(p.AWS)
+	var archive bytes.Buffer
+	w := zip.NewWriter(&archive)
+	file, err := w.CreateHeader(&zip.FileHeader{Name: "agent", Method: zip.Store})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.CopyN(file, rand.New(rand.NewSource(1)), 3<<20); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(archive.Bytes())
+	for range 2 {
+		out, err := own.PutAgentCode(t.Context(), &client.PutAgentCodeInput{Code: bytes.NewReader(archive.Bytes())})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name := hex.EncodeToString(sum[:]); *out.Sha256 != name || *out.Prefix != "sha256/"+name+".zip" || *out.Size != int64(archive.Len()) || *out.Bucket != "onbehalf-code-000000000000" {
+			t.Errorf("%+v", out)
+		}
+	}
+	var invalid *client.ValidationException
+	if _, err := own.PutAgentCode(t.Context(), &client.PutAgentCodeInput{Code: strings.NewReader("no archive")}); !errors.As(err, &invalid) {
+		t.Errorf("no archive: %v", err)
+	}
+	long := &counted{ReadSeeker: io.NewSectionReader(zeros{}, 0, 250<<20+1)}
+	if _, err := own.PutAgentCode(t.Context(), &client.PutAgentCodeInput{Code: long}); !errors.As(err, &invalid) || long.ends != 1 {
+		t.Errorf("a byte too long, read %d times: %v", long.ends, err)
+	}
+	stranger := client.New(p.AWS, func(o *client.Options) {
+		o.Credentials = credentials.NewStaticCredentialsProvider("AKIAAAAAAAAAAAAAAAAA", "secret", "")
+	})
+	content := &counted{ReadSeeker: bytes.NewReader(archive.Bytes())}
+	var unknown smithy.APIError
+	if _, err := stranger.PutAgentCode(t.Context(), &client.PutAgentCodeInput{Code: content}); !errors.As(err, &unknown) || unknown.ErrorCode() != "UnrecognizedClientException" || content.ends != 1 {
+		t.Errorf("with nobody's key, read %d times: %v", content.ends, err)
+	}
+
+	sessions := client.NewListAgentRuntimeSessionsPaginator(own, nil)
+	page, err := sessions.NextPage(t.Context())
+	if err != nil || len(page.Sessions) != 0 || sessions.HasMorePages() {
+		t.Errorf("%+v, %v", page, err)
+	}
+	var missing *client.ResourceNotFoundException
+	if _, err := own.GetAgentRuntimeLogs(t.Context(), &client.GetAgentRuntimeLogsInput{AgentRuntimeId: aws.String("nobodys-0123456789")}); !errors.As(err, &missing) {
+		t.Errorf("logs of nobody's agent: %v", err)
+	}
+	if _, err := own.GetAgentRuntimeLogs(t.Context(), nil); !errors.As(err, &invalid) || len(invalid.FieldList) != 1 || *invalid.FieldList[0].Name != "agentRuntimeId" {
+		t.Errorf("logs of none: %v", err)
+	}
+}
+
+// zeros is a long nothing.
+type zeros struct{}
+
+func (zeros) ReadAt(p []byte, _ int64) (int, error) {
+	clear(p)
+	return len(p), nil
+}
