@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/runtime"
 )
@@ -26,6 +28,22 @@ import (
 // threads, and no collection of garbage before it is what it is. The agent's
 // environment is not in it.
 var initEnvironment = []string{"GOMAXPROCS=2", "GOGC=off", "GODEBUG=madvdontneed=1"}
+
+// mostOutput is how many bytes in a second a session may print. One that prints more
+// waits: reading it would keep the platform busy.
+const mostOutput = 8 << 20
+
+// paced reads no faster than a session may print.
+type paced struct {
+	io.Reader
+	limit *rate.Limiter
+}
+
+func (p *paced) Read(b []byte) (int, error) {
+	n, err := p.Reader.Read(b)
+	_ = p.limit.WaitN(context.Background(), n)
+	return n, err
+}
 
 // startTime bounds how long a session's surroundings may take to be made.
 const startTime = 20 * time.Second
@@ -47,18 +65,31 @@ func New(ctx context.Context) (*Driver, error) {
 	if d.groups != nil {
 		d.groups.sweep()
 	}
-	folder, err := os.MkdirTemp("", "onbehalf-probe-")
+	err := d.probe(ctx)
+	if err != nil && d.groups != nil { // they may be there, and not for us
+		d.groups = nil
+		err = d.probe(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}
+	return d, nil
+}
+
+// probe runs a session to see whether one can be.
+func (d *Driver) probe(ctx context.Context) error {
+	folder, err := os.MkdirTemp("", "onbehalf-probe-")
+	if err != nil {
+		return err
+	}
 	defer os.RemoveAll(folder)
 	if err := os.Chmod(folder, 0o755); err != nil {
-		return nil, err
+		return err
 	}
 	var said bytes.Buffer
 	p, err := d.Start(ctx, runtime.Launch{Name: "probe", Code: folder, Command: []string{"/bin/sh", "-c", "exit 7"}, Port: 8080, Output: &said})
 	if err != nil {
-		return nil, fmt.Errorf("sessions cannot be isolated on this machine: %w", err)
+		return fmt.Errorf("sessions cannot be isolated on this machine: %w", err)
 	}
 	defer p.Stop(0)
 	select {
@@ -66,9 +97,9 @@ func New(ctx context.Context) (*Driver, error) {
 	case <-time.After(startTime):
 	}
 	if p.End() != "The agent ended with exit code 7." {
-		return nil, fmt.Errorf("sessions cannot be isolated on this machine: %s %s", p.End(), said.String())
+		return fmt.Errorf("sessions cannot be isolated on this machine: %s %s", p.End(), said.String())
 	}
-	return d, nil
+	return nil
 }
 
 // About says what holds here.
@@ -155,7 +186,7 @@ func (d *Driver) Start(ctx context.Context, l runtime.Launch) (runtime.Process, 
 	go func() {
 		defer close(printed)
 		defer read.Close()
-		_, _ = io.Copy(l.Output, read)
+		_, _ = io.Copy(l.Output, &paced{read, rate.NewLimiter(mostOutput, mostOutput)})
 	}()
 	ready := make(chan struct{})
 	received := make(chan struct{})

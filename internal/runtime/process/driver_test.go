@@ -61,7 +61,7 @@ func agent() {
 	})
 	mux.HandleFunc("/fill", func(w http.ResponseWriter, r *http.Request) {
 		var all [][]byte
-		for {
+		for len(all) < ceiling/(8<<20) {
 			all = append(all, bytes.Repeat([]byte{1}, 8<<20))
 			time.Sleep(time.Millisecond)
 		}

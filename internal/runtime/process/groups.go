@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -23,34 +24,74 @@ type groups struct {
 
 const groupPrefix = "onbehalf-"
 
+// groupTree is where control groups are mounted.
+const groupTree = "/sys/fs/cgroup"
+
 // findGroups looks for a place where this process may make control groups; nil
 // where there is none.
 func findGroups() *groups {
-	const root = "/sys/fs/cgroup"
 	own := ownGroups()
-	if controllers, err := os.ReadFile(root + "/cgroup.controllers"); err == nil {
-		folder := filepath.Join(root, own[""])
-		for _, needed := range []string{"memory", "pids", "cpu"} {
-			if !strings.Contains(string(controllers), needed) {
-				return nil
-			}
-		}
-		// Children have the controllers that this file names; below a group with
-		// processes in it that can only be set where the operator delegated one.
-		if os.WriteFile(folder+"/cgroup.subtree_control", []byte("+memory +pids +cpu"), 0) != nil || !makes(folder) {
-			return nil
-		}
-		return &groups{unified: true, roots: []string{folder}}
+	if _, err := os.Stat(groupTree + "/cgroup.controllers"); err == nil {
+		return findUnified(groupTree, own[""])
 	}
 	g := &groups{}
 	for _, controller := range []string{"memory", "pids", "cpu"} {
-		folder := filepath.Join(root, controller, own[controller])
+		folder := filepath.Join(groupTree, controller, own[controller])
 		if !makes(folder) {
 			return nil
 		}
 		g.roots = append(g.roots, folder)
 	}
 	return g
+}
+
+// findUnified finds one in a tree of version 2. There a group has either processes or
+// children that are limited. So this process moves down into a group of its own
+// where it is alone in what was delegated to it, by systemd for instance; root, who
+// may not be alone, makes a group at the top.
+func findUnified(tree, own string) *groups {
+	folder := filepath.Join(tree, own)
+	if delegates(folder) {
+		return &groups{unified: true, roots: []string{folder}}
+	}
+	self := strconv.Itoa(os.Getpid())
+	if members, err := os.ReadFile(folder + "/cgroup.procs"); err == nil && strings.TrimSpace(string(members)) == self && makes(folder) {
+		platform := folder + "/platform"
+		if err := os.Mkdir(platform, 0o755); err == nil || errors.Is(err, os.ErrExist) {
+			if os.WriteFile(platform+"/cgroup.procs", []byte(self), 0) == nil && delegates(folder) {
+				return &groups{unified: true, roots: []string{folder}}
+			}
+		}
+	}
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	top := tree + "/onbehalf"
+	if err := os.Mkdir(top, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return nil
+	}
+	if !delegates(top) {
+		_ = os.Remove(top)
+		return nil
+	}
+	return &groups{unified: true, roots: []string{top}}
+}
+
+// delegates reports whether a group's children are limited in all that sessions are,
+// or can be from now on.
+func delegates(folder string) bool {
+	const file = "/cgroup.subtree_control"
+	_ = os.WriteFile(folder+file, []byte("+memory +pids +cpu"), 0)
+	enabled, err := os.ReadFile(folder + file)
+	if err != nil || !makes(folder) {
+		return false
+	}
+	for _, needed := range []string{"memory", "pids", "cpu"} {
+		if !slices.Contains(strings.Fields(string(enabled)), needed) {
+			return false
+		}
+	}
+	return true
 }
 
 // sweep removes the groups of platforms that have been killed. Their sessions end by
@@ -132,6 +173,7 @@ func (g *groups) add(name string, pid int, l runtime.Limits) (_ *group, err erro
 	if g.unified {
 		write(0, "memory.max", memory)
 		write(0, "memory.oom.group", "1")
+		_ = os.WriteFile(filepath.Join(made.folders[0], "memory.swap.max"), []byte("0"), 0) // there may be no swap to bound
 		write(0, "pids.max", processes)
 		write(0, "cpu.max", quota+" 100000")
 	} else {

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -253,15 +254,18 @@ func core(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprint(w, limit.Cur, " ", limit.Max)
 }
 
+// ceiling is where a bomb gives up: a test must not take the machine when a limit fails.
+const ceiling = 1 << 30
+
 // bomb is a program that takes what there is of something.
 func bomb(kind string) {
 	switch kind {
 	case "processes":
-		for {
+		for range 5000 {
 			_ = exec.Command("/proc/self/exe", "bomb", "processes").Start()
 		}
 	case "shared memory":
-		for {
+		for taken := 0; taken < ceiling; taken += 16 << 20 {
 			memory, err := unix.Mmap(-1, 0, 16<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANONYMOUS)
 			if err != nil {
 				return
@@ -272,8 +276,11 @@ func bomb(kind string) {
 		}
 	case "memory without a place":
 		fd, err := unix.MemfdCreate("x", 0)
-		for err == nil {
+		for taken := 0; err == nil && taken < ceiling; taken += 16 << 20 {
 			_, err = unix.Write(fd, make([]byte, 16<<20))
+		}
+		if err == nil {
+			os.Exit(9)
 		}
 	}
 }
@@ -331,6 +338,26 @@ func TestBombs(t *testing.T) {
 			t.Error(got)
 		}
 	})
+}
+
+// Whoever prints without end is read at a pace, and stops like anybody.
+func TestOutputIsPaced(t *testing.T) {
+	t.Parallel()
+	counted := &counter{}
+	r := start(t, func(l *runtime.Launch) { l.Command, l.Output = []string{"cat", "/dev/zero"}, counted })
+	time.Sleep(500 * time.Millisecond)
+	begun := time.Now()
+	r.Stop(0)
+	if n := counted.n.Load(); n < mostOutput || n > 3*mostOutput || time.Since(begun) > 5*time.Second {
+		t.Errorf("%d bytes, and %v to stop", n, time.Since(begun))
+	}
+}
+
+type counter struct{ n atomic.Int64 }
+
+func (c *counter) Write(b []byte) (int, error) {
+	c.n.Add(int64(len(b)))
+	return len(b), nil
 }
 
 // watched is whether sessions are bounded without control groups.
