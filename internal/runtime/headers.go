@@ -45,7 +45,7 @@ func forwardedOf(settings *api.UpdateAgentRuntimeRequest) (names []string) {
 	}
 	for _, name := range settings.RequestHeaderConfiguration.RequestHeaderAllowlist {
 		name = http.CanonicalHeaderKey(name)
-		if !ours[name] {
+		if !ours[name] && !restricted[name] {
 			names = append(names, name)
 		}
 	}

@@ -90,6 +90,12 @@ func (a *agents) count() int {
 	return len(a.started)
 }
 
+func (a *agents) newest() *inProcess {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.living[len(a.living)-1]
+}
+
 type inProcess struct {
 	agents *agents
 	server *httptest.Server

@@ -144,12 +144,26 @@ var (
 	errStopped = errors.New("runtime: the session was ended")
 )
 
+// lastWords is how long an answer may go on whose agent has ended.
+const lastWords = 2 * time.Second
+
 // during is a context for a call of the session: it ends with the caller, with
 // the session, or when the time is up.
 func (n *session) during(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, errOver)
 	ctx, end := context.WithCancelCause(ctx)
-	detach := context.AfterFunc(n.ended(), func() { end(errStopped) })
+	detach := context.AfterFunc(n.until, func() {
+		select {
+		case <-n.process.Ended():
+			// What an agent has written before it ended is on its way still.
+			select {
+			case <-time.After(lastWords):
+			case <-ctx.Done():
+			}
+		default:
+		}
+		end(errStopped)
+	})
 	return ctx, func() {
 		detach()
 		end(nil)
@@ -186,6 +200,3 @@ func (n *session) refusal(response *http.Response) error {
 	}
 	return fault.New(fault.RuntimeClient, "Received error (%d) from runtime. %s", response.StatusCode, text).Because(printed(n.log.tail()))
 }
-
-// ended is a context that ends when the session is to end.
-func (n *session) ended() context.Context { return n.until }

@@ -123,7 +123,7 @@ func TestAgentsOwnError(t *testing.T) {
 	t.Parallel()
 	h := serving(t, nil)
 	h.agents.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprintln(h.agents.living[0].output, "Traceback: the cause")
+		fmt.Fprintln(h.agents.newest().output, "Traceback: the cause")
 		w.Header().Set("X-Internal", "yes")
 		if r.Header.Get("Accept") == "redirect" {
 			http.Redirect(w, r, "http://169.254.169.254/", http.StatusFound)
@@ -185,26 +185,31 @@ func TestStreamComesAtOnce(t *testing.T) {
 func TestAnswerThatBreaksOff(t *testing.T) {
 	t.Parallel()
 	h := serving(t, nil)
+	read := make(chan struct{})
 	h.agents.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		_, _ = io.WriteString(w, "data: half an ev")
 		_ = http.NewResponseController(w).Flush()
-		h.agents.living[len(h.agents.living)-1].end("The agent's process ended with status 3.")
+		<-read
+		h.agents.newest().end("The agent's process ended with status 3.")
 	})
-	made := h.create(t, "breaks", nil)
-	response, err := http.DefaultTransport.RoundTrip(h.sign(t, h.request(t, "POST", invocationsPath(made.AgentRuntimeArn), "{}"), "{}"))
-	if err != nil {
-		t.Fatal(err)
+	stream := func(arn string) (string, error) {
+		response, err := http.DefaultTransport.RoundTrip(h.sign(t, h.request(t, "POST", invocationsPath(arn), "{}"), "{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		read <- struct{}{}
+		body, err := io.ReadAll(response.Body)
+		return string(body), err
 	}
-	defer response.Body.Close()
-	if body, err := io.ReadAll(response.Body); err == nil {
+	if body, err := stream(h.create(t, "breaks", nil).AgentRuntimeArn); err == nil {
 		t.Errorf("it came whole: %q", body)
 	}
 	// AG-UI says it in an event.
-	ui := h.create(t, "ui", speaking(api.ServerProtocolAgui))
-	response, body := h.invokes(t, ui.AgentRuntimeArn, "{}")
-	if response.StatusCode != 200 || !strings.HasPrefix(body, "data: half an ev\n\ndata: {\"type\":\"RUN_ERROR\"") || !strings.Contains(body, `"code":"AGENT_ERROR"`) {
-		t.Errorf("%d %q", response.StatusCode, body)
+	body, err := stream(h.create(t, "ui", speaking(api.ServerProtocolAgui)).AgentRuntimeArn)
+	if err != nil || !strings.HasPrefix(body, "data: half an ev\n\ndata: {\"type\":\"RUN_ERROR\"") || !strings.Contains(body, `"code":"AGENT_ERROR"`) {
+		t.Errorf("%q %v", body, err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/onbehalf/onbehalf/internal/api"
@@ -21,8 +22,9 @@ type operation struct {
 	limit  int64 // bytes of a body
 	// begins says that a session is begun where none runs, and its id is minted
 	// where the caller names none.
-	begins bool
-	run    func(*Service, context.Context, *call) error
+	begins   bool
+	upgrades bool // it opens a websocket
+	run      func(*Service, context.Context, *call) error
 }
 
 const actionPrefix = "bedrock-agentcore:"
@@ -47,6 +49,10 @@ func init() {
 	invoke := &operation{info: api.InvokeAgentRuntime.Info, method: http.MethodPost, action: actionInvoke, limit: maxPayload, begins: true, run: (*Service).invoke}
 	operations = map[string]*operation{
 		pathInvocations: invoke, pathRoot: invoke,
+		pathCommands: {info: api.InvokeAgentRuntimeCommand.Info, method: http.MethodPost, action: actionCommand, limit: maxCommand, run: (*Service).command},
+		pathStop:     {info: api.StopRuntimeSession.Info, method: http.MethodPost, action: actionStop, limit: 64 << 10, run: (*Service).stopSession},
+		pathCard:     {info: api.GetAgentCard.Info, method: http.MethodGet, action: actionCard, begins: true, run: (*Service).card},
+		pathSocket:   {info: api.InvokeAgentRuntime.Info, method: http.MethodGet, action: actionSocket, begins: true, upgrades: true, run: (*Service).socket},
 	}
 }
 
@@ -59,6 +65,7 @@ type call struct {
 	caller  principal.Caller
 	body    *auth.Body // nil until the caller is known
 	session string     // runtimeSessionId
+	query   url.Values // of a websocket, for the agent
 	begun   bool       // the answer's status has left
 }
 
@@ -72,6 +79,9 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c := &call{w: w, r: r, op: operations[rest]}
+	if c.op.upgrades {
+		browserToken(r)
+	}
 	if err == nil {
 		c.at, err = s.shelf.find(r.Context(), named)
 	}
@@ -100,9 +110,16 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
 
 // perform authenticates the caller and does the operation behind the gate.
 func (s *Service) perform(c *call) error {
-	malformed := c.nameSession()
+	var malformed error
+	if !c.op.upgrades {
+		malformed = c.nameSession() // first, so that its id is in every answer
+	}
 	if err := s.authenticate(c); err != nil {
 		return err
+	}
+	if c.op.upgrades {
+		c.query = adopt(c.r)
+		malformed = c.nameSession()
 	}
 	if malformed != nil {
 		return malformed
@@ -132,11 +149,16 @@ func (s *Service) missing(c *call, named reference, notFound error) error {
 	if bearer(c.r) {
 		return notFound // a token is good for one runtime, and here is none to ask
 	}
-	caller, body, err := s.gate.Spooled(c.w, c.r, c.op.limit)
+	var caller principal.Caller
+	var err error
+	if c.op.upgrades {
+		caller, err = s.gate.Upgrade(c.r)
+	} else {
+		caller, c.body, err = s.gate.Spooled(c.w, c.r, c.op.limit)
+	}
 	if err != nil {
 		return err
 	}
-	_ = body.Close()
 	if named == (reference{}) {
 		return notFound // it cannot be the name of one
 	}
@@ -153,13 +175,15 @@ func (s *Service) authenticate(c *call) (err error) {
 	switch {
 	case z == nil && bearer(c.r), z != nil && signed(c.r):
 		return fault.New(fault.Denied, mismatch)
+	case c.op.upgrades:
+		err = s.authenticateSocket(c)
 	case z == nil:
 		c.caller, c.body, err = s.gate.Spooled(c.w, c.r, c.op.limit)
-		return err
+	default:
+		c.caller, c.body, err = s.gate.SpooledBearer(c.r.Context(), c.w, c.r, c.op.limit, c.at.runtime.account, c.at.arn, *z)
 	}
-	c.caller, c.body, err = s.gate.SpooledBearer(c.r.Context(), c.w, c.r, c.op.limit, c.at.runtime.account, c.at.arn, *z)
 	switch {
-	case !fault.Is(err, fault.Unauthenticated):
+	case z == nil || !fault.Is(err, fault.Unauthenticated):
 		return err
 	case !bearer(c.r):
 		return fault.New(fault.Unauthenticated, "Missing Authentication Token").Because(err)
