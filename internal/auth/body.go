@@ -118,12 +118,13 @@ func (b *Body) Close() error {
 	return b.file.Close() // the last that knew of it
 }
 
-// rooms are buffers for bodies in memory, of three sizes, because a call of 200
-// bytes should not hold a megabyte for as long as its agent thinks.
+// rooms are buffers for bodies in memory, and for the pieces of others, of a few
+// sizes, because a call of 200 bytes should not hold a megabyte for as long as its
+// agent thinks.
 var rooms = [...]struct {
 	size int
 	pool sync.Pool
-}{{size: 4 << 10}, {size: 64 << 10}, {size: inMemory}}
+}{{size: 4 << 10}, {size: promised}, {size: spoolPiece}, {size: inMemory}}
 
 // take is a buffer that has at least so many bytes, at most inMemory.
 func take(size int) *[]byte {

@@ -457,6 +457,27 @@ func TestSpooledBearerAsksForTheTokenFirst(t *testing.T) {
 	}
 }
 
+// BenchmarkSpooled100MB is a file's share: hashing, writing, and reading again.
+func BenchmarkSpooled100MB(b *testing.B) {
+	w := spooling(b)
+	content := strings.Repeat("0123456789abcdef", 100<<20/16)
+	r := w.request(b, request{body: content})
+	recorder := httptest.NewRecorder()
+	b.SetBytes(100 << 20)
+	b.ReportAllocs()
+	for b.Loop() {
+		r.Body = io.NopCloser(strings.NewReader(content))
+		_, body, err := w.Spooled(recorder, r, 100<<20)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, body); err != nil {
+			b.Fatal(err)
+		}
+		_ = body.Close()
+	}
+}
+
 func BenchmarkSpooled1KB(b *testing.B) {
 	w := spooling(b)
 	content := strings.Repeat("x", 1024)
