@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -66,6 +67,9 @@ func (c agentInvokeCmd) Run(ctx context.Context, t *terminal) error {
 	answer, err := h.agents.Invoke(ctx, h.agent, in)
 	stop()
 	if err != nil {
+		if c.Dev && errors.Is(err, syscall.ECONNREFUSED) {
+			return hinted{fmt.Errorf("no agent runs on port %d of this machine", c.Port), "in another terminal: onbehalf agent dev; --port says another port"}
+		}
 		var advice hinted
 		if err = h.told(err); remembered && !errors.As(err, &advice) {
 			err = hinted{err, "--new-session begins another conversation"}
