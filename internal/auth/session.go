@@ -30,10 +30,10 @@ type Credentials struct {
 // written: any replica opens it, and issuing one costs nothing to store.
 type session struct {
 	Secret  string `json:"s"`
-	Role    string `json:"r"` // name
-	RoleID  string `json:"i"` // so that a role made anew under the name is another
-	Name    string `json:"n"` // of the session, for refusals and records
-	Expires int64  `json:"e"` // microseconds
+	Role    string `json:"r"`           // name
+	RoleID  string `json:"i"`           // so that a role made anew under the name is another
+	Name    string `json:"n"`           // of the session, for refusals and records
+	Expires int64  `json:"e"`           // microseconds
 	Place   string `json:"p,omitempty"` // the hosted session from which alone it is good
 }
 

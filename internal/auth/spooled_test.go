@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -492,4 +493,49 @@ func BenchmarkSpooled1KB(b *testing.B) {
 		}
 		_ = body.Close()
 	}
+}
+
+// An HTTP client may still read a body when its answer is there and the body is
+// closed: it sees the body or its end, and never another request's bytes.
+func TestBodyIsClosedUnderItsReaders(t *testing.T) {
+	t.Parallel()
+	w := spooling(t)
+	for _, size := range []int{1000, 2 << 20} {
+		content := strings.Repeat("a", size)
+		_, body, err := w.Spooled(httptest.NewRecorder(), w.request(t, request{body: content}), spoolLimit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var readers sync.WaitGroup
+		begun := make(chan struct{}, 4)
+		for range cap(begun) {
+			readers.Go(func() {
+				begun <- struct{}{}
+				part := make([]byte, 100)
+				for {
+					n, err := body.ReadAt(part, int64(size/2))
+					if strings.Trim(string(part[:n]), "a") != "" {
+						t.Errorf("read %q", part[:n])
+					}
+					if err != nil {
+						if !errors.Is(err, os.ErrClosed) {
+							t.Error(err)
+						}
+						return
+					}
+				}
+			})
+		}
+		for range cap(begun) {
+			<-begun
+		}
+		_ = body.Close()
+		_, other, err := w.Spooled(httptest.NewRecorder(), w.request(t, request{body: strings.Repeat("b", size)}), spoolLimit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		readers.Wait()
+		_ = other.Close()
+	}
+	idle(t, w.spool)
 }
