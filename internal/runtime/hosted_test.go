@@ -58,6 +58,7 @@ type hosted struct {
 // agents is a driver whose agents run in the test.
 type agents struct {
 	handler http.Handler
+	ping    http.HandlerFunc // nil: they are well
 	run     func(ctx context.Context, c Command) (int, error)
 
 	mu      sync.Mutex
@@ -70,6 +71,10 @@ func (a *agents) About() string { return "agents of a test" }
 func (a *agents) Start(_ context.Context, l Launch) (Process, error) {
 	p := &inProcess{agents: a, ended: make(chan struct{})}
 	p.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/ping" && a.ping != nil {
+			a.ping(w, r)
+			return
+		}
 		if r.URL.Path == "/ping" {
 			_, _ = io.WriteString(w, `{"status":"Healthy"}`)
 			return

@@ -74,6 +74,7 @@ type Service struct {
 	options  Options
 	public   *url.URL
 	now      func() time.Time
+	patience time.Duration // with an agent that starts: startLimit, but for tests
 	shelf    *shelf        // what calls find
 	mcp      conversations // of MCP
 
@@ -97,7 +98,7 @@ func New(db *store.DB, k *seal.Keeper, i *identity.Service, a *auth.Authenticato
 	if err != nil {
 		public = &url.URL{}
 	}
-	s := &Service{db: db, keeper: k, identity: i, auth: a, gate: g, options: o, public: public, now: time.Now,
+	s := &Service{db: db, keeper: k, identity: i, auth: a, gate: g, options: o, public: public, now: time.Now, patience: startLimit,
 		node: openNode(o.Folder), live: sessions{all: map[sessionKey]*session{}}, closing: make(chan struct{})}
 	s.shelf = newShelf(s)
 	return s

@@ -93,7 +93,7 @@ func (s *Service) environment(n *session, port int, token string) []string {
 // of a tenth of the time that has passed, so that a quick agent is not kept waiting
 // and a slow one not disturbed.
 func (s *Service) awaitReady(n *session) error {
-	ctx, cancel := context.WithTimeout(n.until, startLimit)
+	ctx, cancel := context.WithTimeout(n.until, s.patience)
 	defer cancel()
 	go func() {
 		select {
@@ -141,7 +141,7 @@ func (s *Service) notReady(n *session) error {
 	if why := n.stopped(); why != "" {
 		return fault.New(fault.Concurrent, "The session was ended while it started: %s", why)
 	}
-	return fault.New(fault.RuntimeClient, "Runtime initialization time exceeded. Please make sure that initialization completes in %ds.", int(startLimit.Seconds())).Because(printed(n.log.tail()))
+	return fault.New(fault.RuntimeClient, "Runtime initialization time exceeded. Please make sure that initialization completes in %ds.", int(s.patience.Seconds())).Because(printed(n.log.tail()))
 }
 
 // invocationsPath is where a runtime is called, its ARN as one segment of the path.
