@@ -14,6 +14,7 @@ import (
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/principal"
 	"github.com/onbehalf/onbehalf/internal/store"
+	"github.com/onbehalf/onbehalf/internal/store/storetest"
 )
 
 const emptySHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -122,4 +123,40 @@ func TestPresignedByARole(t *testing.T) {
 	w.clock.add(90 * time.Second)
 	_, err = w.Upgrade(late)
 	wantFault(t, err, fault.ExpiredToken, "expired")
+}
+
+// A hosted session's credentials are good in its own requests and nowhere else,
+// by headers and in URLs, until they expire or the role goes.
+func TestCredentialsOfAPlace(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		w := newWorldOn(t, db)
+		change := func(fn func(tx *store.Tx) error) {
+			t.Helper()
+			if err := w.db.Update(t.Context(), fn); err != nil {
+				t.Fatal(err)
+			}
+		}
+		change(func(tx *store.Tx) error { return w.CreateRole(tx, Role{Account: account, Name: "agents"}) })
+		credentials, err := w.IssueSessionAt(t.Context(), account, "agents", "my_agent", "session-one", time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		from := func(place string, presign bool) error {
+			r := w.upgradeRequest(t, presign, credentials.SessionToken.Reveal(), NewKey{credentials.KeyID, credentials.Secret}, nil)
+			_, err := w.Upgrade(r.WithContext(principal.WithRequest(r.Context(), principal.Request{Session: place})))
+			return err
+		}
+		for _, presign := range []bool{false, true} {
+			if err := from("session-one", presign); err != nil {
+				t.Errorf("from its own place: %v", err)
+			}
+			wantFault(t, from("session-two", presign), fault.UnknownKey, "invalid")
+			wantFault(t, from("", presign), fault.UnknownKey, "invalid")
+		}
+		change(func(tx *store.Tx) error { return w.DeleteRole(tx, account, "agents") })
+		wantFault(t, from("session-one", false), fault.UnknownKey, "invalid")
+		change(func(tx *store.Tx) error { return w.CreateRole(tx, Role{Account: account, Name: "agents"}) })
+		wantFault(t, from("session-one", false), fault.UnknownKey, "invalid") // another role of the same name
+	})
 }
