@@ -81,8 +81,8 @@ func openArchive(from io.ReaderAt, size int64) (*zip.Reader, error) {
 
 // place is where an entry goes, and whether it is a folder.
 func place(f *zip.File) (name string, folder bool) {
-	name, folder = strings.CutSuffix(strings.TrimPrefix(f.Name, "./"), "/")
-	return name, folder
+	name, folder = strings.CutSuffix(f.Name, "/")
+	return strings.TrimPrefix(name, "./"), folder
 }
 
 func refusedArchive(format string, args ...any) error {

@@ -199,6 +199,7 @@ func (s *Service) DeleteAgentRuntimeEndpoint(ctx context.Context, caller princip
 		return nil, err
 	}
 	s.shelf.drop()
+	s.endEndpoint(r.AgentRuntimeId, name, "The endpoint was deleted.")
 	return &api.DeleteAgentRuntimeEndpointResponse{AgentRuntimeId: &r.AgentRuntimeId, EndpointName: &r.EndpointName, Status: api.AgentRuntimeEndpointStatusDeleting}, nil
 }
 
