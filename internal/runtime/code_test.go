@@ -92,7 +92,7 @@ func TestCodeIsUnpacked(t *testing.T) {
 				t.Errorf("%s: %v, %v, want %v", name, info.Mode(), err, want)
 			}
 		}
-		if left, _ := filepath.Glob(filepath.Join(h.options.Folder, "*")); len(left) != 1 {
+		if left, _ := filepath.Glob(filepath.Join(h.options.Folder, "archive-*")); len(left) != 0 {
 			t.Errorf("beside the folder of code there is %v", left)
 		}
 	})
