@@ -55,14 +55,18 @@ func (s *Service) GetWorkloadIdentity(ctx context.Context, caller principal.Call
 }
 
 // UpdateWorkloadIdentity replaces the return URLs: all of them when the member
-// is present, be it empty, and none when it is absent.
+// is present, be it empty, and none when it is absent. A runtime's identity can be
+// updated too, a gateway's cannot.
 func (s *Service) UpdateWorkloadIdentity(ctx context.Context, caller principal.Caller, r *api.UpdateWorkloadIdentityRequest) (*api.UpdateWorkloadIdentityResponse, error) {
 	if err := checkReturnURLs(r.AllowedResourceOauth2ReturnUrls); err != nil {
 		return nil, err
 	}
 	var found Identity
 	err := s.db.Update(ctx, func(tx *store.Tx) (err error) {
-		if found, err = s.ownName(tx, caller.Account, r.Name, "updated"); err != nil {
+		if found, err = s.named(tx, caller.Account, r.Name); err != nil {
+			return err
+		}
+		if err := linked(found, "updated"); err != nil && !ofRuntime(found) {
 			return err
 		}
 		if r.AllowedResourceOauth2ReturnUrls == nil {
@@ -130,8 +134,23 @@ func (s *Service) ListWorkloadIdentities(ctx context.Context, caller principal.C
 // ownName is named, for what callers may do only to identities that no gateway or runtime owns.
 func (s *Service) ownName(tx *store.Tx, account, name, verb string) (Identity, error) {
 	found, err := s.named(tx, account, name)
-	if err == nil && found.Owner != "" {
-		return Identity{}, fault.New(fault.Invalid, "WorkloadIdentity is linked to a service and cannot be %s by the caller. It lives and dies with %s.", verb, found.Owner)
+	if err == nil {
+		err = linked(found, verb)
 	}
 	return found, err
+}
+
+func linked(found Identity, verb string) error {
+	if found.Owner == "" {
+		return nil
+	}
+	return fault.New(fault.Invalid, "WorkloadIdentity is linked to a service and cannot be %s by the caller. It lives and dies with %s.", verb, found.Owner)
+}
+
+// ofRuntime reports whether an agent runtime owns the identity. Where its users
+// come back to after consent is no member of a runtime's settings, so it is said
+// here, as at AWS; a gateway's list follows from its targets.
+func ofRuntime(found Identity) bool {
+	owner, err := api.ParseARN(found.Owner)
+	return err == nil && owner.Type() == "runtime"
 }

@@ -166,7 +166,7 @@ func servingOn(t testing.TB, db *store.DB, handler http.HandlerFunc) *hosted {
 	identities := identity.New(db, h.keeper, h.guard, identity.Options{Region: testRegion})
 	front := httptest.NewUnstartedServer(nil)
 	h.Service = New(db, h.keeper, identities, h.guard, door, Options{
-		Region: testRegion, PublicURL: "http://" + front.Listener.Addr().String(), CallbackURL: "https://app.example.com/back", Folder: t.TempDir(),
+		Region: testRegion, PublicURL: "http://" + front.Listener.Addr().String(), Folder: t.TempDir(),
 		Driver:    func() (Driver, error) { return h.agents, nil },
 		Platform:  http.NotFoundHandler(),
 		Proxy:     http.NotFoundHandler(),

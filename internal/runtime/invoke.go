@@ -112,8 +112,8 @@ func (s *Service) outgoing(ctx context.Context, c *call) (header http.Header, to
 	}
 	header[headerToken] = []string{token.Reveal()}
 	header[headerOldToken] = header[headerToken]
-	if s.options.CallbackURL != "" {
-		header[headerCallback] = []string{s.options.CallbackURL}
+	if c.at.callback != "" {
+		header[headerCallback] = []string{c.at.callback}
 	}
 	return header, token, nil
 }
@@ -144,6 +144,9 @@ var (
 	errStopped = errors.New("runtime: the session was ended")
 )
 
+// untilKnown is how long a broken connection may wait for the news of a crash.
+const untilKnown = 500 * time.Millisecond
+
 // lastWords is how long an answer may go on whose agent has ended.
 const lastWords = 2 * time.Second
 
@@ -171,12 +174,16 @@ func (n *session) during(ctx context.Context, limit time.Duration) (context.Cont
 	}
 }
 
-// broken says why an agent did not answer.
+// broken says why an agent did not answer. A crash breaks the connection a moment
+// before it is known for one, and is the better answer.
 func (n *session) broken(ctx context.Context, err error) error {
+	known := time.NewTimer(untilKnown)
+	defer known.Stop()
 	select {
 	case <-n.process.Ended():
 		return fault.New(fault.RuntimeClient, "The agent ended during the call. %s", n.process.End()).Because(printed(n.log.tail()))
-	default:
+	case <-ctx.Done():
+	case <-known.C:
 	}
 	var late interface{ Timeout() bool }
 	switch cause := context.Cause(ctx); {

@@ -32,10 +32,9 @@ import (
 
 // Options are what the room cannot find out by itself.
 type Options struct {
-	Region      string
-	PublicURL   string // scheme and host of every URL that is minted, without a trailing slash
-	CallbackURL string // where people come back to who consented for an agent; "" for none
-	Folder      string // for unpacked code and logs
+	Region    string
+	PublicURL string // scheme and host of every URL that is minted, without a trailing slash
+	Folder    string // for unpacked code and logs
 
 	// Driver answers what runs sessions. Its error is for people: runtimes that are
 	// made without one are CREATE_FAILED, and say it. It may take a moment when it is asked first.

@@ -54,6 +54,12 @@ func TestHeadersTowardTheAgent(t *testing.T) {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 
+	if _, err := h.identity.UpdateWorkloadIdentity(t.Context(), h.admin(), &api.UpdateWorkloadIdentityRequest{Name: made.AgentRuntimeId,
+		AllowedResourceOauth2ReturnUrls: []string{"https://app.example.com/back", "https://app.example.com/other"}}); err != nil {
+		t.Fatal(err)
+	}
+	h.shelf.holds = 0
+
 	// With a user the agent gets a token of the runtime's own workload, twice, and where people come back to.
 	got = ask(headerUser, "alice", headerToken, "forged")
 	token := got.Get(headerToken)

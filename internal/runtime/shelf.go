@@ -29,6 +29,7 @@ type served struct {
 	speaks     api.ServerProtocol
 	path       string   // of the agent, that calls go to
 	forwarded  []string // headers that callers may send on, as net/http spells them
+	callback   string   // where people come back to who consented for the agent; "" for nowhere
 	challenge  string   // the parameters of WWW-Authenticate that are always the same
 	metadata   []byte   // RFC 9728; nil without an authorizer
 	number     string   // the version, for records
@@ -101,12 +102,18 @@ func (h *shelf) load(ctx context.Context, named reference) (*served, error) {
 		if kept != nil {
 			var version int64
 			err := tx.QueryRow("SELECT version FROM agent_runtime_endpoints WHERE runtime_id = $1 AND name = $2", named.id, named.endpoint).Scan(&version)
-			if err == nil && version == kept.version.version {
-				fresh = kept
-				return nil
-			}
 			if err != nil && !errors.Is(err, store.ErrNoRows) {
 				return fault.Wrap(err, "checking an endpoint")
+			}
+			if err == nil && version == kept.version.version {
+				callback, err := h.service.callback(tx, kept.runtime)
+				if err != nil {
+					return err
+				}
+				if callback == kept.callback {
+					fresh = kept
+					return nil
+				}
 			}
 		}
 		var err error
@@ -140,6 +147,9 @@ func (s *Service) read(tx *store.Tx, named reference) (*served, error) {
 	if err != nil {
 		return nil, err
 	}
+	if at.callback, err = s.callback(tx, at.runtime); err != nil {
+		return nil, err
+	}
 	if at.version, err = s.findVersion(tx, named.account, named.id, e.version); err != nil {
 		return nil, err
 	}
@@ -156,4 +166,14 @@ func (s *Service) read(tx *store.Tx, named reference) (*served, error) {
 	}
 	s.describeAuthorization(at)
 	return at, nil
+}
+
+// callback is the first return URL of the runtime's own identity: what an SDK's
+// decorators take where the agent names none.
+func (s *Service) callback(tx *store.Tx, r *runtimeRow) (string, error) {
+	own, err := s.identity.Get(tx, r.account, r.workloadID)
+	if err != nil || len(own.ReturnURLs) == 0 {
+		return "", err
+	}
+	return own.ReturnURLs[0], nil
 }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -204,14 +205,16 @@ func TestIdentityOfARuntimeIsItsOwn(t *testing.T) {
 			_, err := p.Control.DeleteWorkloadIdentity(ctx, &bedrockagentcorecontrol.DeleteWorkloadIdentityInput{Name: made.AgentRuntimeId})
 			return err
 		},
-		"UpdateWorkloadIdentity": func(ctx context.Context) error {
-			_, err := p.Control.UpdateWorkloadIdentity(ctx, &bedrockagentcorecontrol.UpdateWorkloadIdentityInput{Name: made.AgentRuntimeId})
-			return err
-		},
 	} {
 		if err := act(ctx); err == nil || !strings.Contains(err.Error(), "linked to a service") {
 			t.Errorf("%s: %v", what, err)
 		}
+	}
+	// Where its users come back to is said here, and only here.
+	back := []string{"https://app.example.com/back"}
+	if updated, err := p.Control.UpdateWorkloadIdentity(ctx, &bedrockagentcorecontrol.UpdateWorkloadIdentityInput{Name: made.AgentRuntimeId, AllowedResourceOauth2ReturnUrls: back}); err != nil ||
+		!slices.Equal(updated.AllowedResourceOauth2ReturnUrls, back) {
+		t.Errorf("UpdateWorkloadIdentity: %v", err)
 	}
 	if _, err := p.Control.DeleteAgentRuntime(ctx, &bedrockagentcorecontrol.DeleteAgentRuntimeInput{AgentRuntimeId: made.AgentRuntimeId}); err != nil {
 		t.Fatal(err)
