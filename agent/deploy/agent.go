@@ -78,8 +78,8 @@ func New(folder, file string) *Agent {
 // Folder is the agent's: that of its settings file.
 func (a *Agent) Folder() string { return filepath.Dir(a.file) }
 
-// Path is the settings file.
-func (a *Agent) Path() string { return a.file }
+// Settings is the settings file.
+func (a *Agent) Settings() string { return a.file }
 
 // ErrNotConfigured is a folder without a settings file.
 var ErrNotConfigured = errors.New("no agent is configured here")

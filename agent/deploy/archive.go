@@ -62,7 +62,12 @@ func (z *archive) addFolder(root string, x exclusions) error {
 			return err
 		}
 		name = filepath.ToSlash(name)
-		verdict := x.judge(root, name, d.IsDir())
+		isFolder := d.IsDir()
+		if d.Type()&fs.ModeSymlink != 0 { // a link to node_modules is as good as one
+			target, err := os.Stat(file)
+			isFolder = err == nil && target.IsDir()
+		}
+		verdict := x.judge(root, name, isFolder)
 		if verdict == taken && d.Type()&fs.ModeSymlink != 0 {
 			return z.addLink(root, name, x)
 		}

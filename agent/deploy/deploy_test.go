@@ -115,7 +115,7 @@ func TestSettings(t *testing.T) {
 	if err := a.Save(); err != nil {
 		t.Fatal(err)
 	}
-	content, err := os.ReadFile(a.Path())
+	content, err := os.ReadFile(a.Settings())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +124,7 @@ func TestSettings(t *testing.T) {
 			t.Errorf("%q is not in\n%s", line, content)
 		}
 	}
-	back, err := Load(a.Path())
+	back, err := Load(a.Settings())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,17 +132,17 @@ func TestSettings(t *testing.T) {
 		t.Error(diff)
 	}
 	commented := strings.Replace(string(content), "python:", "# as in production\npython:", 1)
-	if err := os.WriteFile(a.Path(), []byte(commented), 0o644); err != nil {
+	if err := os.WriteFile(a.Settings(), []byte(commented), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if back, err = Load(a.Path()); err != nil {
+	if back, err = Load(a.Settings()); err != nil {
 		t.Fatal(err)
 	}
 	back.Python = "3.11"
 	if err := back.Save(); err != nil {
 		t.Fatal(err)
 	}
-	content, err = os.ReadFile(a.Path())
+	content, err = os.ReadFile(a.Settings())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,10 +153,10 @@ func TestSettings(t *testing.T) {
 		"unknown key": "name: a\nlanguage: python\nentrypoint: m.py\nenvironmnt: {}\n", "no name": "language: python\nentrypoint: m.py\n",
 		"language": "name: a\nlanguage: cobol\nentrypoint: m\n", "python": "name: a\nlanguage: python\nentrypoint: m.py\npython: 3.9\n",
 	} {
-		if err := os.WriteFile(a.Path(), []byte(wrong), 0o644); err != nil {
+		if err := os.WriteFile(a.Settings(), []byte(wrong), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Load(a.Path()); err == nil || !strings.Contains(err.Error(), File) {
+		if _, err := Load(a.Settings()); err == nil || !strings.Contains(err.Error(), File) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}

@@ -54,7 +54,7 @@ func (c *Client) Dev(ctx context.Context, a *Agent, o DevOptions) error {
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	c.progress.say("identity", "workload "+who.Workload+", user "+who.User)
-	c.progress.say("listening", "http://"+listener.Addr().String()+door.path())
+	c.progress.say("listening", "http://"+listener.Addr().String()+a.Path())
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() {

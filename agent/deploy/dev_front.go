@@ -84,9 +84,9 @@ type front struct {
 	session string // of callers who name none
 }
 
-// path is where people call the agent.
-func (f *front) path() string {
-	switch f.agent.Protocol {
+// Path is where the agent's contract has it called.
+func (a *Agent) Path() string {
+	switch a.Protocol {
 	case "MCP":
 		return "/mcp"
 	case "A2A":

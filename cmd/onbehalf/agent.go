@@ -248,7 +248,7 @@ func (c agentDestroyCmd) Run(ctx context.Context, t *terminal) error {
 		_, err = fmt.Fprintln(t.out, "there was nothing to remove")
 		return err
 	}
-	_, err = fmt.Fprintf(t.out, "removed; %s stays\n", relative(h.agent.Path()))
+	_, err = fmt.Fprintf(t.out, "removed; %s stays\n", relative(h.agent.Settings()))
 	return err
 }
 

@@ -74,13 +74,13 @@ func (c agentConfigureCmd) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	if c.Output == "json" {
-		return writeJSON(t.out, map[string]string{"name": a.Name, "file": a.Path(), "language": string(a.Language), "entrypoint": a.Entrypoint, "roleArn": role})
+		return writeJSON(t.out, map[string]string{"name": a.Name, "file": a.Settings(), "language": string(a.Language), "entrypoint": a.Entrypoint, "roleArn": role})
 	}
 	if role == "" {
 		role = a.RoleName() + map[bool]string{true: ", which launch makes"}[a.Role == ""]
 	}
 	if err := show(t, c.Output, nil, field{"Agent", a.Name}, field{"Language", language(a)}, field{"Entry point", a.Entrypoint}, field{"Requirements", a.Requirements},
-		field{"Role", role}, field{"Settings", relative(a.Path())}); err != nil {
+		field{"Role", role}, field{"Settings", relative(a.Settings())}); err != nil {
 		return err
 	}
 	if _, seen := screen(t.err); seen {

@@ -51,6 +51,9 @@ func (c agentInvokeCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
+	if c.Dev {
+		in.Dev = "http://127.0.0.1:" + strconv.Itoa(c.Port) + h.agent.Path()
+	}
 	for _, line := range c.Header {
 		name, value, ok := strings.Cut(line, ":")
 		if !ok || strings.TrimSpace(name) == "" {
@@ -106,9 +109,6 @@ func (c agentInvokeCmd) invocation(ctx context.Context, t *terminal) (in deploy.
 		if c.UserID != "" {
 			return in, usageError{errors.New("a call with a token is on behalf of the token's subject: leave --user-id out")}
 		}
-	}
-	if c.Dev {
-		in.Dev = "http://127.0.0.1:" + strconv.Itoa(c.Port) + "/invocations"
 	}
 	return in, nil
 }
