@@ -16,21 +16,21 @@ import (
 type kind string
 
 const (
-	kindLaunch   kind = "launch"   // platform ▶ init: the plan, the first message
-	kindAgent    kind = "agent"    // platform ▶ init: a connection for the agent's port
-	kindPlatform kind = "platform" // init ▶ platform: a connection of the agent to the platform
-	kindProxy    kind = "proxy"    // init ▶ platform: a connection of the agent to the way out
-	kindRun      kind = "run"      // platform ▶ init: a command; descriptors: stdout, stderr, and a pipe for how it ended
-	kindStop     kind = "stop"     // platform ▶ init: ask the agent to end
-	kindReady    kind = "ready"    // init ▶ platform: the agent runs
-	kindEnd      kind = "end"      // init ▶ platform: why there is no agent any more; the last message
+	kindLaunch  kind = "launch"  // platform ▶ init: the plan, the first message; descriptors: the folders that are shown
+	kindReady   kind = "ready"   // init ▶ platform: the agent runs; descriptors: where it finds the platform, and the way out
+	kindDial    kind = "dial"    // platform ▶ init: a connection to the agent's port is wanted
+	kindDialled kind = "dialled" // init ▶ platform: here it is, or why not
+	kindRun     kind = "run"     // platform ▶ init: a command; descriptors: stdout, stderr, and a pipe for how it ended
+	kindStop    kind = "stop"    // platform ▶ init: ask the agent to end
+	kindEnd     kind = "end"     // init ▶ platform: why there is no agent any more; the last message
 )
 
 // message is one on the channel; connections and pipes go along as descriptors.
 type message struct {
-	Kind kind            `json:"kind"`
-	Text string          `json:"text,omitempty"`
-	Plan json.RawMessage `json:"plan,omitempty"`
+	Kind   kind            `json:"kind"`
+	Number uint64          `json:"number,omitempty"` // of the dial that is wanted or answered
+	Text   string          `json:"text,omitempty"`
+	Plan   json.RawMessage `json:"plan,omitempty"`
 }
 
 // longestMessage bounds a message: a launch with 50 variables of 5,000 characters
@@ -174,16 +174,3 @@ func closeAll(files []*os.File) {
 }
 
 func (c *channel) Close() error { return c.conn.Close() }
-
-// pass sends the other end of a new connection along with a message.
-func (c *channel) pass(k kind) (net.Conn, error) {
-	ours, theirs, err := socketPair(syscall.SOCK_STREAM)
-	if err != nil {
-		return nil, err
-	}
-	defer ours.Close()
-	if err := c.send(message{Kind: k}, theirs); err != nil {
-		return nil, err
-	}
-	return net.FileConn(ours)
-}

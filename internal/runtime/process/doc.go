@@ -5,13 +5,15 @@
 //	                                  │
 //	Start ── the executable again ───▶│ init (process 1): mounts, loopback, limits
 //	      ── plan, folders shown ────▶│   └─▶ the agent: no capabilities, no way to get any, a filter of system calls
-//	Dial  ── a socket ───────────────▶│ init ─▶ 127.0.0.1:PORT, the agent's
-//	Platform, Proxy ◀── a socket ─────│ init ◀─ 127.0.0.1:7079 and :7078, for the agent
+//	Dial  ── wanted ─────────────────▶│ init ─▶ 127.0.0.1:PORT, the agent's
+//	      ◀─ the connection ──────────│   a socket belongs to the network in which it was made, whoever has it
+//	Platform, Proxy ◀── two listeners │ 127.0.0.1:7079 and :7078, for the agent: the platform takes their connections itself
 //	Run   ── a command, its pipes ───▶│   └─▶ sh -c, beside the agent
 //
-// All of it goes through one socket pair between the platform and the session's
-// init, the channel, which has no name on any file system: nobody else can reach
-// an agent, and an agent reaches nothing but what its init was given.
+// The init makes sockets in the session's network and hands them to the platform
+// by one socket pair, the channel, which has no name on any file system. No byte of a
+// call goes through the init. Nobody else can reach an agent, and an agent reaches
+// nothing but those two listeners.
 //
 // Invariants: when the channel ends, because the platform stops or is killed, the
 // init ends, and with it, as process 1, everything of the session. An agent sees

@@ -12,90 +12,85 @@ import (
 	"time"
 )
 
-// door lets connections of a session in to a handler. When the session has ended
-// it closes them all, also those that a handler took for itself.
+// door lets a session's connections in to a handler: it listens on a port of the
+// session's network. When the session has ended it closes all connections, also
+// those that a handler took for itself.
 type door struct {
+	net.Listener
 	server *http.Server
-	in     chan net.Conn
-	closed chan struct{}
-	once   sync.Once
+	room   chan struct{} // whoever is one too many waits before the door
 
-	mu   sync.Mutex
-	open map[*visitor]bool
+	mu     sync.Mutex
+	open   map[*visitor]bool
+	closed bool
 }
 
 // visitor is a connection of a session.
 type visitor struct {
-	*net.UnixConn
+	*net.TCPConn
 	door *door
 }
 
-func (v *visitor) Close() error {
-	v.door.mu.Lock()
-	delete(v.door.open, v)
-	v.door.mu.Unlock()
-	return v.UnixConn.Close()
-}
-
-func newDoor(h http.Handler) *door {
+// openDoor serves what comes by a listening socket.
+func openDoor(socket *os.File, h http.Handler) (*door, error) {
+	listener, err := net.FileListener(socket)
+	if err != nil {
+		return nil, err
+	}
 	if h == nil {
 		h = http.NotFoundHandler()
 	}
-	d := &door{in: make(chan net.Conn), closed: make(chan struct{}), open: map[*visitor]bool{}}
+	d := &door{Listener: listener, room: make(chan struct{}, maxConnections), open: map[*visitor]bool{}}
 	d.server = &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 192 << 10,
 		ErrorLog: log.New(io.Discard, "", 0)} // what an agent sends wrongly is its own affair
 	go func() { _ = d.server.Serve(d) }()
-	return d
+	return d, nil
 }
 
-func (d *door) enter(files []*os.File) {
-	for _, f := range files {
-		c, err := net.FileConn(f)
-		if err != nil {
-			continue
-		}
-		u, ok := c.(*net.UnixConn)
-		if !ok {
-			_ = c.Close()
-			continue
-		}
-		v := &visitor{u, d}
-		d.mu.Lock()
-		d.open[v] = true
-		d.mu.Unlock()
-		select {
-		case d.in <- v:
-		case <-d.closed:
-			_ = v.Close()
-		}
-	}
-}
-
-// Accept, Close and Addr make a door the listener of its server.
+// Accept makes a door the listener of its server.
 func (d *door) Accept() (net.Conn, error) {
-	select {
-	case c := <-d.in:
-		return c, nil
-	case <-d.closed:
+	d.room <- struct{}{}
+	conn, err := d.Listener.Accept()
+	if err != nil {
+		<-d.room
+		return nil, err
+	}
+	v := &visitor{conn.(*net.TCPConn), d}
+	d.mu.Lock()
+	d.open[v] = true
+	late := d.closed
+	d.mu.Unlock()
+	if late {
+		_ = v.Close()
 		return nil, net.ErrClosed
 	}
+	return v, nil
 }
 
-func (d *door) Close() error {
-	d.once.Do(func() { close(d.closed) })
-	return nil
+// Close makes room for the next.
+func (v *visitor) Close() error {
+	v.door.mu.Lock()
+	was := v.door.open[v]
+	delete(v.door.open, v)
+	v.door.mu.Unlock()
+	if was {
+		<-v.door.room
+	}
+	return v.TCPConn.Close()
 }
 
-func (d *door) Addr() net.Addr { return &net.UnixAddr{Name: "session", Net: "unix"} }
-
-// close ends it. It is called by the one who calls enter.
-func (d *door) close() {
-	_ = d.server.Close()
+// shut ends it.
+func (d *door) shut() {
 	d.mu.Lock()
-	left := d.open
-	d.open = map[*visitor]bool{}
+	d.closed = true
+	var left []*visitor
+	for v := range d.open {
+		left = append(left, v)
+	}
 	d.mu.Unlock()
-	for v := range left {
-		_ = v.UnixConn.Close()
+	_ = d.server.Close()
+	_ = d.Listener.Close()
+	for _, v := range left {
+		_ = v.Close()
 	}
 }

@@ -130,12 +130,20 @@ type session struct {
 	mu      sync.Mutex
 	end     string
 	stopped bool
+	calls   uint64
+	dials   map[uint64]chan dialled // wanted; nil when the channel has ended
+}
+
+// dialled is a connection to the agent, or why there is none.
+type dialled struct {
+	conn net.Conn
+	err  error
 }
 
 // Start makes the session's surroundings and starts the agent in them.
 func (d *Driver) Start(ctx context.Context, l runtime.Launch) (runtime.Process, error) {
 	p := plan{Command: l.Command, Environment: l.Environment, Port: l.Port, Mounts: l.Mounts, Limits: withDefaults(l.Limits), Watch: d.groups == nil}
-	s := &session{driver: d, ended: make(chan struct{})}
+	s := &session{driver: d, ended: make(chan struct{}), dials: map[uint64]chan dialled{}}
 	ours, theirs, err := pair()
 	if err != nil {
 		return nil, fault.Wrap(err, "making a session's channel")
@@ -276,11 +284,9 @@ func (d *Driver) free(host int) {
 	delete(d.hosts, host)
 }
 
-// receive serves the session's connections until the channel ends.
+// receive takes in what the init says until the channel ends.
 func (s *session) receive(ready chan<- struct{}, platform, proxy http.Handler) {
-	inward, outward := newDoor(platform), newDoor(proxy)
-	defer inward.close()
-	defer outward.close()
+	defer s.noMoreDials()
 	for {
 		m, files, err := s.channel.receive()
 		if err != nil {
@@ -288,13 +294,17 @@ func (s *session) receive(ready chan<- struct{}, platform, proxy http.Handler) {
 		}
 		switch m.Kind {
 		case kindReady:
+			handlers := []http.Handler{platform, proxy}
+			for i, f := range files[:min(len(files), len(handlers))] {
+				if d, err := openDoor(f, handlers[i]); err == nil {
+					defer d.shut()
+				}
+			}
 			close(ready)
+		case kindDialled:
+			s.dialled(m, files)
 		case kindEnd:
 			s.because(m.Text)
-		case kindPlatform:
-			inward.enter(files)
-		case kindProxy:
-			outward.enter(files)
 		}
 		closeAll(files)
 	}
@@ -358,7 +368,70 @@ func (s *session) End() string {
 	return s.end
 }
 
-func (s *session) Dial(context.Context) (net.Conn, error) { return s.channel.pass(kindAgent) }
+func (s *session) Dial(ctx context.Context) (net.Conn, error) {
+	answer := make(chan dialled, 1)
+	s.mu.Lock()
+	if s.dials == nil {
+		s.mu.Unlock()
+		return nil, errEnded
+	}
+	s.calls++
+	number := s.calls
+	s.dials[number] = answer
+	s.mu.Unlock()
+	err := s.channel.send(message{Kind: kindDial, Number: number})
+	if err == nil {
+		select {
+		case a := <-answer:
+			return a.conn, a.err
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+	}
+	s.mu.Lock()
+	delete(s.dials, number)
+	s.mu.Unlock()
+	select {
+	case a := <-answer: // it came at the last moment
+		if a.conn != nil {
+			_ = a.conn.Close()
+		}
+	default:
+	}
+	return nil, err
+}
+
+// errEnded is what a dial of a session that has ended meets.
+var errEnded = &net.OpError{Op: "dial", Net: "session", Err: net.ErrClosed}
+
+// dialled hands a connection to who wanted it. Whoever has left wants it no more.
+func (s *session) dialled(m message, files []*os.File) {
+	var a dialled
+	if len(files) == 1 {
+		a.conn, a.err = net.FileConn(files[0]) // a copy of the descriptor
+	} else {
+		a.err = errors.New(m.Text)
+	}
+	s.mu.Lock()
+	answer := s.dials[m.Number]
+	if answer != nil {
+		answer <- a // there is room for one, and no other comes
+	}
+	delete(s.dials, m.Number)
+	s.mu.Unlock()
+	if answer == nil && a.conn != nil {
+		_ = a.conn.Close()
+	}
+}
+
+func (s *session) noMoreDials() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, answer := range s.dials {
+		answer <- dialled{err: errEnded}
+	}
+	s.dials = nil
+}
 
 func (s *session) Stop(grace time.Duration) {
 	s.mu.Lock()

@@ -102,12 +102,14 @@ func (s *supervisor) run() (err error) {
 	if err := sealProc(); err != nil {
 		return err
 	}
-	for port, k := range map[int]kind{runtime.PlatformPort: kindPlatform, runtime.ProxyPort: kindProxy} {
-		listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	var doors []*os.File
+	defer func() { closeAll(doors) }()
+	for _, port := range []int{runtime.PlatformPort, runtime.ProxyPort} {
+		door, err := listen(port)
 		if err != nil {
 			return err
 		}
-		go s.forward(listener, k)
+		doors = append(doors, door)
 	}
 	if s.starter, err = newStarter(s.plan); err != nil {
 		return err
@@ -116,14 +118,14 @@ func (s *supervisor) run() (err error) {
 	pid, ended, err := s.start(s.plan.Command, s.output, s.output)
 	if errors.Is(err, errNoProgram) {
 		fmt.Fprintln(s.output, "onbehalf: the agent's program cannot be started:", err)
-		_ = s.channel.send(message{Kind: kindReady})
+		_ = s.channel.send(message{Kind: kindReady}, doors...)
 		s.end("The agent ended with exit code 127.")
 	}
 	if err != nil {
 		return err
 	}
 	_ = os.WriteFile("/proc/"+strconv.Itoa(pid)+"/oom_score_adj", []byte("600"), 0)
-	if err := s.channel.send(message{Kind: kindReady}); err != nil {
+	if err := s.channel.send(message{Kind: kindReady}, doors...); err != nil {
 		return err
 	}
 	if s.plan.Watch {
@@ -162,9 +164,8 @@ func (s *supervisor) serve() error {
 			os.Exit(0) // the platform is gone, and so is everything here
 		}
 		switch m.Kind {
-		case kindAgent:
-			go s.connect(files)
-			continue
+		case kindDial:
+			go s.dial(m.Number)
 		case kindRun:
 			go s.command(m.Text, files)
 			continue
@@ -175,49 +176,48 @@ func (s *supervisor) serve() error {
 	}
 }
 
-// connect joins a connection of the platform to the agent's port.
-func (s *supervisor) connect(files []*os.File) {
-	defer closeAll(files)
-	if len(files) != 1 {
-		return
-	}
-	outside, err := net.FileConn(files[0])
+// dial connects to the agent's port and hands the connection over: a socket belongs to
+// the network in which it was made, whoever has it. So no byte of a call goes through here.
+func (s *supervisor) dial(number uint64) {
+	answer := message{Kind: kindDialled, Number: number}
+	conn, err := s.connect()
 	if err != nil {
+		answer.Text = err.Error()
+		_ = s.channel.send(answer)
 		return
 	}
-	inside, err := net.DialTimeout("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(s.plan.Port)), 5*time.Second)
+	defer conn.Close()
+	file, err := conn.(*net.TCPConn).File()
 	if err != nil {
-		_ = outside.Close()
+		answer.Text = err.Error()
+		_ = s.channel.send(answer)
 		return
 	}
-	join(inside, outside)
+	_ = s.channel.send(answer, file)
 }
 
-// forward hands connections of the agent to the platform. Whoever is one too many
-// waits until another has ended.
-func (s *supervisor) forward(listener net.Listener, k kind) {
-	room := make(chan struct{}, maxConnections)
-	for {
-		room <- struct{}{}
-		inside, err := listener.Accept()
-		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
-				return
-			}
-			<-room
-			time.Sleep(10 * time.Millisecond) // out of descriptors, say
-			continue
+// connect finds the agent on either loopback address: some servers listen on one alone.
+func (s *supervisor) connect() (conn net.Conn, err error) {
+	for _, host := range []string{"127.0.0.1", "::1"} {
+		conn, first := net.DialTimeout("tcp", net.JoinHostPort(host, strconv.Itoa(s.plan.Port)), 5*time.Second)
+		if first == nil {
+			return conn, nil
 		}
-		go func() {
-			defer func() { <-room }()
-			outside, err := s.channel.pass(k)
-			if err != nil {
-				_ = inside.Close()
-				return
-			}
-			join(inside, outside)
-		}()
+		if err == nil {
+			err = first
+		}
 	}
+	return nil, err
+}
+
+// listen opens a port of the session whose connections the platform takes itself.
+func listen(port int) (*os.File, error) {
+	listener, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	if err != nil {
+		return nil, err
+	}
+	defer listener.Close()
+	return listener.(*net.TCPListener).File()
 }
 
 // reap waits for every child: those that were started, and the orphans that fall to process 1.

@@ -76,24 +76,6 @@ func (s *supervisor) kill(pid int, ended <-chan syscall.WaitStatus) {
 	<-ended
 }
 
-// join copies between two connections until both directions have ended.
-func join(a, b net.Conn) {
-	var both sync.WaitGroup
-	one := func(to, from net.Conn) {
-		_, err := io.Copy(to, from)
-		if half, ok := to.(interface{ CloseWrite() error }); ok && err == nil {
-			_ = half.CloseWrite()
-		} else {
-			_ = to.Close()
-		}
-	}
-	both.Go(func() { one(a, b) })
-	both.Go(func() { one(b, a) })
-	both.Wait()
-	_ = a.Close()
-	_ = b.Close()
-}
-
 // raiseLoopback makes 127.0.0.1 work in a new network namespace.
 func raiseLoopback() error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
