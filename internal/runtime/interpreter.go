@@ -170,7 +170,7 @@ func (i interpreter) also() []string {
 // python is the interpreter of exactly that version: packages with compiled
 // parts, which most agents have, load in no other.
 func python(ctx context.Context, version string) (interpreter, error) {
-	names := []string{"python" + version, "python3", "python"}
+	names := []string{"python" + version, "python3", "python", "python3.10", "python3.11", "python3.12", "python3.13", "python3.14"} // the last ones to say what there is instead
 	homes := []string{"/usr/bin", "/usr/local/bin", "/opt/homebrew/bin"}
 	if home, err := os.UserHomeDir(); err == nil {
 		for _, pattern := range []string{".pyenv/versions/" + version + "*/bin", ".local/share/uv/python/cpython-" + version + "*/bin"} {
