@@ -72,6 +72,9 @@ func New(folder, file string) *Agent {
 	if !filepath.IsAbs(file) {
 		file = filepath.Join(folder, file)
 	}
+	if whole, err := filepath.Abs(file); err == nil { // builds run elsewhere
+		file = whole
+	}
 	return &Agent{file: file}
 }
 
