@@ -26,6 +26,10 @@ func TestMain(m *testing.M) {
 		agent()
 		return
 	}
+	if len(os.Args) > 3 && os.Args[1] == "platform" {
+		doomedPlatform(os.Args[2], os.Args[3])
+		return
+	}
 	if len(os.Args) > 2 && os.Args[1] == "bomb" {
 		bomb(os.Args[2])
 		return
