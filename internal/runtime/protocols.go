@@ -51,7 +51,7 @@ var rpcCodes = map[fault.Kind]int{
 	fault.Upstream:      -32052,
 	fault.Throttled:     -32053,
 	fault.QuotaExceeded: -32053,
-	fault.Conflict:      -32054,
+	fault.Conflict:      -32052, // it is a ValidationException here: the operation has no other
 	fault.Concurrent:    -32054,
 	fault.RuntimeClient: -32055,
 	fault.Undecryptable: -32603,
@@ -68,7 +68,7 @@ var runErrors = map[fault.Kind]string{
 	fault.QuotaExceeded:   "RATE_LIMIT_EXCEEDED",
 	fault.RuntimeClient:   "AGENT_ERROR",
 	fault.NotFound:        "NOT_FOUND",
-	fault.Conflict:        "CONFLICT",
+	fault.Conflict:        "VALIDATION_ERROR",
 	fault.Concurrent:      "CONFLICT",
 	fault.Unavailable:     "INTERNAL_ERROR",
 	fault.Internal:        "INTERNAL_ERROR",
@@ -116,7 +116,11 @@ func (c *call) inMemory() ([]byte, bool) {
 // reword lets the renderer of errors choose status and headers and log the
 // cause, and puts another body in place of its own.
 func (s *Service) reword(c *call, err error, media string, body []byte) {
-	s.options.Refuse(&reworded{ResponseWriter: c.w, media: media, body: body}, c.r, c.op.info, err)
+	info := c.op.info
+	if fault.Is(err, fault.Unauthenticated) {
+		info = nil // 401 is in no operation's model: SDKs have no tokens
+	}
+	s.options.Refuse(&reworded{ResponseWriter: c.w, media: media, body: body}, c.r, info, err)
 }
 
 type reworded struct {
