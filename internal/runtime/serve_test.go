@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -13,8 +14,12 @@ import (
 
 	"github.com/onbehalf/onbehalf/internal/api"
 	"github.com/onbehalf/onbehalf/internal/demoidp"
+	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/principal"
 	"github.com/onbehalf/onbehalf/internal/secret"
+	"github.com/onbehalf/onbehalf/internal/sigv4"
+	"github.com/onbehalf/onbehalf/internal/store"
+	"github.com/onbehalf/onbehalf/internal/store/storetest"
 )
 
 // showHeaders answers the headers that the agent got, as JSON.
@@ -227,4 +232,112 @@ func TestServedWithoutReads(t *testing.T) {
 	if got := call(); got != 404 {
 		t.Errorf("deleted: %d", got)
 	}
+}
+
+// TestAnotherAccount: who is of another account comes in where the policies of
+// runtime and endpoint let him, and acts for people of the runtime's account only
+// where they say that, too.
+func TestAnotherAccount(t *testing.T) {
+	t.Parallel()
+	h := serving(t, showHeaders)
+	made := h.create(t, "shared", nil)
+	stranger, err := h.guard.CreateAccount(t.Context(), "111111111111")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := sigv4.Key{AccessKeyID: stranger.ID, Secret: stranger.Secret}
+	call := func(headers ...string) (int, string) {
+		t.Helper()
+		response, body := answer(t, h.signWith(t, key, h.request(t, "POST", invocationsPath(made.AgentRuntimeArn), "{}", headers...), "{}"))
+		return response.StatusCode, body
+	}
+	permit := func(arn string, actions ...string) {
+		t.Helper()
+		document := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::111111111111:root"},"Action":["bedrock-agentcore:` +
+			strings.Join(actions, `","bedrock-agentcore:`) + `"],"Resource":"` + arn + `"}]}`
+		if err := h.db.Update(t.Context(), func(tx *store.Tx) error { return h.policies.PutResource(tx, testAccount, arn, document) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if status, body := call(); status != 403 {
+		t.Errorf("no policy: %d %s", status, body)
+	}
+	permit(made.AgentRuntimeArn, "InvokeAgentRuntime")
+	if status, body := call(); status != 403 {
+		t.Errorf("the runtime's policy alone: %d %s", status, body)
+	}
+	permit(made.AgentRuntimeArn+"/runtime-endpoint/DEFAULT", "InvokeAgentRuntime")
+	if status, body := call(); status != 200 {
+		t.Errorf("both: %d %s", status, body)
+	}
+	if status, body := call(headerUser, "alice"); status != 403 {
+		t.Errorf("for alice: %d %s", status, body)
+	}
+	permit(made.AgentRuntimeArn, "InvokeAgentRuntime", "InvokeAgentRuntimeForUser")
+	permit(made.AgentRuntimeArn+"/runtime-endpoint/DEFAULT", "InvokeAgentRuntime", "InvokeAgentRuntimeForUser")
+	status, body := call(headerUser, "alice")
+	var got http.Header
+	if err := json.Unmarshal([]byte(body), &got); err != nil || status != 200 {
+		t.Fatalf("%d %s", status, body)
+	}
+	// The token is the runtime's: it opens where the agent lives, and not where the caller does.
+	token := secret.New(got.Get(headerToken))
+	if _, err := h.identity.Open(t.Context(), principal.Caller{Kind: principal.Role, Account: testAccount}, token); err != nil {
+		t.Error(err)
+	}
+	if _, err := h.identity.Open(t.Context(), principal.Caller{Kind: principal.Key, Account: "111111111111"}, token); err == nil {
+		t.Error("the token opens in the caller's account")
+	}
+}
+
+// TestProgramsShareNoSession: tokens that name no person are told apart by their client.
+func TestProgramsShareNoSession(t *testing.T) {
+	t.Parallel()
+	claims := func(json string) *call {
+		r, _ := http.NewRequest("POST", "/", nil)
+		encode := base64.RawURLEncoding.EncodeToString
+		r.Header.Set("Authorization", "Bearer "+encode([]byte(`{"alg":"ES256"}`))+"."+encode([]byte(json))+".sig")
+		return &call{r: r, caller: principal.Caller{Kind: principal.Bearer, Account: testAccount, Authorizer: "a"}}
+	}
+	one, same, other := claims(`{"iss":"i","sub":"c1","client_id":"c1"}`), claims(`{"iss":"i","sub":"c1","client_id":"c1","exp":9}`), claims(`{"iss":"i","sub":"c2","client_id":"c2"}`)
+	if ownerOf(one.holder()) != ownerOf(same.holder()) || ownerOf(one.holder()) == ownerOf(other.holder()) {
+		t.Errorf("%+v %+v %+v", ownerOf(one.holder()), ownerOf(same.holder()), ownerOf(other.holder()))
+	}
+	one.caller.User = principal.User{Issuer: "i", Subject: "ada"}
+	if one.holder().ARN != "" {
+		t.Error("a person's session belongs to a client")
+	}
+}
+
+// TestShelfOnBothEngines: a change that another replica made is seen once the
+// look is due.
+func TestShelfOnBothEngines(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		h := servingOn(t, db, echo)
+		made := h.create(t, "replicas", nil)
+		named := reference{testAccount, made.AgentRuntimeId, DefaultEndpoint}
+		first, err := h.shelf.find(t.Context(), named)
+		if err != nil {
+			t.Fatal(err)
+		}
+		change := func(statement string) {
+			t.Helper()
+			if err := db.Update(t.Context(), func(tx *store.Tx) error { _, err := tx.Exec(statement, made.AgentRuntimeId); return err }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h.shelf.holds = 0
+		if again, err := h.shelf.find(t.Context(), named); err != nil || again != first {
+			t.Errorf("it was read anew: %v", err)
+		}
+		change("DELETE FROM agent_runtime_endpoints WHERE runtime_id = $1")
+		if _, err := h.shelf.find(t.Context(), named); !fault.Is(err, fault.NotFound) {
+			t.Errorf("deleted elsewhere: %v", err)
+		}
+		h.shelf.holds = freshness
+		if _, err := h.shelf.find(t.Context(), named); !fault.Is(err, fault.NotFound) {
+			t.Errorf("it came back: %v", err)
+		}
+	})
 }
