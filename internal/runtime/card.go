@@ -29,7 +29,7 @@ func (s *Service) card(ctx context.Context, c *call) error {
 	ctx, cancel := n.during(ctx, callLimit)
 	defer cancel()
 	request := &http.Request{
-		Method: http.MethodGet, URL: &url.URL{Scheme: "http", Host: "agent", Path: "/.well-known/agent-card.json"}, Host: "agent", Header: header,
+		Method: http.MethodGet, URL: &url.URL{Scheme: "http", Host: c.at.host, Path: "/.well-known/agent-card.json"}, Host: c.at.host, Header: header,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}
 	response, err := n.agent.RoundTrip(request.WithContext(ctx))

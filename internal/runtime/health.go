@@ -41,7 +41,7 @@ func (n *session) ask(ctx context.Context) pinged {
 	} else {
 		path = "/ping"
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+path, nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+hostOf(&n.version.settings)+path, nil)
 	if err != nil {
 		return pinged{}
 	}

@@ -141,12 +141,12 @@ func TestAGUI(t *testing.T) {
 
 func TestOtherPorts(t *testing.T) {
 	t.Parallel()
-	h := serving(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.URL.Path) })
+	h := serving(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Host, r.URL.Path) })
 	made := h.create(t, "custom", func(r *api.CreateAgentRuntimeRequest) {
 		port, path := int32(8123), "/chat/completions"
 		r.ProtocolConfiguration = &api.ProtocolConfiguration{ServerProtocol: api.ServerProtocolHttp, Port: &port, Path: &path}
 	})
-	if response, body := h.invokes(t, made.AgentRuntimeArn, "{}"); response.StatusCode != 200 || body != "/chat/completions" {
+	if response, body := h.invokes(t, made.AgentRuntimeArn, "{}"); response.StatusCode != 200 || body != "localhost:8123/chat/completions" {
 		t.Errorf("%d %s", response.StatusCode, body)
 	}
 	if port := h.agents.started[0].Port; port != 8123 {

@@ -27,6 +27,7 @@ type served struct {
 	authorizer *auth.Authorizer // nil: signed requests
 	workload   principal.Workload
 	speaks     api.ServerProtocol
+	host       string   // that the agent is called by
 	path       string   // of the agent, that calls go to
 	forwarded  []string // headers that callers may send on, as net/http spells them
 	callback   string   // where people come back to who consented for the agent; "" for nowhere
@@ -159,6 +160,7 @@ func (s *Service) read(tx *store.Tx, named reference) (*served, error) {
 	}
 	at.workload, at.number = s.workload(at.runtime), text(at.version.version)
 	at.speaks, _, at.path = protocol(settings)
+	at.host = hostOf(settings)
 	at.forwarded = forwardedOf(settings)
 	at.weight = 4 << 10
 	for name, value := range settings.EnvironmentVariables {

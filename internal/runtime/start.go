@@ -80,7 +80,7 @@ func (s *Service) environment(n *session, port int, token string) []string {
 		"PORT=" + strconv.Itoa(port), "AWS_REGION=" + s.options.Region, "AWS_DEFAULT_REGION=" + s.options.Region,
 		"AWS_ENDPOINT_URL_BEDROCK_AGENTCORE=" + platform, "AWS_ENDPOINT_URL_BEDROCK_AGENTCORE_CONTROL=" + platform,
 		"AWS_CONTAINER_CREDENTIALS_FULL_URI=" + platform + credentialsPath, "AWS_CONTAINER_AUTHORIZATION_TOKEN=" + token, "AWS_EC2_METADATA_DISABLED=true",
-		"AGENTCORE_RUNTIME_URL=" + s.options.PublicURL + invocationsPath(arn), "OTEL_RESOURCE_ATTRIBUTES=cloud.resource_id=" + arn,
+		"AGENTCORE_RUNTIME_URL=" + s.options.PublicURL + invocationsPath(arn) + "/", "OTEL_RESOURCE_ATTRIBUTES=cloud.resource_id=" + arn,
 	}
 	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY"} {
 		fixed = append(fixed, name+"="+proxy, strings.ToLower(name)+"="+proxy)
