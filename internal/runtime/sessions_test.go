@@ -368,3 +368,52 @@ func TestPlacesForSessions(t *testing.T) {
 		t.Errorf("%d buckets", len(a.buckets))
 	}
 }
+
+// A list shows the sessions of the runtimes that the caller may ask about, page by
+// page, with their owners and states.
+func TestListAgentRuntimeSessions(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		h := servingOn(t, db, silent)
+		shown, hidden := h.create(t, "shown", nil), h.create(t, "hidden", nil)
+		h.user(t, "watcher", `{"Version":"2012-10-17","Statement":[
+			{"Effect":"Allow","Action":"onbehalf:ListAgentRuntimeSessions","Resource":"*"},
+			{"Effect":"Deny","Action":"onbehalf:ListAgentRuntimeSessions","Resource":"`+hidden.AgentRuntimeArn+`"}]}`)
+		watcher := principal.Caller{Kind: principal.Key, Account: testAccount, ARN: "arn:aws:iam::" + testAccount + ":user/watcher"}
+		ada := h.admin()
+		ada.User = principal.User{ID: "ada"}
+		eve := principal.Caller{Kind: principal.Bearer, Account: testAccount, User: principal.User{Issuer: "https://issuer.example", Subject: "eve"}}
+		_, release, err := h.acquire(t.Context(), ada, h.at(t, shown), named("active"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer release()
+		h.begin(t, eve, h.at(t, shown), named("idle"))
+		h.begin(t, ada, h.at(t, hidden), named("hidden"))
+
+		var all []api.AgentRuntimeSession
+		one := int32(1)
+		request := &api.ListAgentRuntimeSessionsRequest{MaxResults: &one}
+		for pages := 0; ; pages++ {
+			page, err := h.ListAgentRuntimeSessions(t.Context(), watcher, request)
+			if err != nil || pages > 3 {
+				t.Fatal(err, pages)
+			}
+			all = append(all, page.Sessions...)
+			if request.NextToken = page.NextToken; page.NextToken == nil {
+				break
+			}
+		}
+		if len(all) != 2 || all[0].RuntimeSessionId != named("active") || all[0].Status != api.AgentRuntimeSessionStatusActive || *all[0].User.UserId != "ada" || *all[0].Principal != ada.ARN ||
+			all[1].Status != api.AgentRuntimeSessionStatusIdle || all[1].Principal != nil || *all[1].User.Issuer != "https://issuer.example" || *all[1].User.Subject != "eve" || all[1].AgentRuntimeArn != shown.AgentRuntimeArn {
+			t.Errorf("%+v", all)
+		}
+		other := principal.Caller{Kind: principal.Key, Account: "111111111111", ARN: "arn:aws:iam::111111111111:root", Root: true}
+		if page, err := h.ListAgentRuntimeSessions(t.Context(), other, &api.ListAgentRuntimeSessionsRequest{}); err != nil || len(page.Sessions) != 0 {
+			t.Errorf("another account sees %+v, %v", page, err)
+		}
+		if _, err := h.ListAgentRuntimeSessions(t.Context(), other, &api.ListAgentRuntimeSessionsRequest{AgentRuntimeId: &shown.AgentRuntimeId}); !fault.Is(err, fault.NotFound) {
+			t.Error(err)
+		}
+	})
+}

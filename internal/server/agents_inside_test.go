@@ -136,6 +136,12 @@ func TestWhatASessionReaches(t *testing.T) {
 	if got := h.asks(t, a, map[string]any{"Fetch": inside + "/identities/GetWorkloadAccessToken", "Method": "POST", "Host": "evil.example"}); got.Status != http.StatusNotFound {
 		t.Errorf("under another name: %+v", got)
 	}
+	if got := h.asks(t, a, map[string]any{"Fetch": inside + "/gateway/there-is-none-0123456789/mcp", "Method": "POST", "Body": "{}"}); strings.Contains(got.Body, "Agents reach") || strings.Contains(strings.ToLower(got.Body), "host") {
+		t.Errorf("the gateways: %+v", got)
+	}
+	if _, text := read(t, p.MetricsURL(), ""); !strings.Contains(text, "onbehalf_agent_sessions_running 2") || !strings.Contains(text, "onbehalf_agent_session_start_seconds_count 2") || !strings.Contains(text, `onbehalf_agent_sessions_ended_total{reason="crashed"} 0`) {
+		t.Error("sessions are not counted")
+	}
 	// Neither does the way out lead back, whatever the name.
 	for _, url := range []string{p.URL() + "/ping", p.MetricsURL(), strings.Replace(p.URL(), "127.0.0.1", "host.onbehalf.internal", 1) + "/ping"} {
 		if got, err := h.invoke(t, a, `{"fetch":"`+url+`"}`); err == nil && strings.Contains(got, `"Status":200`) {
