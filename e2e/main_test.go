@@ -13,6 +13,9 @@
 //	fleet_test.go      what replicas share: a database, a balancer, a PostgreSQL that may stop
 //	hostile_test.go    providers that misbehave
 //	servers_test.go    providers that others wrote
+//	runtime_test.go    a platform that hosts agents, and what calls them
+//	runtime_agents_test.go  the tutorial's agents, packaged
+//	agents/            the agents that are hosted, hostile ones among them
 //	*_story_test.go    the stories
 package e2e
 

@@ -186,7 +186,13 @@ func (l *logs) watch(text string) <-chan struct{} {
 // command runs a program to its end, for at most a minute.
 func command(t testing.TB, env []string, name string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	return commandFor(t, time.Minute, env, name, args...)
+}
+
+// commandFor is command with a patience of its own.
+func commandFor(t testing.TB, patience time.Duration, env []string, name string, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	var out, errOut strings.Builder
 	c := exec.CommandContext(ctx, name, args...)
@@ -196,7 +202,7 @@ func command(t testing.TB, env []string, name string, args ...string) (stdout, s
 		t.Fatalf("%s: %v", name, err)
 	}
 	if ctx.Err() != nil {
-		t.Fatalf("%s %s: still running after a minute\n%s\n%s", name, fmt.Sprint(args), out.String(), errOut.String())
+		t.Fatalf("%s %s: still running after %v\n%s\n%s", name, fmt.Sprint(args), patience, out.String(), errOut.String())
 	}
 	return out.String(), errOut.String(), c.ProcessState.ExitCode()
 }

@@ -75,4 +75,5 @@ def with_the_cli():
     }
 
 
-print(json.dumps({"boto3": with_boto3(), "cli": with_the_cli()}))
+if __name__ == "__main__":
+    print(json.dumps({"boto3": with_boto3(), "cli": with_the_cli()}))

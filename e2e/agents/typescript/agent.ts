@@ -116,5 +116,14 @@ async function converse(session: string, prompt: string): Promise<string> {
 }
 
 new BedrockAgentCoreApp({
-  invocationHandler: { process: async (payload, context) => converse(context.sessionId, String((payload as { prompt?: string }).prompt)) },
+  invocationHandler: {
+    process: async (payload, context) => {
+      try {
+        return await converse(context.sessionId, String((payload as { prompt?: string }).prompt))
+      } catch (problem) {
+        console.error((problem as Error).message) // to callers who take events, the package's server does not say it
+        throw problem
+      }
+    },
+  },
 }).run({ port: Number(process.env.PORT ?? 8080) })
