@@ -51,6 +51,7 @@ func (a *Agent) installNode(ctx context.Context, progress progress) (string, err
 			return "", err
 		}
 	}
+	defer os.Remove(filepath.Join(folder, ".npmrc"))
 	install := "install"
 	if isFile(filepath.Join(folder, names[1])) || isFile(filepath.Join(folder, names[2])) {
 		install = "ci"
@@ -58,9 +59,6 @@ func (a *Agent) installNode(ctx context.Context, progress progress) (string, err
 	progress.say("modules", "npm "+install+" --omit=dev")
 	err = a.run(ctx, progress, command{folder: folder, line: []string{"npm", install, "--omit=dev", "--no-audit", "--no-fund", "--loglevel=error"}})
 	if err != nil {
-		return "", err
-	}
-	if err := os.Remove(filepath.Join(folder, ".npmrc")); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", err
 	}
 	_ = os.Remove(filepath.Join(modules, ".package-lock.json")) // names the time of the install

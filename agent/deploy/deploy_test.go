@@ -396,6 +396,22 @@ func TestPayload(t *testing.T) {
 	}
 }
 
+func TestCustomHeader(t *testing.T) {
+	t.Parallel()
+	a := &Agent{Headers: []string{"x-team", "X-Amzn-Bedrock-AgentCore-Runtime-Custom-Color"}}
+	for name, want := range map[string]struct {
+		name   string
+		passes bool
+	}{
+		"X-Team": {"X-Team", true}, "color": {"X-Amzn-Bedrock-Agentcore-Runtime-Custom-Color", true}, "Size": {"X-Amzn-Bedrock-Agentcore-Runtime-Custom-Size", false},
+		"x-amzn-bedrock-agentcore-runtime-custom-size": {"X-Amzn-Bedrock-Agentcore-Runtime-Custom-Size", false},
+	} {
+		if got, passes := a.CustomHeader(name); got != want.name || passes != want.passes {
+			t.Errorf("%s becomes %s, %v", name, got, passes)
+		}
+	}
+}
+
 func TestEvents(t *testing.T) {
 	t.Parallel()
 	answer := Answer{ContentType: "text/event-stream; charset=utf-8", Body: io.NopCloser(strings.NewReader("data: {\"a\":1}\n\n: comment\nevent: x\ndata:two\ndata: lines\n\ndata: cut"))}

@@ -10,6 +10,7 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -53,18 +54,21 @@ func Payload(text string) []byte {
 }
 
 // CustomHeader is a header's name as agents may get it: with the prefix that all may
-// have, unless it is one that the settings let through by name.
-func (a *Agent) CustomHeader(name string) string {
-	canonical := http.CanonicalHeaderKey(name)
-	if strings.HasPrefix(canonical, http.CanonicalHeaderKey(headerCustom)) {
-		return canonical
+// have, unless it is one that the settings let through by name. passes is false where
+// they do not let it through: the platform then drops it and says nothing.
+func (a *Agent) CustomHeader(name string) (canonical string, passes bool) {
+	canonical = http.CanonicalHeaderKey(name)
+	if a.letsThrough(canonical) {
+		return canonical, true
 	}
-	for _, allowed := range a.Headers {
-		if http.CanonicalHeaderKey(allowed) == canonical {
-			return canonical
-		}
+	if !strings.HasPrefix(canonical, http.CanonicalHeaderKey(headerCustom)) {
+		canonical = http.CanonicalHeaderKey(headerCustom + name)
 	}
-	return http.CanonicalHeaderKey(headerCustom + name)
+	return canonical, a.letsThrough(canonical)
+}
+
+func (a *Agent) letsThrough(canonical string) bool {
+	return slices.ContainsFunc(a.Headers, func(allowed string) bool { return http.CanonicalHeaderKey(allowed) == canonical })
 }
 
 // LastSession is the session of the last conversation from this folder: of the user,

@@ -55,7 +55,11 @@ func (c agentInvokeCmd) Run(ctx context.Context, t *terminal) error {
 		if !ok || strings.TrimSpace(name) == "" {
 			return usageError{fmt.Errorf("the header %q is not like Team: blue", line)}
 		}
-		in.Header.Add(h.agent.CustomHeader(strings.TrimSpace(name)), strings.TrimSpace(value))
+		name, passes := h.agent.CustomHeader(strings.TrimSpace(name))
+		if !passes {
+			fmt.Fprintf(t.err, "warning: the agent does not get %s: onbehalf agent configure --request-header %s, then launch\n", plain(name), plain(name))
+		}
+		in.Header.Add(name, strings.TrimSpace(value))
 	}
 	remembered := false
 	if in.SessionID == "" && !c.NewSession && in.Dev == "" {

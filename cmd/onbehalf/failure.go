@@ -63,7 +63,7 @@ func (c *connection) answered(err error, said smithy.APIError, missing string) e
 		message = said.ErrorCode()
 	}
 	switch said.ErrorCode() {
-	case "AccessDeniedException":
+	case "AccessDeniedException", "AccessDenied":
 		return hinted{errors.New(message), explainHint(message)}
 	case "ResourceNotFoundException":
 		return hinted{errors.New(message), missing + " shows what there is"}
