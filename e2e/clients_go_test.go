@@ -45,6 +45,11 @@ var unions = map[reflect.Type]map[string]reflect.Type{
 	reflect.TypeFor[control.ApiSchemaConfiguration]():       {"inlinePayload": reflect.TypeFor[control.ApiSchemaConfigurationMemberInlinePayload]()},
 	reflect.TypeFor[control.PrivateKeySource]():             {"kmsKeySource": reflect.TypeFor[control.PrivateKeySourceMemberKmsKeySource]()},
 	reflect.TypeFor[control.CredentialProvider]():           {"oauthCredentialProvider": reflect.TypeFor[control.CredentialProviderMemberOauthCredentialProvider](), "apiKeyCredentialProvider": reflect.TypeFor[control.CredentialProviderMemberApiKeyCredentialProvider]()},
+	reflect.TypeFor[control.AgentRuntimeArtifact](): {
+		"codeConfiguration":      reflect.TypeFor[control.AgentRuntimeArtifactMemberCodeConfiguration](),
+		"containerConfiguration": reflect.TypeFor[control.AgentRuntimeArtifactMemberContainerConfiguration](),
+	},
+	reflect.TypeFor[control.Code](): {"s3": reflect.TypeFor[control.CodeMemberS3]()},
 	reflect.TypeFor[data.UserIdentifier](): {
 		"userToken": reflect.TypeFor[data.UserIdentifierMemberUserToken](),
 		"userId":    reflect.TypeFor[data.UserIdentifierMemberUserId](),

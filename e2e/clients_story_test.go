@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +18,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"github.com/onbehalf/onbehalf/client"
 	"github.com/onbehalf/onbehalf/internal/api"
 	"github.com/onbehalf/onbehalf/internal/demoidp"
 	"github.com/onbehalf/onbehalf/internal/servertest"
@@ -152,6 +156,7 @@ func setStage(t *testing.T) *stage {
 		"client_id": client.ID, "client_secret": client.Secret, "user_token": signedIn.ID, "person": person.URL, "openapi": peopleAPI(idp.url),
 		"signing_key": signingKeyARN, "vault_key": lastingKey, "doomed_key": doomedKey,
 	}
+	s.putAgent(t)
 	s.file = filepath.Join(t.TempDir(), "values.json")
 	settings := filepath.Join(t.TempDir(), "config")
 	encoded, err := json.Marshal(s.values)
@@ -162,6 +167,16 @@ func setStage(t *testing.T) *stage {
 	}
 	s.env = append(s.environment(), "AWS_CONFIG_FILE="+settings, "AWS_PAGER=", "PYTHONDONTWRITEBYTECODE=1")
 	return s
+}
+
+// putAgent puts an agent's code, which nobody runs.
+func (s *stage) putAgent(t *testing.T) {
+	t.Helper()
+	put, err := client.New(s.aws).PutAgentCode(t.Context(), &client.PutAgentCodeInput{Code: bytes.NewReader(archiveOf(t, "agent", "#!/bin/sh\n"))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.values["code_bucket"], s.values["code_prefix"] = aws.ToString(put.Bucket), aws.ToString(put.Prefix)
 }
 
 // peopleAPI is the document of a People API at the given address.
@@ -236,7 +251,7 @@ func judge(t *testing.T, steps []step, p played, client string, built []string) 
 		t.Errorf("%d of %d steps were played", len(p.Results), len(steps))
 	}
 	for _, name := range built {
-		if !played[name] && !(client != "Go" && slices.Contains(newest, name)) {
+		if !played[name] && !(client != "Go" && slices.Contains(newest, name)) && !slices.Contains(ofSessions, name) {
 			t.Errorf("%s is built, and this client has not called it with success: add it to clients/operations.json", name)
 		}
 	}
@@ -244,6 +259,10 @@ func judge(t *testing.T, steps []step, p played, client string, built []string) 
 
 // newest are operations that not every client's release has yet.
 var newest = []string{"ResetTokenVaultKeyMaterial"}
+
+// ofSessions are the calls of hosted agents: bodies and streams that no list of
+// JSON holds. The stories of runtimes make them with each client; here they fail.
+var ofSessions = []string{"InvokeAgentRuntime", "InvokeAgentRuntimeCommand", "StopRuntimeSession", "GetAgentCard"}
 
 // maySkip is what a client has no way to do.
 var maySkip = map[string][]string{
@@ -295,7 +314,7 @@ func operation(t *testing.T, name string) *api.Info {
 }
 
 // times are the members that have to be times, wherever they stand.
-var times = []string{"createdTime", "lastUpdatedTime", "createdAt", "updatedAt", "lastSynchronizedAt"}
+var times = []string{"createdTime", "lastUpdatedTime", "createdAt", "updatedAt", "lastUpdatedAt", "lastSynchronizedAt"}
 
 // recent reports whether a value is a time of just now, as a client parsed it.
 func recent(v any) bool {
@@ -350,6 +369,10 @@ func compare(path string, got, want any) (problems []string) {
 			want == "@" && !recent(got),
 			isPattern && !regexp.MustCompile(pattern).MatchString(text),
 			want != "!" && want != "*" && want != "@" && !isPattern && text != want:
+			return wrong()
+		}
+	case float64:
+		if fmt.Sprint(got) != fmt.Sprint(want) {
 			return wrong()
 		}
 	case []any:
