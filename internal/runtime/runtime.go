@@ -110,6 +110,9 @@ func (s *Service) Close() {
 		s.live.mu.Lock() // no session begins from here on
 		close(s.closing)
 		s.live.mu.Unlock()
+		for _, n := range s.those(func(*session) bool { return true }) {
+			n.finish(endedPlatform, "The platform stopped.")
+		}
 	})
 	s.work.Wait()
 }

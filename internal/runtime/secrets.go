@@ -18,11 +18,12 @@ const (
 	// shortest is the length from which a value is looked for: replacing shorter
 	// ones would eat ordinary words.
 	shortest = 6
-	// longestForms is up to which length the other ways to write a value are looked for.
-	longestForms = 1 << 10
+	// longestForms is up to which length the other ways to write a passing value are
+	// looked for. Longer ones are tokens, which look the same everywhere, and come with each call.
+	longestForms = 256
 	// mostPassing is how many of the values that change (tokens, an hour's
 	// credentials) are remembered; those that the session was started with stay.
-	mostPassing = 256
+	mostPassing = 4096
 	redacted    = "[redacted]"
 )
 
@@ -31,13 +32,16 @@ const (
 type secrets struct {
 	mu      sync.RWMutex
 	index   map[[4]byte][]string // the longest first
-	passing []string
+	passing []string             // a ring, once it is full
+	next    int                  // of it
+	most    int                  // the length of the longest so far
 }
 
 // keep remembers a value for as long as the session lives.
 func (s *secrets) keep(value string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.insert(value)
 	for _, form := range forms(value) {
 		s.insert(form)
 	}
@@ -53,16 +57,28 @@ func (s *secrets) add(value string) {
 	if s.known(value) {
 		return
 	}
-	for _, form := range forms(value) {
+	s.insert(value)
+	for _, form := range passingForms(value) {
 		s.insert(form)
 	}
-	s.passing = append(s.passing, value)
-	if len(s.passing) > mostPassing {
-		for _, form := range forms(s.passing[0]) {
-			s.remove(form)
-		}
-		s.passing = slices.Delete(s.passing, 0, 1)
+	if len(s.passing) < mostPassing {
+		s.passing = append(s.passing, value)
+		return
 	}
+	oldest := s.passing[s.next]
+	s.remove(oldest)
+	for _, form := range passingForms(oldest) {
+		s.remove(form)
+	}
+	s.passing[s.next] = value
+	s.next = (s.next + 1) % mostPassing
+}
+
+func passingForms(value string) []string {
+	if len(value) > longestForms {
+		return nil
+	}
+	return forms(value)
 }
 
 func head(text string) [4]byte { return [4]byte([]byte(text[:4])) }
@@ -71,11 +87,12 @@ func (s *secrets) known(value string) bool { return slices.Contains(s.index[head
 
 func (s *secrets) insert(value string) {
 	if len(value) < shortest || s.known(value) {
-		return
+		return // also a form that two values share: it goes with the first that is forgotten
 	}
 	if s.index == nil {
 		s.index = map[[4]byte][]string{}
 	}
+	s.most = max(s.most, len(value))
 	key := head(value)
 	s.index[key] = append(s.index[key], value)
 	slices.SortFunc(s.index[key], func(a, b string) int { return cmp.Compare(len(b), len(a)) })
@@ -92,14 +109,9 @@ func (s *secrets) remove(value string) {
 	}
 }
 
-// forms are the ways in which a value is likely to be printed: as it is, in JSON,
-// in a URL, in base64 (alone, and behind a name as Basic credentials are), and each
+// forms are the other ways in which a value is likely to be printed: in JSON, in a URL, in base64 (alone, and behind a name as Basic credentials are), and each
 // line of those that have several.
-func forms(value string) []string {
-	all := []string{value}
-	if len(value) > longestForms {
-		return all
-	}
+func forms(value string) (all []string) {
 	if quoted, err := json.Marshal(value); err == nil {
 		all = append(all, string(quoted[1:len(quoted)-1]))
 		all = append(all, strings.NewReplacer(`\u003c`, "<", `\u003e`, ">", `\u0026`, "&").Replace(string(quoted[1:len(quoted)-1])))
@@ -175,15 +187,12 @@ func (s *secrets) cut(text string, at int) int {
 	return at
 }
 
-// longest is the length of the longest value: so much of a cut line may be the
-// beginning of one.
-func (s *secrets) longest() (most int) {
+// longest is the length of the longest value that there was: so much of a cut line
+// may be the beginning of one.
+func (s *secrets) longest() int {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	for _, values := range s.index {
-		most = max(most, len(values[0]))
-	}
-	return most
+	return s.most
 }
 
 // handing are the calls whose answers are secrets for the session, and where in them they are.

@@ -23,8 +23,6 @@ func (s *Service) attend(n *session) {
 		select {
 		case <-n.process.Ended():
 			n.finish(endedCrashed, n.process.End())
-		case <-s.closing:
-			n.finish(endedPlatform, "The platform stopped.")
 		case <-n.until.Done():
 		case <-old.C:
 			n.finish(endedLifetime, fmt.Sprintf("It reached its maximum lifetime of %v.", life))

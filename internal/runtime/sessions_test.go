@@ -196,6 +196,40 @@ func TestAgentsThatDoNotStart(t *testing.T) {
 	}
 }
 
+// A session can be stopped while it starts, and does not keep a platform that stops.
+func TestEndingDuringStart(t *testing.T) {
+	t.Parallel()
+	h := serving(t, silent)
+	h.agents.ping = func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	at := h.at(t, h.create(t, "slow", nil))
+	for _, c := range []struct {
+		end  func(*session)
+		want fault.Kind
+	}{
+		{func(n *session) { n.stop("It was stopped.") }, fault.Concurrent},
+		{func(*session) { h.Close() }, fault.Unavailable},
+	} {
+		waits := make(chan error, 1)
+		go func() {
+			_, _, err := h.acquire(t.Context(), h.admin(), at, named("a"))
+			waits <- err
+		}()
+		var n *session
+		for n == nil || !n.enrolled() {
+			n, _ = h.find(t.Context(), h.admin(), at.runtime.id, named("a"))
+			time.Sleep(time.Millisecond)
+		}
+		c.end(n)
+		if err := <-waits; !fault.Is(err, c.want) {
+			t.Error(err)
+		}
+		<-n.over
+	}
+	if rows := h.rows(t); len(rows) != 0 {
+		t.Errorf("left behind: %v", rows)
+	}
+}
+
 // A session ends by its idle time, by its age though calls are under way, by its
 // agent's end; work that the agent tells of, and a call, keep it.
 func TestHowSessionsEnd(t *testing.T) {

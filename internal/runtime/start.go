@@ -52,7 +52,7 @@ func (s *Service) start(ctx context.Context, n *session) (Process, error) {
 	case err == nil:
 		return process, nil
 	case n.stopped() != "":
-		return nil, fault.New(fault.Concurrent, "The session was ended while it started: %s", n.stopped())
+		return nil, s.endedEarly(n)
 	case fault.KindOf(err) != fault.Internal:
 		return nil, err
 	}
@@ -98,7 +98,6 @@ func (s *Service) awaitReady(n *session) error {
 	go func() {
 		select {
 		case <-n.process.Ended():
-		case <-s.closing:
 		case <-ctx.Done():
 		}
 		cancel()
@@ -121,6 +120,17 @@ func (s *Service) awaitReady(n *session) error {
 	}
 }
 
+// endedEarly is why a session that is to end does not start; nil for others.
+func (s *Service) endedEarly(n *session) error {
+	switch why := n.stopped(); {
+	case s.ends():
+		return fault.New(fault.Unavailable, "The platform stops. Try again in a moment.")
+	case why != "":
+		return fault.New(fault.Concurrent, "The session was ended while it started: %s", why)
+	}
+	return nil
+}
+
 // nextTry is how long to wait before an agent that starts is asked again.
 func nextTry(waited time.Duration) time.Duration {
 	return max(5*time.Millisecond, min(waited/10, 100*time.Millisecond))
@@ -133,13 +143,8 @@ func (s *Service) notReady(n *session) error {
 		return fault.New(fault.RuntimeClient, "The agent ended before it answered. %s", n.process.End()).Because(printed(n.log.tail()))
 	default:
 	}
-	select {
-	case <-s.closing:
-		return fault.New(fault.Unavailable, "The platform stops. Try again in a moment.")
-	default:
-	}
-	if why := n.stopped(); why != "" {
-		return fault.New(fault.Concurrent, "The session was ended while it started: %s", why)
+	if err := s.endedEarly(n); err != nil {
+		return err
 	}
 	return fault.New(fault.RuntimeClient, "Runtime initialization time exceeded. Please make sure that initialization completes in %ds.", int(s.patience.Seconds())).Because(printed(n.log.tail()))
 }
