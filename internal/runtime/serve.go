@@ -66,6 +66,7 @@ type call struct {
 	body    *auth.Body // nil until the caller is known
 	session string     // runtimeSessionId
 	query   url.Values // of a websocket, for the agent
+	browser bool       // the token came as a subprotocol of a websocket
 	begun   bool       // the answer's status has left
 }
 
@@ -80,7 +81,7 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	c := &call{w: w, r: r, op: operations[rest]}
 	if c.op.upgrades {
-		browserToken(r)
+		c.browser = browserToken(r)
 	}
 	if err == nil {
 		c.at, err = s.shelf.find(r.Context(), named)

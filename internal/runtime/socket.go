@@ -31,8 +31,8 @@ const (
 const headerProtocols = "Sec-Websocket-Protocol"
 
 // browserToken takes a bearer token out of the subprotocols that a page offers,
-// and puts it where tokens belong. The agent sees neither.
-func browserToken(r *http.Request) {
+// and puts it where tokens belong. The agent sees neither. It reports whether there was one.
+func browserToken(r *http.Request) bool {
 	var others []string
 	token, found := "", false
 	for _, line := range r.Header[headerProtocols] {
@@ -52,7 +52,7 @@ func browserToken(r *http.Request) {
 		}
 	}
 	if !found {
-		return
+		return false
 	}
 	r.Header.Del(headerProtocols)
 	if len(others) > 0 {
@@ -60,12 +60,9 @@ func browserToken(r *http.Request) {
 	}
 	if token != "" && len(r.Header["Authorization"]) == 0 {
 		r.Header["Authorization"] = []string{"Bearer " + token}
-		r.Header[fromSubprotocol] = nothing
 	}
+	return true
 }
-
-// fromSubprotocol marks a request whose token came as a subprotocol. Lower case, so that none comes from outside.
-const fromSubprotocol = "token-from-subprotocol"
 
 // adopt takes what a URL says in place of headers, which browsers cannot set: the
 // session, the user, and headers of the allow-list. A URL that is signed says so for good.
@@ -183,7 +180,7 @@ func (c *call) switched(client net.Conn, from http.Header) error {
 			fmt.Fprintf(&b, "%s: %s\r\n", name, value)
 		}
 	}
-	if c.r.Header[fromSubprotocol] != nil && from.Get(headerProtocols) == "" {
+	if c.browser && from.Get(headerProtocols) == "" {
 		fmt.Fprintf(&b, "%s: %s\r\n", headerProtocols, tokenInURL) // browsers want one of those that they offered
 	}
 	if id := c.w.Header().Get("X-Amzn-Requestid"); id != "" {
