@@ -28,10 +28,6 @@ import (
 
 func TestMain(m *testing.M) {
 	server.Init()
-	if data := os.Getenv(platformVariable); data != "" {
-		platform(data)
-		return
-	}
 	goleak.VerifyTestMain(m)
 }
 

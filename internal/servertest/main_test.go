@@ -9,5 +9,9 @@ import (
 
 func TestMain(m *testing.M) {
 	server.Init()
+	if data := os.Getenv(platformVariable); data != "" {
+		platform(data)
+		return
+	}
 	os.Exit(m.Run())
 }

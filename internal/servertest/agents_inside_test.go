@@ -1,4 +1,4 @@
-package server_test
+package servertest_test
 
 import (
 	"context"
@@ -22,7 +22,7 @@ import (
 	"github.com/onbehalf/onbehalf/internal/sigv4"
 )
 
-const witness = "../servertest/witness"
+const witness = "./witness"
 
 type report struct {
 	Status      int
@@ -46,6 +46,25 @@ func (h hosted) asks(t *testing.T, session *string, what map[string]any) report 
 		t.Fatalf("%s: %v", body, err)
 	}
 	return out
+}
+
+// fetched is what an URL answers.
+func fetched(t *testing.T, url string) string {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
 }
 
 func variable(environment []string, name string) string {
@@ -139,7 +158,7 @@ func TestWhatASessionReaches(t *testing.T) {
 	if got := h.asks(t, a, map[string]any{"Fetch": inside + "/gateway/there-is-none-0123456789/mcp", "Method": "POST", "Body": "{}"}); strings.Contains(got.Body, "Agents reach") || strings.Contains(strings.ToLower(got.Body), "host") {
 		t.Errorf("the gateways: %+v", got)
 	}
-	if _, text := read(t, p.MetricsURL(), ""); !strings.Contains(text, "onbehalf_agent_sessions_running 2") || !strings.Contains(text, "onbehalf_agent_session_start_seconds_count 2") || !strings.Contains(text, `onbehalf_agent_sessions_ended_total{reason="crashed"} 0`) {
+	if text := fetched(t, p.MetricsURL()); !strings.Contains(text, "onbehalf_agent_sessions_running 2") || !strings.Contains(text, "onbehalf_agent_session_start_seconds_count 2") || !strings.Contains(text, `onbehalf_agent_sessions_ended_total{reason="crashed"} 0`) {
 		t.Error("sessions are not counted")
 	}
 	// Neither does the way out lead back, whatever the name.

@@ -1,4 +1,4 @@
-package server_test
+package servertest_test
 
 import (
 	"archive/zip"
@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/bedrockagentcorecontrol"
 	control "github.com/aws/aws-sdk-go-v2/service/bedrockagentcorecontrol/types"
 
+	"github.com/onbehalf/onbehalf/client"
 	"github.com/onbehalf/onbehalf/internal/server"
 	"github.com/onbehalf/onbehalf/internal/servertest"
 )
@@ -77,7 +78,7 @@ type hosted struct {
 // host makes a runtime of the code, which is READY.
 func host(t *testing.T, p *servertest.Platform, name string, code []byte, change ...func(*bedrockagentcorecontrol.CreateAgentRuntimeInput)) hosted {
 	t.Helper()
-	bucket, prefix, err := p.PutCode(t.Context(), server.DefaultAccount, bytes.NewReader(code))
+	put, err := client.New(p.AWS).PutAgentCode(t.Context(), &client.PutAgentCodeInput{Code: bytes.NewReader(code)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +86,7 @@ func host(t *testing.T, p *servertest.Platform, name string, code []byte, change
 		AgentRuntimeName: &name, RoleArn: aws.String("arn:aws:iam::" + server.DefaultAccount + ":role/onbehalf-default"),
 		NetworkConfiguration: &control.NetworkConfiguration{NetworkMode: control.NetworkModePublic},
 		AgentRuntimeArtifact: &control.AgentRuntimeArtifactMemberCodeConfiguration{Value: control.CodeConfiguration{
-			Code: &control.CodeMemberS3{Value: control.S3Location{Bucket: &bucket, Prefix: &prefix}}, EntryPoint: []string{"agent"}, Runtime: "EXECUTABLE",
+			Code: &control.CodeMemberS3{Value: control.S3Location{Bucket: put.Bucket, Prefix: put.Prefix}}, EntryPoint: []string{"agent"}, Runtime: "EXECUTABLE",
 		}},
 	}
 	for _, f := range change {
