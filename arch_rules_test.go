@@ -70,7 +70,7 @@ func TestArchitectureCanFail(t *testing.T) {
 		{"a bare get", "internal/oauth/a.go", "package x\nimport \"net/http\"\nvar _, _ = http.Get(\"\")\n", "uses http.Get at line 3"},
 		{"a bare dial", "internal/oauth/a.go", "package x\nimport \"net\"\nvar _, _ = net.Dial(\"\", \"\")\n", "uses net.Dial at line 3"},
 		{"a client of somebody else's", "internal/oauth/a.go", "package x\nimport \"net/http\"\nfunc f(c *http.Client) {}\n", ""},
-		{"a dial into a session", "internal/runtime/process/init.go", "package x\nimport \"net\"\nvar _, _ = net.Dial(\"\", \"\")\n", ""},
+		{"a dial into a session", "internal/runtime/process/inside/init.go", "package x\nimport \"net\"\nvar _, _ = net.Dial(\"\", \"\")\n", ""},
 		{"a dial beside it", "internal/runtime/process/driver.go", "package x\nimport \"net\"\nvar _, _ = net.Dial(\"\", \"\")\n", "uses net.Dial at line 3"},
 		{"a client in egress", "internal/egress/a.go", "package x\nimport \"net/http\"\nvar c = &http.Client{}\n", ""},
 		{"a client in a test", "internal/broker/a_test.go", "package x\nimport \"net/http\"\nvar c = &http.Client{}\n", ""},

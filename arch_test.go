@@ -283,7 +283,7 @@ func checkNevers(f file) []string {
 
 // inward are the files that reach an agent, and nothing else: in its session's
 // own network, or through a channel that leads nowhere but there.
-var inward = []string{"internal/runtime/agent.go", "internal/runtime/process/init.go", "internal/runtime/plain/driver.go"}
+var inward = []string{"internal/runtime/agent.go", "internal/runtime/process/inside/init.go", "internal/runtime/plain/driver.go"}
 
 // checkReaches looks at the server's own code: public packages, commands and
 // examples are clients, and tests talk to themselves.

@@ -22,6 +22,7 @@ import (
 
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/runtime"
+	"github.com/onbehalf/onbehalf/internal/runtime/process/inside"
 )
 
 // initEnvironment is that of a session's init, a Go program that mostly waits: few
@@ -58,9 +59,6 @@ type Driver struct {
 
 // New looks at what this machine can do. The error says what it lacks.
 func New(ctx context.Context) (*Driver, error) {
-	if !initialised {
-		return nil, errors.New("this program cannot run sessions: server.Init must be the first line of its main, or of its TestMain")
-	}
 	d := &Driver{hosts: map[int]bool{}, groups: findGroups()}
 	if d.groups != nil {
 		d.groups.sweep()
@@ -112,7 +110,7 @@ func (d *Driver) About() string {
 	if _, own := hostUsers(); !own {
 		about += "; its agent is, to the kernel, the platform's own user, since the platform is not root"
 	}
-	if auditArchitecture == 0 {
+	if !inside.Filters {
 		about += "; system calls are not filtered on this architecture"
 	}
 	return about
@@ -124,7 +122,7 @@ type session struct {
 	host    int
 	group   *group
 	command *exec.Cmd
-	channel *channel
+	channel *inside.Channel
 	ended   chan struct{}
 
 	mu      sync.Mutex
@@ -142,9 +140,9 @@ type dialled struct {
 
 // Start makes the session's surroundings and starts the agent in them.
 func (d *Driver) Start(ctx context.Context, l runtime.Launch) (runtime.Process, error) {
-	p := plan{Command: l.Command, Environment: l.Environment, Port: l.Port, Mounts: l.Mounts, Limits: withDefaults(l.Limits), Watch: d.groups == nil}
+	p := inside.Plan{Command: l.Command, Environment: l.Environment, Port: l.Port, Doors: []int{runtime.PlatformPort, runtime.ProxyPort}, Mounts: l.Mounts, Limits: withDefaults(l.Limits), Watch: d.groups == nil}
 	s := &session{driver: d, ended: make(chan struct{}), dials: map[uint64]chan dialled{}}
-	ours, theirs, err := pair()
+	ours, theirs, err := inside.Pair()
 	if err != nil {
 		return nil, fault.Wrap(err, "making a session's channel")
 	}
@@ -160,7 +158,7 @@ func (d *Driver) Start(ctx context.Context, l runtime.Launch) (runtime.Process, 
 		return nil, err
 	}
 	s.command = exec.Command("/proc/self/exe")
-	s.command.Args = []string{initName}
+	s.command.Args = []string{inside.Name}
 	s.command.Env = initEnvironment
 	s.command.ExtraFiles = []*os.File{theirs, write}
 	s.command.SysProcAttr = &syscall.SysProcAttr{
@@ -175,7 +173,7 @@ func (d *Driver) Start(ctx context.Context, l runtime.Launch) (runtime.Process, 
 		return nil, err
 	}
 	if err = s.command.Start(); err != nil {
-		closeAll(trees)
+		inside.CloseAll(trees)
 	}
 	// They are the session's now: the pipe must end with it.
 	_, _ = theirs.Close(), write.Close()
@@ -186,7 +184,7 @@ func (d *Driver) Start(ctx context.Context, l runtime.Launch) (runtime.Process, 
 		if s.group, err = d.groups.add(l.Name, s.command.Process.Pid, p.Limits); err != nil {
 			_ = s.command.Process.Kill()
 			_ = s.command.Wait()
-			closeAll(trees)
+			inside.CloseAll(trees)
 			return fail(fault.Wrap(err, "limiting a session"))
 		}
 	}
@@ -205,9 +203,9 @@ func (d *Driver) Start(ctx context.Context, l runtime.Launch) (runtime.Process, 
 	go s.wait(printed, received)
 	text, err := json.Marshal(p)
 	if err == nil {
-		err = ours.send(message{Kind: kindLaunch, Plan: text}, trees...)
+		err = ours.Send(inside.Message{Kind: inside.KindLaunch, Plan: text}, trees...)
 	} else {
-		closeAll(trees)
+		inside.CloseAll(trees)
 	}
 	if err != nil {
 		s.Stop(0)
@@ -288,12 +286,12 @@ func (d *Driver) free(host int) {
 func (s *session) receive(ready chan<- struct{}, platform, proxy http.Handler) {
 	defer s.noMoreDials()
 	for {
-		m, files, err := s.channel.receive()
+		m, files, err := s.channel.Receive()
 		if err != nil {
 			return
 		}
 		switch m.Kind {
-		case kindReady:
+		case inside.KindReady:
 			handlers := []http.Handler{platform, proxy}
 			for i, f := range files[:min(len(files), len(handlers))] {
 				if d, err := openDoor(f, handlers[i]); err == nil {
@@ -301,12 +299,12 @@ func (s *session) receive(ready chan<- struct{}, platform, proxy http.Handler) {
 				}
 			}
 			close(ready)
-		case kindDialled:
+		case inside.KindDialled:
 			s.dialled(m, files)
-		case kindEnd:
+		case inside.KindEnd:
 			s.because(m.Text)
 		}
-		closeAll(files)
+		inside.CloseAll(files)
 	}
 }
 
@@ -379,7 +377,7 @@ func (s *session) Dial(ctx context.Context) (net.Conn, error) {
 	number := s.calls
 	s.dials[number] = answer
 	s.mu.Unlock()
-	err := s.channel.send(message{Kind: kindDial, Number: number})
+	err := s.channel.Send(inside.Message{Kind: inside.KindDial, Number: number})
 	if err == nil {
 		select {
 		case a := <-answer:
@@ -405,7 +403,7 @@ func (s *session) Dial(ctx context.Context) (net.Conn, error) {
 var errEnded = &net.OpError{Op: "dial", Net: "session", Err: net.ErrClosed}
 
 // dialled hands a connection to who wanted it. Whoever has left wants it no more.
-func (s *session) dialled(m message, files []*os.File) {
+func (s *session) dialled(m inside.Message, files []*os.File) {
 	var a dialled
 	if len(files) == 1 {
 		a.conn, a.err = net.FileConn(files[0]) // a copy of the descriptor
@@ -437,7 +435,7 @@ func (s *session) Stop(grace time.Duration) {
 	s.mu.Lock()
 	s.stopped = true
 	s.mu.Unlock()
-	if grace > 0 && s.channel.send(message{Kind: kindStop}) == nil {
+	if grace > 0 && s.channel.Send(inside.Message{Kind: inside.KindStop}) == nil {
 		timer := time.NewTimer(grace)
 		defer timer.Stop()
 		select {
@@ -451,7 +449,7 @@ func (s *session) Stop(grace time.Duration) {
 }
 
 func (s *session) Run(ctx context.Context, c runtime.Command) (int, error) {
-	ours, theirs, err := socketPair(syscall.SOCK_STREAM)
+	ours, theirs, err := inside.SocketPair(syscall.SOCK_STREAM)
 	if err != nil {
 		return -1, err
 	}
@@ -467,7 +465,7 @@ func (s *session) Run(ctx context.Context, c runtime.Command) (int, error) {
 	for _, to := range []io.Writer{c.Stdout, c.Stderr} {
 		read, write, err := os.Pipe()
 		if err != nil {
-			closeAll(files)
+			inside.CloseAll(files)
 			_ = theirs.Close()
 			return -1, err
 		}
@@ -477,12 +475,12 @@ func (s *session) Run(ctx context.Context, c runtime.Command) (int, error) {
 			_, _ = io.Copy(to, read)
 		})
 	}
-	text, _ := json.Marshal(order{Line: c.Line, Timeout: c.Timeout})
-	if err := s.channel.send(message{Kind: kindRun, Text: string(text)}, append(files, theirs)...); err != nil {
+	text, _ := json.Marshal(inside.Order{Line: c.Line, Timeout: c.Timeout})
+	if err := s.channel.Send(inside.Message{Kind: inside.KindRun, Text: string(text)}, append(files, theirs)...); err != nil {
 		return -1, err
 	}
 	defer context.AfterFunc(ctx, func() { _ = told.Close() })()
-	var out outcome
+	var out inside.Outcome
 	err = json.NewDecoder(told).Decode(&out)
 	copies.Wait()
 	switch {

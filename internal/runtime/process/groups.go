@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/onbehalf/onbehalf/internal/runtime"
+	"github.com/onbehalf/onbehalf/internal/runtime/process/inside"
 )
 
 // groups are the control groups below which each session has one: in one tree
@@ -149,7 +149,7 @@ type group struct {
 }
 
 // add makes a session's group and puts its first process in.
-func (g *groups) add(name string, pid int, l runtime.Limits) (_ *group, err error) {
+func (g *groups) add(name string, pid int, l inside.Limits) (_ *group, err error) {
 	made := &group{unified: g.unified}
 	defer func() {
 		if err != nil {

@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/onbehalf/onbehalf/internal/runtime"
+	"github.com/onbehalf/onbehalf/internal/runtime/process/inside"
 )
 
 // attacks are what a hostile agent tries. Each returns what it got: nil is success.
@@ -326,7 +327,7 @@ func TestBombs(t *testing.T) {
 	t.Run("every folder", func(t *testing.T) {
 		r := start(t, small, func(l *runtime.Launch) { l.Mounts = []string{"/mnt/data"} })
 		r.ask(t, "/hello")
-		for _, folder := range []string{"/tmp", "/dev/shm", homeFolder, "/mnt/data"} {
+		for _, folder := range []string{"/tmp", "/dev/shm", inside.HomeFolder, "/mnt/data"} {
 			out := &output{}
 			_, err := r.Run(t.Context(), runtime.Command{Line: "cat /dev/zero > " + folder + "/full; rm " + folder + "/full", Timeout: time.Minute, Stdout: out, Stderr: out})
 			if err != nil || !strings.Contains(out.String(), "No space left") {

@@ -12,9 +12,6 @@ import (
 // errNotHere is what this package can do on systems without namespaces.
 var errNotHere = errors.New("sessions cannot be isolated on this machine: that needs Linux and its namespaces")
 
-// Init does nothing here.
-func Init() {}
-
 // Driver runs nothing here.
 type Driver struct{}
 

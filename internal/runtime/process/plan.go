@@ -2,24 +2,9 @@
 
 package process
 
-import "github.com/onbehalf/onbehalf/internal/runtime"
-
-// plan is what the init is told to do.
-type plan struct {
-	Shown       []shown // the code first
-	Command     []string
-	Environment []string
-	Port        int
-	Mounts      []string
-	Limits      runtime.Limits
-	Agent       int  // the user and group within the namespace that the agent runs as
-	Watch       bool // no control group bounds the session
-}
-
-// Where the agent finds what.
-const (
-	codeFolder = "/app"
-	homeFolder = "/home/agent"
+import (
+	"github.com/onbehalf/onbehalf/internal/runtime"
+	"github.com/onbehalf/onbehalf/internal/runtime/process/inside"
 )
 
 // What a session may take where nobody said anything else.
@@ -30,7 +15,7 @@ const (
 	defaultDisk      = 512 << 20
 )
 
-func withDefaults(l runtime.Limits) runtime.Limits {
+func withDefaults(l runtime.Limits) inside.Limits {
 	if l.Memory == 0 {
 		l.Memory = defaultMemory
 	}
@@ -43,11 +28,9 @@ func withDefaults(l runtime.Limits) runtime.Limits {
 	if l.Disk == 0 {
 		l.Disk = defaultDisk
 	}
-	return l
+	return inside.Limits(l)
 }
 
-// What a session may have open.
-const (
-	maxFiles       = 8192 // each of its processes
-	maxConnections = 256  // to the platform, and as many to the way out; whoever is next waits
-)
+// maxConnections is how many a session may have to the platform, and as many to
+// the way out; whoever is next waits.
+const maxConnections = 256

@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/onbehalf/onbehalf/internal/runtime"
+	"github.com/onbehalf/onbehalf/internal/runtime/process/inside"
 )
 
 // A platform that is not root isolates as well: the same tests, run by nobody. They
@@ -51,7 +51,7 @@ func TestWithoutRoot(t *testing.T) {
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
-	g, err := d.groups.add("without-root", command.Process.Pid, runtime.Limits{Memory: 2 << 30, Processes: 2000, CPU: 2})
+	g, err := d.groups.add("without-root", command.Process.Pid, inside.Limits{Memory: 2 << 30, Processes: 2000, CPU: 2})
 	if err != nil {
 		_ = command.Process.Kill()
 		t.Fatal(err)

@@ -13,23 +13,18 @@ import (
 
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/runtime"
+	"github.com/onbehalf/onbehalf/internal/runtime/process/inside"
 )
-
-// shown is a folder of the machine that a session sees besides the system's.
-type shown struct {
-	From, Place string
-	Passed      bool // it comes along as a descriptor; otherwise the init takes hold of it by its path
-}
 
 // show takes hold of a session's code and interpreter, read-only. The init is nobody
 // on this machine, and could not walk to a folder within the platform's own, which is closed.
-func show(l runtime.Launch) (list []shown, trees []*os.File, err error) {
+func show(l runtime.Launch) (list []inside.Shown, trees []*os.File, err error) {
 	code, err := filepath.EvalSymlinks(l.Code)
 	if err != nil {
 		return nil, nil, fmt.Errorf("the agent's code: %w", err)
 	}
-	list = []shown{{From: code, Place: codeFolder}}
-	if _, own := hostUsers(); !own && covered(nil, shown{From: code, Place: code}) {
+	list = []inside.Shown{{From: code, Place: inside.CodeFolder}}
+	if _, own := hostUsers(); !own && covered(nil, inside.Shown{From: code, Place: code}) {
 		return nil, nil, fault.New(fault.RuntimeClient, "The platform's data folder lies among the programs of this machine, which every session is shown, and its agents are the platform's user. Move it (--data).")
 	}
 	for _, folder := range l.Also {
@@ -45,19 +40,19 @@ func show(l runtime.Launch) (list []shown, trees []*os.File, err error) {
 		}
 		// Links within it may name either.
 		for _, place := range []string{real, filepath.Clean(folder)} {
-			s := shown{From: real, Place: place}
+			s := inside.Shown{From: real, Place: place}
 			if !covered(list, s) {
 				list = append(list, s)
 			}
 		}
 	}
 	for i := range list {
-		tree, err := take(list[i].From)
+		tree, err := inside.Take(list[i].From)
 		if errors.Is(err, unix.EPERM) {
 			continue // the platform is no root, so the init is the same user, and root of its own
 		}
 		if err != nil {
-			closeAll(trees)
+			inside.CloseAll(trees)
 			return nil, nil, err
 		}
 		list[i].Passed = true
@@ -72,7 +67,7 @@ func checkShown(folder, real, code string, mounts []string) error {
 	if err != nil {
 		home = "/root"
 	}
-	for _, own := range append([]string{code, home, codeFolder, homeFolder, "/tmp", "/dev/shm", "/proc", "/etc/passwd"}, mounts...) {
+	for _, own := range append([]string{code, home, inside.CodeFolder, inside.HomeFolder, "/tmp", "/dev/shm", "/proc", "/etc/passwd"}, mounts...) {
 		if below(own, real) {
 			return fault.New(fault.RuntimeClient, "The agent's interpreter lies in %s, and a session would be shown all of that: %s among it. Install the interpreter in a folder of its own.", folder, own)
 		}
@@ -86,8 +81,8 @@ func below(path, folder string) bool {
 }
 
 // covered reports whether a folder is seen at its place without being shown.
-func covered(list []shown, s shown) bool {
-	for _, folder := range system {
+func covered(list []inside.Shown, s inside.Shown) bool {
+	for _, folder := range inside.System {
 		if s.From == s.Place && below(s.Place, folder) && !strings.HasPrefix(folder, "/etc") {
 			return true
 		}
@@ -98,13 +93,4 @@ func covered(list []shown, s shown) bool {
 		}
 	}
 	return false
-}
-
-// take is a tree of mounts as it is now, on its way to another place.
-func take(path string) (fd int, err error) {
-	fd, err = unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
-	if err != nil {
-		return -1, fmt.Errorf("taking %s: %w", path, err)
-	}
-	return fd, nil
 }

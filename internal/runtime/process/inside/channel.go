@@ -1,6 +1,6 @@
 //go:build linux
 
-package process
+package inside
 
 import (
 	"encoding/json"
@@ -12,22 +12,23 @@ import (
 	"syscall"
 )
 
-// kind says what a message on the channel is about.
-type kind string
+// Kind says what a message on the channel is about.
+type Kind string
 
+// The kinds of message.
 const (
-	kindLaunch  kind = "launch"  // platform ▶ init: the plan, the first message; descriptors: the folders that are shown
-	kindReady   kind = "ready"   // init ▶ platform: the agent runs; descriptors: where it finds the platform, and the way out
-	kindDial    kind = "dial"    // platform ▶ init: a connection to the agent's port is wanted
-	kindDialled kind = "dialled" // init ▶ platform: here it is, or why not
-	kindRun     kind = "run"     // platform ▶ init: a command; descriptors: stdout, stderr, and a pipe for how it ended
-	kindStop    kind = "stop"    // platform ▶ init: ask the agent to end
-	kindEnd     kind = "end"     // init ▶ platform: why there is no agent any more; the last message
+	KindLaunch  Kind = "launch"  // platform ▶ init: the plan, the first message; descriptors: the folders that are shown
+	KindReady   Kind = "ready"   // init ▶ platform: the agent runs; descriptors: where it finds the platform, and the way out
+	KindDial    Kind = "dial"    // platform ▶ init: a connection to the agent's port is wanted
+	KindDialled Kind = "dialled" // init ▶ platform: here it is, or why not
+	KindRun     Kind = "run"     // platform ▶ init: a command; descriptors: stdout, stderr, and a pipe for how it ended
+	KindStop    Kind = "stop"    // platform ▶ init: ask the agent to end
+	KindEnd     Kind = "end"     // init ▶ platform: why there is no agent any more; the last message
 )
 
-// message is one on the channel; connections and pipes go along as descriptors.
-type message struct {
-	Kind   kind            `json:"kind"`
+// Message is one on the channel; connections and pipes go along as descriptors.
+type Message struct {
+	Kind   Kind            `json:"kind"`
 	Number uint64          `json:"number,omitempty"` // of the dial that is wanted or answered
 	Text   string          `json:"text,omitempty"`
 	Plan   json.RawMessage `json:"plan,omitempty"`
@@ -41,17 +42,17 @@ const (
 	mostFiles      = 64 // that come along with a message
 )
 
-// channel is one end of the socket pair. Messages are records (SOCK_SEQPACKET),
+// Channel is one end of the socket pair. Messages are records (SOCK_SEQPACKET),
 // so that a descriptor never parts from its message.
-type channel struct {
+type Channel struct {
 	conn *net.UnixConn
 	mu   sync.Mutex // one writer at a time
 	buf  []byte
 }
 
-// pair makes a channel, and the file that the init inherits as its other end.
-func pair() (*channel, *os.File, error) {
-	ours, theirs, err := socketPair(syscall.SOCK_SEQPACKET)
+// Pair makes a channel, and the file that the init inherits as its other end.
+func Pair() (*Channel, *os.File, error) {
+	ours, theirs, err := SocketPair(syscall.SOCK_SEQPACKET)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -63,7 +64,8 @@ func pair() (*channel, *os.File, error) {
 	return c, theirs, nil
 }
 
-func socketPair(socketType int) (a, b *os.File, err error) {
+// SocketPair is one whose ends the next program does not have.
+func SocketPair(socketType int) (a, b *os.File, err error) {
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, socketType|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, os.NewSyscallError("socketpair", err)
@@ -78,7 +80,7 @@ func socketPair(socketType int) (a, b *os.File, err error) {
 }
 
 // channelOf makes an end of a channel that takes messages of up to longest bytes.
-func channelOf(f *os.File, longest int) (*channel, error) {
+func channelOf(f *os.File, longest int) (*Channel, error) {
 	defer f.Close()
 	conn, err := net.FileConn(f) // a copy of the descriptor
 	if err != nil {
@@ -89,11 +91,11 @@ func channelOf(f *os.File, longest int) (*channel, error) {
 		_ = conn.Close()
 		return nil, fmt.Errorf("a channel is a unix socket, not a %T", conn)
 	}
-	return &channel{conn: u, buf: make([]byte, longest)}, nil
+	return &Channel{conn: u, buf: make([]byte, longest)}, nil
 }
 
-// send sends a message and closes the files, whose descriptors the other end now has.
-func (c *channel) send(m message, files ...*os.File) error {
+// Send sends a message and closes the files, whose descriptors the other end now has.
+func (c *Channel) Send(m Message, files ...*os.File) error {
 	defer func() {
 		for _, f := range files {
 			_ = f.Close()
@@ -120,8 +122,8 @@ func (c *channel) send(m message, files ...*os.File) error {
 	return err
 }
 
-// receive waits for the next message. The files are the caller's to close.
-func (c *channel) receive() (m message, files []*os.File, err error) {
+// Receive waits for the next message. The files are the caller's to close.
+func (c *Channel) Receive() (m Message, files []*os.File, err error) {
 	rights := make([]byte, syscall.CmsgSpace(4*mostFiles))
 	n, rn, flags, _, err := c.conn.ReadMsgUnix(c.buf, rights)
 	if err != nil {
@@ -131,15 +133,15 @@ func (c *channel) receive() (m message, files []*os.File, err error) {
 		return m, nil, err
 	}
 	if n == 0 {
-		closeAll(files)
+		CloseAll(files)
 		return m, nil, net.ErrClosed // the other end has gone
 	}
 	if flags&(syscall.MSG_TRUNC|syscall.MSG_CTRUNC) != 0 {
-		closeAll(files)
+		CloseAll(files)
 		return m, nil, errors.New("a message on the channel was cut")
 	}
 	if err := json.Unmarshal(c.buf[:n], &m); err != nil {
-		closeAll(files)
+		CloseAll(files)
 		return m, nil, fmt.Errorf("a message on the channel: %w", err)
 	}
 	return m, files, nil
@@ -156,7 +158,7 @@ func filesOf(rights []byte) (files []*os.File, err error) {
 	for _, m := range messages {
 		fds, err := syscall.ParseUnixRights(&m)
 		if err != nil {
-			closeAll(files)
+			CloseAll(files)
 			return nil, err
 		}
 		for _, fd := range fds {
@@ -167,10 +169,12 @@ func filesOf(rights []byte) (files []*os.File, err error) {
 	return files, nil
 }
 
-func closeAll(files []*os.File) {
+// CloseAll closes them.
+func CloseAll(files []*os.File) {
 	for _, f := range files {
 		_ = f.Close()
 	}
 }
 
-func (c *channel) Close() error { return c.conn.Close() }
+// Close ends the channel.
+func (c *Channel) Close() error { return c.conn.Close() }

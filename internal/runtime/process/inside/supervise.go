@@ -1,6 +1,6 @@
 //go:build linux
 
-package process
+package inside
 
 import (
 	"encoding/json"
@@ -17,13 +17,14 @@ import (
 // childLock is held while a child is started.
 type childLock struct{ sync.Mutex }
 
-// order is a command for the session, and outcome how it ended.
-type order struct {
+// Order is a command for the session.
+type Order struct {
 	Line    string        `json:"line"`
 	Timeout time.Duration `json:"timeout"`
 }
 
-type outcome struct {
+// Outcome is how a command ended.
+type Outcome struct {
 	Code     int    `json:"code"`
 	TimedOut bool   `json:"timedOut,omitempty"`
 	Error    string `json:"error,omitempty"`
@@ -31,8 +32,8 @@ type outcome struct {
 
 // command runs a line beside the agent. files are where it prints, and where its end is told.
 func (s *supervisor) command(text string, files []*os.File) {
-	defer closeAll(files)
-	var o order
+	defer CloseAll(files)
+	var o Order
 	if len(files) != 3 || json.Unmarshal([]byte(text), &o) != nil {
 		return
 	}
@@ -41,10 +42,10 @@ func (s *supervisor) command(text string, files []*os.File) {
 		return
 	}
 	defer told.Close()
-	tell := func(out outcome) { _ = json.NewEncoder(told).Encode(out) }
+	tell := func(out Outcome) { _ = json.NewEncoder(told).Encode(out) }
 	pid, ended, err := s.start([]string{"/bin/sh", "-c", o.Line}, files[0], files[1])
 	if err != nil {
-		tell(outcome{Code: -1, Error: err.Error()})
+		tell(Outcome{Code: -1, Error: err.Error()})
 		return
 	}
 	// Whoever asked closes his end when he has left.
@@ -62,10 +63,10 @@ func (s *supervisor) command(text string, files []*os.File) {
 			code = 128 + int(status.Signal()) // as a shell says it
 		}
 		_ = unix.Kill(-pid, unix.SIGKILL) // what it left behind
-		tell(outcome{Code: code})
+		tell(Outcome{Code: code})
 	case <-timeout.C:
 		s.kill(pid, ended)
-		tell(outcome{Code: -1, TimedOut: true})
+		tell(Outcome{Code: -1, TimedOut: true})
 	case <-left:
 		s.kill(pid, ended)
 	}

@@ -1,6 +1,6 @@
 //go:build linux
 
-package process
+package inside
 
 import (
 	"fmt"
@@ -32,6 +32,9 @@ var denied = []uintptr{
 // unseen are ways to memory that no process shows and no folder holds. Where only a
 // watch bounds a session, they are closed as well.
 var unseen = []uintptr{unix.SYS_MEMFD_CREATE, unix.SYS_MEMFD_SECRET, unix.SYS_SHMGET, unix.SYS_MQ_OPEN}
+
+// Filters is whether there is a filter of system calls on this architecture.
+const Filters = auditArchitecture != 0
 
 // families are the kinds of socket that agents have. The rest is refused, among it
 // AF_VSOCK, which leads out of a virtual machine past every network namespace.
@@ -111,7 +114,7 @@ func filter(more []uintptr) []unix.SockFilter {
 }
 
 // install puts the filter on the calling thread, and on what it starts.
-func install(p plan) error {
+func install(p Plan) error {
 	if auditArchitecture == 0 {
 		return nil
 	}

@@ -1,6 +1,6 @@
 //go:build linux
 
-package process
+package inside
 
 import (
 	"encoding/json"
@@ -15,43 +15,38 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/onbehalf/onbehalf/internal/runtime"
 )
 
-// initName is what the executable is called when it is started again, as process 1
-// of a session.
-const initName = "onbehalf-session"
+// Name is what the executable is called when it is started again, as process 1 of
+// a session.
+const Name = "onbehalf-session"
 
-// Descriptors that the init inherits.
+// Descriptors that it inherits.
 const (
 	channelDescriptor = 3
 	outputDescriptor  = 4
 )
 
-// Init is the first line of each main and TestMain whose program may run
-// sessions: in a process that was started as part of one it does that part, and
-// never returns. In any other it does nothing.
-func Init() {
-	initialised = true
-	if os.Args[0] != initName {
+// Here the process is taken over: in one of another name this does nothing.
+func init() {
+	if os.Args[0] != Name {
 		return
 	}
-	s := &supervisor{children: map[int]chan syscall.WaitStatus{}}
-	if err := s.run(); err != nil {
-		s.end("The session's surroundings could not be made: " + err.Error() + ".")
-	}
-	os.Exit(1)
+	// The goroutine that initialises packages keeps to its thread; nothing else has to.
+	go func() {
+		s := &supervisor{children: map[int]chan syscall.WaitStatus{}}
+		if err := s.run(); err != nil {
+			s.end("The session's surroundings could not be made: " + err.Error() + ".")
+		}
+		os.Exit(1)
+	}()
+	select {}
 }
-
-// initialised says that Init was called. Where it was not, a session's first process
-// would be the whole program once more: a test binary would run its tests again.
-var initialised bool
 
 // supervisor is process 1 of a session.
 type supervisor struct {
-	channel  *channel
-	plan     plan
+	channel  *Channel
+	plan     Plan
 	output   *os.File
 	starter  *starter
 	starting childLock
@@ -69,11 +64,11 @@ func (s *supervisor) run() (err error) {
 	if err := closeInherited(); err != nil {
 		return fmt.Errorf("closing what was inherited: %w", err)
 	}
-	first, passed, err := s.channel.receive()
-	if err != nil || first.Kind != kindLaunch {
+	first, passed, err := s.channel.Receive()
+	if err != nil || first.Kind != KindLaunch {
 		return fmt.Errorf("the launch did not come: %q %w", first.Kind, err)
 	}
-	defer closeAll(passed)
+	defer CloseAll(passed)
 	if err := json.Unmarshal(first.Plan, &s.plan); err != nil {
 		return err
 	}
@@ -94,7 +89,7 @@ func (s *supervisor) run() (err error) {
 	if err := buildRoot(s.plan, passed); err != nil {
 		return err
 	}
-	closeAll(passed)
+	CloseAll(passed)
 	// No new user namespaces within this one: their makers would have capabilities there.
 	if err := os.WriteFile("/proc/sys/user/max_user_namespaces", []byte("0"), 0); err != nil {
 		return fmt.Errorf("forbidding user namespaces: %w", err)
@@ -103,8 +98,8 @@ func (s *supervisor) run() (err error) {
 		return err
 	}
 	var doors []*os.File
-	defer func() { closeAll(doors) }()
-	for _, port := range []int{runtime.PlatformPort, runtime.ProxyPort} {
+	defer func() { CloseAll(doors) }()
+	for _, port := range s.plan.Doors {
 		door, err := listen(port)
 		if err != nil {
 			return err
@@ -118,14 +113,14 @@ func (s *supervisor) run() (err error) {
 	pid, ended, err := s.start(s.plan.Command, s.output, s.output)
 	if errors.Is(err, errNoProgram) {
 		fmt.Fprintln(s.output, "onbehalf: the agent's program cannot be started:", err)
-		_ = s.channel.send(message{Kind: kindReady}, doors...)
+		_ = s.channel.Send(Message{Kind: KindReady}, doors...)
 		s.end("The agent ended with exit code 127.")
 	}
 	if err != nil {
 		return err
 	}
 	_ = os.WriteFile("/proc/"+strconv.Itoa(pid)+"/oom_score_adj", []byte("600"), 0)
-	if err := s.channel.send(message{Kind: kindReady}, doors...); err != nil {
+	if err := s.channel.Send(Message{Kind: KindReady}, doors...); err != nil {
 		return err
 	}
 	if s.plan.Watch {
@@ -139,7 +134,7 @@ func (s *supervisor) run() (err error) {
 // end tells the platform why there is no agent any more, and ends the session.
 func (s *supervisor) end(why string) {
 	if s.channel != nil {
-		_ = s.channel.send(message{Kind: kindEnd, Text: why})
+		_ = s.channel.Send(Message{Kind: KindEnd, Text: why})
 		// What the agent printed last is in the pipe; closing happens with the exit.
 	}
 	os.Exit(0)
@@ -159,41 +154,41 @@ func ending(status syscall.WaitStatus) string {
 // serve does what the platform asks for until the channel ends.
 func (s *supervisor) serve() error {
 	for {
-		m, files, err := s.channel.receive()
+		m, files, err := s.channel.Receive()
 		if err != nil {
 			os.Exit(0) // the platform is gone, and so is everything here
 		}
 		switch m.Kind {
-		case kindDial:
+		case KindDial:
 			go s.dial(m.Number)
-		case kindRun:
+		case KindRun:
 			go s.command(m.Text, files)
 			continue
-		case kindStop:
+		case KindStop:
 			_ = unix.Kill(-1, unix.SIGTERM) // everything but process 1
 		}
-		closeAll(files)
+		CloseAll(files)
 	}
 }
 
 // dial connects to the agent's port and hands the connection over: a socket belongs to
 // the network in which it was made, whoever has it. So no byte of a call goes through here.
 func (s *supervisor) dial(number uint64) {
-	answer := message{Kind: kindDialled, Number: number}
+	answer := Message{Kind: KindDialled, Number: number}
 	conn, err := s.connect()
 	if err != nil {
 		answer.Text = err.Error()
-		_ = s.channel.send(answer)
+		_ = s.channel.Send(answer)
 		return
 	}
 	defer conn.Close()
 	file, err := conn.(*net.TCPConn).File()
 	if err != nil {
 		answer.Text = err.Error()
-		_ = s.channel.send(answer)
+		_ = s.channel.Send(answer)
 		return
 	}
-	_ = s.channel.send(answer, file)
+	_ = s.channel.Send(answer, file)
 }
 
 // connect finds the agent on either loopback address: some servers listen on one alone.

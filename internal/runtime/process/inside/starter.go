@@ -1,6 +1,6 @@
 //go:build linux
 
-package process
+package inside
 
 import (
 	"errors"
@@ -20,7 +20,7 @@ import (
 // it no more: capabilities, set-user-id programs, keys, system calls.
 type starter struct{ work chan func() }
 
-func newStarter(p plan) (*starter, error) {
+func newStarter(p Plan) (*starter, error) {
 	if err := limit(p.Limits.Processes); err != nil {
 		return nil, fmt.Errorf("limits: %w", err)
 	}
@@ -63,7 +63,7 @@ func limit(processes int) error {
 }
 
 // shed gives up what a program could gain by being started from this thread.
-func shed(p plan) error {
+func shed(p Plan) error {
 	if p.Watch { // nothing shares the processors out: agents come after everybody else
 		_ = unix.Setpriority(unix.PRIO_PROCESS, 0, 10)
 	}
@@ -109,7 +109,7 @@ func (s *supervisor) start(command []string, stdout, stderr *os.File) (pid int, 
 	}
 	defer null.Close()
 	attributes := &syscall.ProcAttr{
-		Dir: codeFolder, Env: s.plan.Environment,
+		Dir: CodeFolder, Env: s.plan.Environment,
 		Files: []uintptr{null.Fd(), stdout.Fd(), stderr.Fd()},
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	}

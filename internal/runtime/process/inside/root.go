@@ -1,6 +1,6 @@
 //go:build linux
 
-package process
+package inside
 
 import (
 	"errors"
@@ -14,9 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// system is what every program needs of the machine: shown as it is, read-only.
+// System is what every program needs of the machine: shown as it is, read-only.
 // Of /etc only what has neither secrets nor names.
-var system = []string{
+var System = []string{
 	"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32",
 	"/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/etc/alternatives", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d",
 	"/etc/localtime", "/etc/mime.types",
@@ -25,9 +25,9 @@ var system = []string{
 var devices = []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"}
 
 // made are the files that a session has of its own.
-func made(p plan) map[string]string {
+func made(p Plan) map[string]string {
 	return map[string]string{
-		"/etc/passwd":        fmt.Sprintf("agent:x:%d:%d::%s:/bin/sh\n", p.Agent, p.Agent, homeFolder),
+		"/etc/passwd":        fmt.Sprintf("agent:x:%d:%d::%s:/bin/sh\n", p.Agent, p.Agent, HomeFolder),
 		"/etc/group":         fmt.Sprintf("agent:x:%d:\n", p.Agent),
 		"/etc/hosts":         "127.0.0.1 localhost agent\n",
 		"/etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
@@ -36,8 +36,8 @@ func made(p plan) map[string]string {
 }
 
 // writable are the folders that are the agent's own.
-func writable(p plan) []string {
-	return append([]string{"/tmp", "/dev/shm", homeFolder}, p.Mounts...)
+func writable(p Plan) []string {
+	return append([]string{"/tmp", "/dev/shm", HomeFolder}, p.Mounts...)
 }
 
 // tree is a folder or file of the machine, on its way to its place in the session.
@@ -52,7 +52,7 @@ type tree struct {
 // buildRoot makes the session's file system and moves into it. It collects first, by
 // descriptor, what it shows of the machine, since the new root hides where that was.
 // passed are the trees that the platform took hold of.
-func buildRoot(p plan, passed []*os.File) error {
+func buildRoot(p Plan, passed []*os.File) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("separating the mounts: %w", err)
 	}
@@ -122,8 +122,8 @@ func buildRoot(p plan, passed []*os.File) error {
 
 // collect takes hold of what every session is shown of the machine.
 func collect() (trees []tree, err error) {
-	for i, path := range slices.Concat(system, devices) {
-		t := tree{place: path, devices: i >= len(system)}
+	for i, path := range slices.Concat(System, devices) {
+		t := tree{place: path, devices: i >= len(System)}
 		info, err := os.Lstat(path)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
@@ -134,7 +134,7 @@ func collect() (trees []tree, err error) {
 			t.link, err = os.Readlink(path)
 		default:
 			t.isFile = !info.IsDir()
-			t.fd, err = take(path)
+			t.fd, err = Take(path)
 		}
 		if err != nil {
 			return nil, err
@@ -145,7 +145,7 @@ func collect() (trees []tree, err error) {
 }
 
 // collectShown does so with what this session is shown.
-func collectShown(p plan, passed []*os.File) (trees []tree, err error) {
+func collectShown(p Plan, passed []*os.File) (trees []tree, err error) {
 	for _, s := range p.Shown {
 		t := tree{place: s.Place}
 		if s.Passed {
@@ -155,7 +155,7 @@ func collectShown(p plan, passed []*os.File) (trees []tree, err error) {
 			t.fd, err = unix.Dup(int(passed[0].Fd()))
 			passed = passed[1:]
 		} else {
-			t.fd, err = take(s.From)
+			t.fd, err = Take(s.From)
 		}
 		if err != nil {
 			return nil, err
@@ -194,7 +194,7 @@ func (t tree) put() error {
 }
 
 // ownFolder makes an empty folder in memory that the agent may write to.
-func ownFolder(p plan, folder string) error {
+func ownFolder(p Plan, folder string) error {
 	if err := os.MkdirAll("."+folder, 0o755); err != nil {
 		return err
 	}
@@ -235,7 +235,7 @@ func sealProc() error {
 }
 
 func cover(from, place string, attributes uint64) error {
-	fd, err := take(from)
+	fd, err := Take(from)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -250,4 +250,13 @@ func cover(from, place string, attributes uint64) error {
 		return fmt.Errorf("sealing %s: %w", place, err)
 	}
 	return nil
+}
+
+// Take is a tree of mounts as it is now, on its way to another place.
+func Take(path string) (fd int, err error) {
+	fd, err = unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+	if err != nil {
+		return -1, fmt.Errorf("taking %s: %w", path, err)
+	}
+	return fd, nil
 }
