@@ -124,13 +124,7 @@ func start(t *testing.T, change ...func(*runtime.Launch)) *running {
 			break
 		}
 	}
-	binary, err := os.ReadFile("/proc/self/exe")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(code, "agent"), binary, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	place(t, filepath.Join(code, "agent"))
 	r := &running{said: &output{}}
 	l := runtime.Launch{
 		Name: strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(t.Name())), Code: code, Command: []string{"./agent", "agent"}, Port: 8080, Output: r.said,
@@ -146,6 +140,26 @@ func start(t *testing.T, change ...func(*runtime.Launch)) *running {
 	t.Cleanup(func() { r.Stop(0) })
 	r.http = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return r.Dial(ctx) }, DisableKeepAlives: true}}
 	return r
+}
+
+// place puts this program somewhere: by a link where that can be, since one that was
+// just written is busy while another test starts something.
+func place(t *testing.T, path string) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if os.Link(self, path) == nil {
+		return
+	}
+	binary, err := os.ReadFile(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, binary, 0o755); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // ask waits for the agent and asks it.

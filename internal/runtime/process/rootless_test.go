@@ -27,14 +27,8 @@ func TestWithoutRoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(folder)
-	binary, err := os.ReadFile("/proc/self/exe")
-	if err != nil {
-		t.Fatal(err)
-	}
 	program := filepath.Join(folder, "process.test")
-	if err := os.WriteFile(program, binary, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	place(t, program)
 	if err := os.Chown(folder, nobody, nobody); err != nil {
 		t.Fatal(err)
 	}
