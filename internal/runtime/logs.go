@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/onbehalf/onbehalf/internal/store"
 )
 
 // How much is kept of what agents print. A session has pieces of one size, and the
@@ -252,6 +255,27 @@ func piecesOf(folder string) (paths []string) {
 		}
 	}
 	return paths
+}
+
+// sweepLogs removes the logs of runtimes that were deleted on another replica, or
+// while this one was not there.
+func (s *Service) sweepLogs(ctx context.Context) {
+	folders, err := os.ReadDir(s.logFolder(""))
+	if err != nil {
+		return // there are none
+	}
+	for _, folder := range folders {
+		var there int64
+		err := s.db.View(ctx, func(tx *store.Tx) error {
+			return tx.QueryRow("SELECT count(*) FROM agent_runtimes WHERE id = $1", folder.Name()).Scan(&there)
+		})
+		if err != nil {
+			return
+		}
+		if there == 0 {
+			_ = os.RemoveAll(s.logFolder(folder.Name()))
+		}
+	}
 }
 
 // removeLogs removes what a deleted runtime's sessions have printed, once they have ended.

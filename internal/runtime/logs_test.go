@@ -214,4 +214,14 @@ func TestGetAgentRuntimeLogs(t *testing.T) {
 	if _, err := os.Stat(h.logFolder(made.AgentRuntimeId)); !os.IsNotExist(err) {
 		t.Errorf("a deleted runtime's logs: %v", err)
 	}
+	kept := h.create(t, "kept", nil).AgentRuntimeId
+	for _, id := range []string{kept, "deleted-elsewhere"} {
+		if err := os.MkdirAll(h.logFolder(id), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.sweepLogs(t.Context())
+	if left, err := os.ReadDir(h.logFolder("")); err != nil || len(left) != 1 || left[0].Name() != kept {
+		t.Errorf("%v, %v", left, err)
+	}
 }

@@ -113,6 +113,7 @@ func (s *Service) Run(ctx context.Context) error {
 	if err := s.clear(ctx); err != nil {
 		slog.Warn("the rows of earlier sessions could not be cleared away", "error", err)
 	}
+	s.sweepLogs(ctx)
 	ticker := time.NewTicker(beat)
 	defer ticker.Stop()
 	for {

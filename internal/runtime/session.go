@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/onbehalf/onbehalf/internal/auth"
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/principal"
 )
@@ -66,6 +67,9 @@ type session struct {
 
 	until context.Context // ends the moment that the session is to end, for whatever reason
 	end   context.CancelFunc
+
+	issuing sync.Mutex
+	issued  auth.Credentials // the last that it was given
 
 	mu        sync.Mutex
 	calls     int       // under way

@@ -108,6 +108,10 @@ func TestWhatASessionReaches(t *testing.T) {
 		t.Errorf("credentials until %s", c.Expiration)
 	}
 
+	if again := h.asks(t, a, map[string]any{"Fetch": endpoint, "Headers": map[string]string{"Authorization": token}}); again.Body != got.Body {
+		t.Error("whoever asks again at once is given others")
+	}
+
 	// The same credentials, in a request of the session, of another session, and from outside.
 	key := sigv4.Key{AccessKeyID: c.AccessKeyId, Secret: secret.New(c.SecretAccessKey), SessionToken: secret.New(c.Token)}
 	signed := func(base string) (*http.Request, map[string]string) {
@@ -253,5 +257,22 @@ func TestSessionsEndWithThePlatform(t *testing.T) {
 	}
 	if _, err := h.invoke(t, session("a"), `{}`); err != nil {
 		t.Error(err)
+	}
+}
+
+// Without isolation, by the flag that says so, an agent is a plain process that finds
+// the platform all the same; the banner warns.
+func TestUnsafeAgents(t *testing.T) {
+	p := servertest.Start(t, func(c *server.Config) { c.UnsafeAgents = true })
+	if banner := strings.Join(p.Banner(), "\n"); !strings.Contains(banner, "WITHOUT ISOLATION") {
+		t.Error(banner)
+	}
+	h := host(t, p, "unsafe", build(t, witness))
+	a := session("a")
+	environment := h.asks(t, a, nil).Environment
+	token := variable(environment, "AWS_CONTAINER_AUTHORIZATION_TOKEN")
+	got := h.asks(t, a, map[string]any{"Fetch": variable(environment, "AWS_CONTAINER_CREDENTIALS_FULL_URI"), "Headers": map[string]string{"Authorization": token}})
+	if got.Status != http.StatusOK || !strings.Contains(got.Body, "SecretAccessKey") {
+		t.Errorf("%+v", got)
 	}
 }

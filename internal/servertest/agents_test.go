@@ -98,6 +98,9 @@ func host(t *testing.T, p *servertest.Platform, name string, code []byte, change
 	}
 	if made.Status != control.AgentRuntimeStatusReady {
 		got, _ := p.Control.GetAgentRuntime(t.Context(), &bedrockagentcorecontrol.GetAgentRuntimeInput{AgentRuntimeId: made.AgentRuntimeId})
+		if why := aws.ToString(got.FailureReason); strings.Contains(why, "cannot be isolated") && os.Getenv("ONBEHALF_REQUIRE_ALL") == "" {
+			t.Skip(why)
+		}
 		t.Fatalf("%s: %s", made.Status, aws.ToString(got.FailureReason))
 	}
 	return hosted{p, *made.AgentRuntimeId, *made.AgentRuntimeArn}

@@ -1,6 +1,9 @@
 package servertest_test
 
 import (
+	"context"
+	"fmt"
+	"io"
 	"os"
 	"testing"
 
@@ -14,4 +17,17 @@ func TestMain(m *testing.M) {
 		return
 	}
 	os.Exit(m.Run())
+}
+
+// platformVariable makes this program a platform on the folder that it names.
+const platformVariable = "ONBEHALF_TEST_PLATFORM"
+
+// platform serves until it is killed, and says when it does.
+func platform(data string) {
+	c := server.Config{Addr: "127.0.0.1:0", Data: data, LogLevel: "error"}
+	s, err := server.Start(context.Background(), c, server.Logger(c, io.Discard))
+	fmt.Println("ready", err)
+	if err == nil {
+		_ = s.Wait(context.Background())
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,19 +16,6 @@ import (
 	"github.com/onbehalf/onbehalf/internal/server"
 	"github.com/onbehalf/onbehalf/internal/servertest"
 )
-
-// platformVariable makes this program a platform on the folder that it names.
-const platformVariable = "ONBEHALF_TEST_PLATFORM"
-
-// platform serves until it is killed, and says when it does.
-func platform(data string) {
-	c := server.Config{Addr: "127.0.0.1:0", Data: data, LogLevel: "error"}
-	s, err := server.Start(context.Background(), c, server.Logger(c, io.Discard))
-	fmt.Println("ready", err)
-	if err == nil {
-		_ = s.Wait(context.Background())
-	}
-}
 
 // A platform that is killed leaves no process of any session, not even a stubborn
 // one; the next one lists none, and the same session starts afresh.
