@@ -14,9 +14,9 @@ import (
 func (n *session) transport() *http.Transport {
 	return &http.Transport{
 		DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return n.process.Dial(ctx) },
-		MaxIdleConnsPerHost:    128, // as many calls at once keep their connections
-		IdleConnTimeout:        time.Minute,
-		DisableCompression:     true, // bytes are passed on as they are
+		MaxIdleConnsPerHost:    128,             // as many calls at once keep their connections
+		IdleConnTimeout:        3 * time.Second, // before the agent does: the servers of Python and Node close after five
+		DisableCompression:     true,            // bytes are passed on as they are
 		MaxResponseHeaderBytes: 256 << 10,
 		ResponseHeaderTimeout:  callLimit,
 	}

@@ -44,6 +44,10 @@ func (s *Service) invoke(ctx context.Context, c *call) error {
 	if request.ContentLength == 0 {
 		request.Body = http.NoBody
 	}
+	request.GetBody = func() (io.ReadCloser, error) { // for a kept connection that the agent has closed: nothing was written to it
+		_, err := c.body.Seek(0, io.SeekStart)
+		return io.NopCloser(c.body), err
+	}
 	response, err := n.agent.RoundTrip(request.WithContext(ctx))
 	if err != nil {
 		return n.broken(ctx, err)
@@ -59,25 +63,32 @@ func (s *Service) invoke(ctx context.Context, c *call) error {
 	return s.relay(ctx, c, n, response)
 }
 
-// enter finds or begins the call's session and counts the call in. Meanwhile the
-// intent becomes durable: the agent hears nothing of the call before it is.
+// enter finds or begins the call's session and counts the call in. The intent is
+// durable before anything is begun or the agent hears of the call; where a token
+// is to be made, that happens meanwhile.
 func (s *Service) enter(ctx context.Context, c *call) (n *session, header http.Header, release func(), err error) {
 	if c.at.version.status != api.AgentRuntimeStatusReady {
 		return nil, nil, nil, fault.New(fault.Conflict, "The agent runtime is %s: %s", c.at.version.status, c.at.version.failure)
 	}
-	intended := make(chan error, 1)
-	go func() { intended <- s.intend(ctx, c) }()
-	header, token, err := s.outgoing(ctx, c)
-	if err == nil {
-		n, release, err = s.acquire(ctx, c.holder(), c.at, c.session)
-	}
-	if unkept := <-intended; unkept != nil {
-		if release != nil {
-			release()
+	var token secret.Text
+	var unkept error
+	if c.caller.User.IsZero() {
+		if unkept = s.intend(ctx, c); unkept == nil {
+			header, token, err = s.outgoing(ctx, c)
 		}
-		return nil, nil, nil, unkept
+	} else {
+		intended := make(chan error, 1)
+		go func() { intended <- s.intend(ctx, c) }()
+		header, token, err = s.outgoing(ctx, c)
+		unkept = <-intended
 	}
-	if err != nil {
+	switch {
+	case unkept != nil:
+		return nil, nil, nil, unkept
+	case err != nil:
+		return nil, nil, nil, err
+	}
+	if n, release, err = s.acquire(ctx, c.holder(), c.at, c.session); err != nil {
 		return nil, nil, nil, err
 	}
 	if !token.Empty() {
@@ -153,8 +164,8 @@ const lastWords = 2 * time.Second
 // during is a context for a call of the session: it ends with the caller, with
 // the session, or when the time is up.
 func (n *session) during(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, errOver)
 	ctx, end := context.WithCancelCause(ctx)
+	over := time.AfterFunc(limit, func() { end(errOver) })
 	detach := context.AfterFunc(n.until, func() {
 		select {
 		case <-n.process.Ended():
@@ -169,8 +180,8 @@ func (n *session) during(ctx context.Context, limit time.Duration) (context.Cont
 	})
 	return ctx, func() {
 		detach()
+		over.Stop()
 		end(nil)
-		cancel()
 	}
 }
 
