@@ -106,16 +106,27 @@ func (s *Service) GetAgentRuntimeEndpoint(ctx context.Context, caller principal.
 	d := s.described(e)
 	return &api.GetAgentRuntimeEndpointResponse{
 		AgentRuntimeArn: d.AgentRuntimeArn, AgentRuntimeEndpointArn: d.AgentRuntimeEndpointArn, CreatedAt: d.CreatedAt, Description: d.Description, Id: d.Id,
-		LastUpdatedAt: d.LastUpdatedAt, LiveVersion: d.LiveVersion, Name: d.Name, Status: d.Status, TargetVersion: d.TargetVersion,
+		LastUpdatedAt: d.LastUpdatedAt, LiveVersion: d.LiveVersion, Name: d.Name, Status: d.Status, TargetVersion: d.TargetVersion, FailureReason: optional(e.failure),
 	}, nil
+}
+
+func optional(failure string) *string {
+	if failure == "" {
+		return nil
+	}
+	return &failure
 }
 
 func (s *Service) described(e *endpointRow) api.AgentRuntimeEndpoint {
 	version := text(e.version)
+	live, status := &version, api.AgentRuntimeEndpointStatusReady
+	if e.failure != "" {
+		live, status = nil, api.AgentRuntimeEndpointStatusCreateFailed
+	}
 	return api.AgentRuntimeEndpoint{
 		AgentRuntimeArn: s.arn(e.account, e.runtimeID), AgentRuntimeEndpointArn: s.endpointARN(e.account, e.runtimeID, e.name), CreatedAt: api.ISO(e.created),
-		Description: e.description, Id: e.id, LastUpdatedAt: api.ISO(e.updated), LiveVersion: &version, Name: secret.New(e.name),
-		Status: api.AgentRuntimeEndpointStatusReady, TargetVersion: &version,
+		Description: e.description, Id: e.id, LastUpdatedAt: api.ISO(e.updated), LiveVersion: live, Name: secret.New(e.name),
+		Status: status, TargetVersion: &version,
 	}
 }
 

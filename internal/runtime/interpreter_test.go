@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/onbehalf/onbehalf/internal/api"
+	"github.com/onbehalf/onbehalf/internal/secret"
 )
 
 // machineWith is what is found on a machine: programs in its PATH, each a script.
@@ -185,6 +186,10 @@ func TestRuntimesThatCannotRun(t *testing.T) {
 				continue
 			}
 			got := h.get(t, made.AgentRuntimeId)
+			e, err := h.GetAgentRuntimeEndpoint(t.Context(), h.admin(), &api.GetAgentRuntimeEndpointRequest{AgentRuntimeId: made.AgentRuntimeId, EndpointName: secret.New(DefaultEndpoint)})
+			if err != nil || e.Status != api.AgentRuntimeEndpointStatusCreateFailed || e.LiveVersion != nil || e.FailureReason == nil || !strings.Contains(*e.FailureReason, test.says) {
+				t.Errorf("%s: the endpoint is %+v, %v", name, e, err)
+			}
 			if made.Status != api.AgentRuntimeStatusCreateFailed || got.Status != made.Status || got.FailureReason == nil || !strings.Contains(*got.FailureReason, test.says) {
 				t.Errorf("%s: %s", name, got.AppendJSON(nil))
 			}

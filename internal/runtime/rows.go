@@ -141,15 +141,17 @@ type endpointRow struct {
 	description                  *string
 	tags                         map[string]string
 	created, updated             time.Time
+	failure                      string // why the version cannot be run: only the first, which DEFAULT serves for want of another
 }
 
-const endpointColumns = "runtime_id, name, account, id, version, description, tags, created, updated"
+const endpointColumns = `runtime_id, name, account, id, version, description, tags, created, updated, coalesce((SELECT failure
+	FROM agent_runtime_versions AS v WHERE v.runtime_id = agent_runtime_endpoints.runtime_id AND v.version = agent_runtime_endpoints.version), '')`
 
 func scanEndpoint(from scanner) (*endpointRow, error) {
 	var e endpointRow
 	var tags string
 	var created, updated int64
-	if err := from.Scan(&e.runtimeID, &e.name, &e.account, &e.id, &e.version, &e.description, &tags, &created, &updated); err != nil {
+	if err := from.Scan(&e.runtimeID, &e.name, &e.account, &e.id, &e.version, &e.description, &tags, &created, &updated, &e.failure); err != nil {
 		return nil, err
 	}
 	e.created, e.updated = store.Time(created), store.Time(updated)

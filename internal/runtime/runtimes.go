@@ -171,9 +171,7 @@ func (s *Service) GetAgentRuntime(ctx context.Context, caller principal.Caller, 
 		PlatformVersion: c.PlatformVersion, ProtocolConfiguration: c.ProtocolConfiguration, RequestHeaderConfiguration: c.RequestHeaderConfiguration,
 		RoleArn: c.RoleArn, Status: v.status, WorkloadIdentityDetails: s.identityDetails(row),
 	}
-	if v.failure != "" {
-		out.FailureReason = &v.failure
-	}
+	out.FailureReason = optional(v.failure)
 	return out, nil
 }
 
