@@ -44,61 +44,92 @@ func openNode(folder string) machine {
 func (m machine) lease() string { return "agents of " + m.name }
 
 // enroll writes down that a session is this node's. It is another's only as long as
-// that one lives; whose the session is, is looked at first.
+// that one lives; whose the session is, is looked at first. Nodes that enroll many at
+// once do not clash: what was read decides in the statement that writes.
 func (s *Service) enroll(ctx context.Context, n *session) error {
+	if err := s.holdLease(ctx); err != nil {
+		return fault.Wrap(err, "writing a session down")
+	}
+	for range 3 {
+		var holder string
+		err := s.db.View(ctx, func(tx *store.Tx) (err error) {
+			holder, err = s.notElsewhere(tx, n.key, n.owner)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		var rows int64
+		err = s.db.Swap(ctx, func(tx *store.Tx) (err error) {
+			rows, err = tx.Exec(`INSERT INTO agent_sessions (runtime_id, session, account, endpoint, version, principal, user_line, node, created, last_used)
+				SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $9 FROM agent_runtimes WHERE id = $1
+				ON CONFLICT (runtime_id, session) DO UPDATE SET account = excluded.account, endpoint = excluded.endpoint, version = excluded.version,
+					principal = excluded.principal, user_line = excluded.user_line, node = excluded.node, created = excluded.created, last_used = excluded.last_used
+				WHERE agent_sessions.node = $10`,
+				n.key.runtime, n.key.id, n.runtime.account, n.endpoint, n.version.version, n.owner.principal, n.user.String(), s.node.name, store.Micros(tx.Now), holder)
+			return err
+		})
+		if err != nil || rows == 1 {
+			return fault.Wrap(err, "writing a session down")
+		}
+	}
+	return noRuntime(n.key.runtime)
+}
+
+// holdLease makes sure that this node counts as alive until it says so again.
+func (s *Service) holdLease(ctx context.Context) error {
+	s.leasing.Lock()
+	defer s.leasing.Unlock()
+	if s.now().Before(s.leased.Add(beat)) {
+		return nil
+	}
 	err := s.db.Append(ctx, func(tx *store.Tx) error {
-		if err := s.notElsewhere(tx, n.key, n.owner); err != nil {
-			return err
-		}
-		if _, _, err := tx.Lease(s.node.lease(), s.node.name, nodeLease); err != nil {
-			return err
-		}
-		rows, err := tx.Exec(`INSERT INTO agent_sessions (runtime_id, session, account, endpoint, version, principal, user_line, node, created, last_used)
-			SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $9 FROM agent_runtimes WHERE id = $1
-			ON CONFLICT (runtime_id, session) DO UPDATE SET account = excluded.account, endpoint = excluded.endpoint, version = excluded.version,
-				principal = excluded.principal, user_line = excluded.user_line, node = excluded.node, created = excluded.created, last_used = excluded.last_used`,
-			n.key.runtime, n.key.id, n.runtime.account, n.endpoint, n.version.version, n.owner.principal, n.user.String(), s.node.name, store.Micros(tx.Now))
-		if err == nil && rows == 0 {
-			return noRuntime(n.key.runtime)
-		}
+		_, _, err := tx.Lease(s.node.lease(), s.node.name, nodeLease)
 		return err
 	})
-	return fault.Wrap(err, "writing a session down")
+	if err == nil {
+		s.leased = s.now()
+	}
+	return err
 }
 
 // elsewhere is notElsewhere in a look of its own.
 func (s *Service) elsewhere(ctx context.Context, key sessionKey, who owner) error {
-	return s.db.View(ctx, func(tx *store.Tx) error { return s.notElsewhere(tx, key, who) })
+	return s.db.View(ctx, func(tx *store.Tx) error {
+		_, err := s.notElsewhere(tx, key, who)
+		return err
+	})
 }
 
-// notElsewhere refuses a session that another replica runs.
-func (s *Service) notElsewhere(tx *store.Tx, key sessionKey, who owner) error {
-	var holder, principal, user string
-	err := tx.QueryRow("SELECT node, principal, user_line FROM agent_sessions WHERE runtime_id = $1 AND session = $2", key.runtime, key.id).Scan(&holder, &principal, &user)
+// notElsewhere refuses a session that another live replica runs. Of others it
+// answers whose row is in the way, "" where there is none.
+func (s *Service) notElsewhere(tx *store.Tx, key sessionKey, who owner) (holder string, err error) {
+	var principal, user string
+	err = tx.QueryRow("SELECT node, principal, user_line FROM agent_sessions WHERE runtime_id = $1 AND session = $2", key.runtime, key.id).Scan(&holder, &principal, &user)
 	if errors.Is(err, store.ErrNoRows) || err == nil && strings.HasPrefix(holder, s.node.home+".") {
-		return nil // its own rows are in the way of nobody: what runs here, the table in memory knows
+		return holder, nil // its own rows are in the way of nobody: what runs here, the table in memory knows
 	}
 	if err != nil {
-		return fault.Wrap(err, "looking for a session")
+		return "", fault.Wrap(err, "looking for a session")
 	}
 	var lives int64
 	err = tx.QueryRow("SELECT count(*) FROM leases WHERE name = $1 AND expires > $2", machine{name: holder}.lease(), store.Micros(tx.Now)).Scan(&lives)
 	switch {
 	case err != nil:
-		return fault.Wrap(err, "looking for a server")
+		return "", fault.Wrap(err, "looking for a server")
 	case lives == 0:
-		return nil
+		return holder, nil
 	case (principal != who.principal || user != who.user) && !s.options.SharedSessions:
-		return errForeign()
+		return "", errForeign()
 	}
-	return fault.New(fault.Concurrent, "The session runs on another server of this platform. The load balancer must send calls with the same %s header to the same server.", headerSession)
+	return "", fault.New(fault.Concurrent, "The session runs on another server of this platform. The load balancer must send calls with the same %s header to the same server.", headerSession)
 }
 
 // strike takes a session's row away, where it still is this node's.
 func (s *Service) strike(ctx context.Context, n *session) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	err := s.db.Append(ctx, func(tx *store.Tx) error {
+	err := s.db.Swap(ctx, func(tx *store.Tx) error {
 		_, err := tx.Exec("DELETE FROM agent_sessions WHERE runtime_id = $1 AND session = $2 AND node = $3", n.key.runtime, n.key.id, s.node.name)
 		return err
 	})
@@ -152,11 +183,14 @@ func (s *Service) tell(ctx context.Context) {
 	}
 	var lost []*session
 	uses := make([]time.Time, len(all))
-	err := s.db.Append(ctx, func(tx *store.Tx) error {
-		lost = lost[:0]
-		if _, _, err := tx.Lease(s.node.lease(), s.node.name, nodeLease); err != nil {
-			return err
+	if err := s.holdLease(ctx); err != nil {
+		if ctx.Err() == nil {
+			slog.Warn("this server's lease could not be renewed: other servers will take its sessions for ended", "error", err)
 		}
+		return
+	}
+	err := s.db.Swap(ctx, func(tx *store.Tx) error {
+		lost = lost[:0]
 		for i, n := range all {
 			uses[i] = n.used(s.now())
 			rows, err := tx.Exec("UPDATE agent_sessions SET last_used = $1 WHERE runtime_id = $2 AND session = $3 AND node = $4",

@@ -78,6 +78,8 @@ type Service struct {
 	mcp      conversations // of MCP
 
 	node      machine
+	leasing   sync.Mutex
+	leased    time.Time // when this node last said that it lives
 	unpacking unpacking
 	live      sessions
 	work      sync.WaitGroup // the lives of sessions

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -448,6 +449,59 @@ func TestListAgentRuntimeSessions(t *testing.T) {
 		}
 		if _, err := h.ListAgentRuntimeSessions(t.Context(), other, &api.ListAgentRuntimeSessionsRequest{AgentRuntimeId: &shown.AgentRuntimeId}); !fault.Is(err, fault.NotFound) {
 			t.Error(err)
+		}
+	})
+}
+
+// An agent of MCP is up when its path answers at all, also with a stream that has no
+// end, and is not asked again.
+func TestReadinessOfMCP(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	h := serving(t, func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		w.Header().Set("Content-Type", "text/event-stream")
+		w.WriteHeader(http.StatusOK)
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	})
+	h.agents.ping = func(http.ResponseWriter, *http.Request) { t.Error("MCP has no /ping") }
+	at := h.at(t, h.create(t, "mcp", speaking(api.ServerProtocolMcp)), living(3, 60))
+	n := h.begin(t, h.admin(), at, named("a"))
+	if took := time.Since(n.started); took > pingLimit {
+		t.Errorf("ready after %v", took)
+	}
+	<-n.over
+	if n.reason() != endedIdle || asked.Load() != 1 {
+		t.Errorf("%s, asked %d times", n.reason(), asked.Load())
+	}
+}
+
+// Many sessions begin and end at once on one server, and none is left.
+func TestManySessions(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		h := servingOn(t, db, silent)
+		at := h.at(t, h.create(t, "many", nil))
+		var calls sync.WaitGroup
+		for i := range 100 {
+			calls.Go(func() {
+				n, release, err := h.acquire(t.Context(), h.admin(), at, named(fmt.Sprint("s", i)))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				release()
+				if i%2 == 0 {
+					n.stop("It was stopped.")
+				}
+			})
+		}
+		calls.Wait()
+		h.tell(t.Context())
+		h.Close()
+		if rows := h.rows(t); len(rows) != 0 {
+			t.Errorf("left behind: %v", rows)
 		}
 	})
 }

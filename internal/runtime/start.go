@@ -93,6 +93,7 @@ func (s *Service) environment(n *session, port int, token string) []string {
 // of a tenth of the time that has passed, so that a quick agent is not kept waiting
 // and a slow one not disturbed.
 func (s *Service) awaitReady(n *session) error {
+	began := s.now()
 	ctx, cancel := context.WithTimeout(n.until, s.patience)
 	defer cancel()
 	go func() {
@@ -110,7 +111,7 @@ func (s *Service) awaitReady(n *session) error {
 			n.heard(said, s.now())
 			return nil
 		}
-		timer := time.NewTimer(nextTry(s.now().Sub(n.started)))
+		timer := time.NewTimer(nextTry(s.now().Sub(began)))
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
