@@ -89,6 +89,9 @@ func TestTargets(t *testing.T) {
 	if known.StatusCode != 403 || unknown.StatusCode != 403 {
 		t.Errorf("unsigned: %d and %d", known.StatusCode, unknown.StatusCode)
 	}
+	if malformed, _ := answer(t, h.request(t, "POST", "/runtimes/x/invocations", "{}")); malformed.StatusCode != 403 {
+		t.Errorf("unsigned and malformed: %d", malformed.StatusCode)
+	}
 	for _, method := range []string{"GET", "HEAD", "OPTIONS", "DELETE"} {
 		if response, _ := answer(t, h.request(t, method, invocationsPath(arn), "")); response.StatusCode != 405 || response.Header.Get("Allow") != "POST" || response.Header.Get("Access-Control-Allow-Origin") != "" {
 			t.Errorf("%s: %d %v", method, response.StatusCode, response.Header)

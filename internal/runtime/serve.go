@@ -101,7 +101,7 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case err == nil:
 		err = s.perform(c)
-	case fault.Is(err, fault.NotFound):
+	case fault.Is(err, fault.NotFound), fault.Is(err, fault.Invalid):
 		err = s.missing(c, named, err)
 	}
 	if err != nil {
@@ -144,8 +144,9 @@ func (s *Service) perform(c *call) error {
 	})
 }
 
-// missing answers for a runtime or endpoint that is not there: to who may call
-// it, if it were. Others hear what they hear of those that are.
+// missing answers for a runtime or endpoint that is not there, or that nothing
+// can be called: to who may call it, if it were. Others hear what they hear of
+// those that are.
 func (s *Service) missing(c *call, named reference, notFound error) error {
 	if bearer(c.r) {
 		return notFound // a token is good for one runtime, and here is none to ask
