@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"runtime/pprof"
 	"strconv"
 	"strings"
@@ -153,6 +154,7 @@ func childPlatform(args []string) int {
 		return 2
 	}
 	c.Addr, c.LogLevel = "127.0.0.1:0", "error"
+	c.AgentCPU = float64(runtime.NumCPU()) // as many as the agent has that runs by itself
 	if database != "" {
 		c.DatabaseURL = secret.New(database)
 	}

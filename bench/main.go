@@ -17,6 +17,8 @@ import (
 	"os"
 	"os/signal"
 	"time"
+
+	"github.com/onbehalf/onbehalf/internal/server"
 )
 
 // settings of one run.
@@ -31,6 +33,7 @@ type settings struct {
 }
 
 func main() {
+	server.Init() // a session's first process is this executable again
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case "child-platform":
@@ -48,7 +51,7 @@ func main() {
 	flag.DurationVar(&s.duration, "duration", 3*time.Second, "length of a round")
 	flag.IntVar(&s.connections, "connections", 32, "connections of the load generator")
 	flag.BoolVar(&s.write, "write", false, "rewrite the measured part of docs/benchmarks.md")
-	flag.StringVar(&s.only, "only", "", "one of token, key, grants, vault, storm, postgres, tool, start, sayhello")
+	flag.StringVar(&s.only, "only", "", "one of token, key, grants, vault, storm, postgres, tool, agents, start, sayhello")
 	flag.IntVar(&s.grants, "grants", 1_000_000, "grants of the large installation")
 	flag.StringVar(&s.profiles, "profiles", "", "keep the CPU profiles of the platform in this folder")
 	flag.Parse()
@@ -74,7 +77,7 @@ func run(ctx context.Context, s settings) error {
 		run  func(context.Context, settings) ([]result, error)
 	}{
 		{"token", benchToken}, {"key", benchKey}, {"grants", benchGrants}, {"vault", benchKeys}, {"storm", benchStorm}, {"postgres", benchPostgres},
-		{"tool", benchTool}, {"start", benchStart}, {"sayhello", benchSayHello},
+		{"tool", benchTool}, {"agents", benchAgents}, {"start", benchStart}, {"sayhello", benchSayHello},
 	} {
 		if s.only != "" && s.only != b.name {
 			continue

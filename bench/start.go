@@ -96,18 +96,21 @@ func freeAddress() (string, error) {
 }
 
 // residentMemory is a process's RSS in kB (1000 bytes).
-func residentMemory(pid int) (int, error) {
+func residentMemory(pid int) (int, error) { return memoryOf(pid, "VmRSS:") }
+
+// memoryOf is one of the lines of a process's status, in kB.
+func memoryOf(pid int, what string) (int, error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(string(status)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+		if rest, ok := strings.CutPrefix(line, what); ok {
 			kib, err := strconv.Atoi(strings.Fields(rest)[0])
 			return kib * 1024 / 1000, err
 		}
 	}
-	return 0, fmt.Errorf("no VmRSS")
+	return 0, fmt.Errorf("no %s", what)
 }
 
 // benchSayHello is the whole story with the demo person, after the build.
