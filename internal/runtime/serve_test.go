@@ -170,6 +170,14 @@ func TestBearerTokens(t *testing.T) {
 		t.Errorf("another person: %d %s", response.StatusCode, body)
 	}
 
+	stop := strings.TrimSuffix(path, pathInvocations) + pathStop
+	if response, body := answer(t, h.request(t, "POST", stop, "{}", "Authorization", "Bearer "+h.token(t, demoidp.Grace), headerSession, session)); response.StatusCode != 403 {
+		t.Errorf("stopped by another person: %d %s", response.StatusCode, body)
+	}
+	if response, body := answer(t, h.request(t, "POST", stop, "{}", "Authorization", "Bearer "+token, headerSession, session)); response.StatusCode != 200 {
+		t.Errorf("stopped: %d %s", response.StatusCode, body)
+	}
+
 	response, body = answer(t, h.request(t, "GET", strings.TrimPrefix(metadata, h.door.URL), ""))
 	var document struct {
 		Resource             string   `json:"resource"`

@@ -1,13 +1,19 @@
 package runtime
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"testing/iotest"
+	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -225,4 +231,98 @@ func TestSocketEnds(t *testing.T) {
 	conn = open(newSessionID())
 	_ = conn.CloseNow()
 	h.eventually(t, func() bool { return !h.busy() })
+}
+
+// FuzzFrames: what passes is what came, up to a whole frame or the end, and no
+// frame that is too long.
+func FuzzFrames(f *testing.F) {
+	f.Add([]byte{0x81, 5, 'h', 'e', 'l', 'l', 'o'})
+	f.Add([]byte{0x82, 0xfe, 0, 3, 1, 2, 3, 4, 'a', 'b', 'c', 0x88, 0x80, 0, 0, 0, 0})
+	f.Add([]byte{0x82, 127, 0, 0, 0, 0, 0, 1, 0, 1})
+	f.Fuzz(func(t *testing.T, sent []byte) {
+		here, there := net.Pipe()
+		got := make(chan []byte, 1)
+		go func() {
+			all, _ := io.ReadAll(there)
+			got <- all
+		}()
+		d := &direction{from: bufio.NewReader(iotest.HalfReader(bytes.NewReader(sent))), to: here}
+		d.run()
+		_ = here.Close()
+		passed := <-got
+		if !bytes.HasPrefix(sent, passed) {
+			t.Fatalf("%x became %x", sent, passed)
+		}
+		if d.err == nil && !d.closed {
+			t.Fatal("it ended for no reason")
+		}
+		rest := bufio.NewReader(bytes.NewReader(passed))
+		for {
+			_, length, err := frameHeader(rest)
+			if err != nil {
+				break
+			}
+			if n, _ := rest.Discard(length); n < length && !d.inside {
+				t.Fatalf("a frame of %d bytes was cut at %d unnoticed", length, n)
+			}
+		}
+	})
+}
+
+// FuzzBrowserToken: whatever a page offers, no agent is offered the token.
+func FuzzBrowserToken(f *testing.F) {
+	f.Add(tokenInURL + ".YQ, " + tokenInURL + ", chat")
+	f.Add("chat," + tokenInURL + ".%%")
+	f.Fuzz(func(t *testing.T, offered string) {
+		r := &http.Request{Header: http.Header{headerProtocols: {offered}}}
+		browserToken(r)
+		for _, left := range r.Header[headerProtocols] {
+			for part := range strings.SplitSeq(left, ",") {
+				if part = strings.TrimSpace(part); part == tokenInURL || strings.HasPrefix(part, tokenInURL+".") {
+					t.Fatalf("%q left %q", offered, left)
+				}
+			}
+		}
+	})
+}
+
+// TestDuring: a call ends with its caller, its session, or its time, and says which.
+func TestDuring(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		made := func() (*session, context.CancelFunc) {
+			until, end := context.WithCancel(t.Context())
+			return &session{until: until, process: &inProcess{ended: make(chan struct{})}}, end
+		}
+		n, end := made()
+		ctx, cancel := n.during(t.Context(), time.Hour)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if cause := context.Cause(ctx); cause != errOver {
+			t.Errorf("after an hour: %v", cause)
+		}
+		cancel()
+		ctx, cancel = n.during(t.Context(), time.Hour)
+		end()
+		synctest.Wait()
+		if cause := context.Cause(ctx); cause != errStopped {
+			t.Errorf("a session that was stopped: %v", cause)
+		}
+		cancel()
+		// An agent that has ended by itself may be read to its end.
+		n, end = made()
+		close(n.process.(*inProcess).ended)
+		ctx, cancel = n.during(t.Context(), time.Hour)
+		end()
+		synctest.Wait()
+		if ctx.Err() != nil {
+			t.Error("what a crashed agent wrote was cut at once")
+		}
+		time.Sleep(lastWords)
+		synctest.Wait()
+		if cause := context.Cause(ctx); cause != errStopped {
+			t.Errorf("a crash: %v", cause)
+		}
+		cancel()
+	})
 }
