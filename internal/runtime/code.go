@@ -28,6 +28,9 @@ const (
 	// transaction of its own, so that SQLite's one writer is never held for long.
 	partSize = 1 << 20
 
+	// maxCode is how many bytes an account's archives may have together: forty of the largest.
+	maxCode = 10 << 30
+
 	// codePrefix is how an archive is named in codeConfiguration.code.s3: in a
 	// bucket of the account, by what is in it.
 	codePrefix = "sha256/"
@@ -98,6 +101,9 @@ func (s *Service) PutCode(ctx context.Context, account string, from io.Reader) (
 // keepCode unpacks an archive, and keeps what could be unpacked.
 func (s *Service) keepCode(ctx context.Context, account string, archive io.ReaderAt, size int64, sum [sha256.Size]byte) (*api.PutAgentCodeResponse, error) {
 	name := hex.EncodeToString(sum[:])
+	if err := s.roomForCode(ctx, account, name, size); err != nil {
+		return nil, err
+	}
 	// Also when the caller has left: who unpacks reads the body, which is gone after this.
 	if err := s.unpacked(context.WithoutCancel(ctx), account, name, func(context.Context) (io.ReaderAt, int64, func(), error) { return archive, size, func() {}, nil }); err != nil {
 		return nil, err
@@ -106,6 +112,19 @@ func (s *Service) keepCode(ctx context.Context, account string, archive io.Reade
 		return nil, err
 	}
 	return &api.PutAgentCodeResponse{Bucket: bucket(account), Prefix: codePrefix + name + ".zip", Sha256: name, Size: size}, nil
+}
+
+// roomForCode refuses an archive that would make the account's too many: who may
+// put code could otherwise fill the disk of all.
+func (s *Service) roomForCode(ctx context.Context, account, sum string, size int64) error {
+	var others int64
+	err := s.db.View(ctx, func(tx *store.Tx) error {
+		return tx.QueryRow("SELECT CAST(coalesce(sum(size), 0) AS BIGINT) FROM agent_code WHERE account = $1 AND sha256 <> $2", account, sum).Scan(&others)
+	})
+	if err == nil && others+size > maxCode {
+		return fault.New(fault.QuotaExceeded, "The archives of the account's agents take %d MB, and may take %d. Delete runtimes or versions that nobody needs; what none names goes after a day.", others>>20, int64(maxCode)>>20)
+	}
+	return fault.Wrap(err, "measuring code")
 }
 
 // storeCode writes an archive's parts, and then that it is there: a row of size 0

@@ -17,10 +17,12 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/onbehalf/onbehalf/internal/api"
+	"github.com/onbehalf/onbehalf/internal/audit"
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/principal"
 	"github.com/onbehalf/onbehalf/internal/store"
@@ -384,6 +386,36 @@ func TestPutAgentCode(t *testing.T) {
 	}
 	if rows := rowsOf(t, h, "agent_code"); rows != 1 {
 		t.Errorf("%d archives are kept", rows)
+	}
+	records, _, err := audit.NewReader(h.db, nil).List(t.Context(), audit.Query{Account: testAccount, Action: actionPutCode})
+	if err != nil || len(records) != 3 {
+		t.Fatalf("%d records, %v", len(records), err)
+	}
+	for i, record := range records { // the last one first
+		if ok := i > 0; ok != (record.Outcome == audit.OK) || ok && (record.Detail["sha256"] != sumOf([]byte(content)) || record.Detail["size"] != fmt.Sprint(len(content))) {
+			t.Errorf("recorded: %+v", record)
+		}
+	}
+	if err := h.db.Update(t.Context(), func(tx *store.Tx) error {
+		_, err := tx.Exec("INSERT INTO agent_code (account, sha256, size, created) VALUES ($1, 'much', $2, 1)", testAccount, int64(maxCode))
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if status, body := put(string(zipped(t, entry{"other.py", "", 0})), nil); status == http.StatusOK || !strings.Contains(body, "go") {
+		t.Errorf("beyond the account's room: %d %s", status, body)
+	}
+}
+
+// A disk without room is told of, in words; anything else is the log's.
+func TestNoRoom(t *testing.T) {
+	t.Parallel()
+	full := &fs.PathError{Op: "write", Path: "/secret/place", Err: syscall.ENOSPC}
+	if err := noRoom(fmt.Errorf("copying: %w", full)); !fault.Is(err, fault.Unavailable) || strings.Contains(fault.Of(err).Message, "/secret") {
+		t.Errorf("%v", err)
+	}
+	if err := noRoom(io.ErrUnexpectedEOF); err != io.ErrUnexpectedEOF {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -3,6 +3,7 @@ package runtime
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -244,6 +245,55 @@ func TestClientTokens(t *testing.T) {
 		fresh, err := h.CreateAgentRuntime(ctx, h.admin(), request)
 		if err != nil || fresh.AgentRuntimeId == id {
 			t.Errorf("the token of a runtime that is gone: %+v, %v", fresh, err)
+		}
+	})
+}
+
+// Of requests that come at the same moment with one token, one makes the runtime;
+// updates at the same moment make a version each.
+func TestRuntimesAtTheSameMoment(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, h *hosted) {
+		token, artifact := strings.Repeat("0123456789", 4), h.artifact(t)
+		const many = 8
+		ids, versions := make(chan string, many), make(chan string, many)
+		var all sync.WaitGroup
+		for range many {
+			all.Go(func() {
+				made, err := h.CreateAgentRuntime(t.Context(), h.admin(), &api.CreateAgentRuntimeRequest{AgentRuntimeName: "clerk", RoleArn: testRole, AgentRuntimeArtifact: artifact, ClientToken: &token})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				ids <- made.AgentRuntimeId
+			})
+		}
+		all.Wait()
+		close(ids)
+		id := <-ids
+		for other := range ids {
+			if other != id {
+				t.Errorf("one token made %s and %s", id, other)
+			}
+		}
+		for range many {
+			all.Go(func() {
+				made, err := h.UpdateAgentRuntime(t.Context(), h.admin(), &api.UpdateAgentRuntimeRequest{AgentRuntimeId: id, RoleArn: testRole, AgentRuntimeArtifact: artifact})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				versions <- made.AgentRuntimeVersion
+			})
+		}
+		all.Wait()
+		close(versions)
+		seen := map[string]bool{}
+		for version := range versions {
+			seen[version] = true
+		}
+		if len(seen) != many || h.live(t, id, DefaultEndpoint) != fmt.Sprint(many+1) {
+			t.Errorf("versions %v, DEFAULT at %s", seen, h.live(t, id, DefaultEndpoint))
 		}
 	})
 }
