@@ -24,6 +24,7 @@ type sessionRow struct {
 	endpoint        string
 	version         int64
 	principal, user string
+	node            string
 	created, used   time.Time
 }
 
@@ -65,6 +66,9 @@ func (s *Service) ListAgentRuntimeSessions(ctx context.Context, caller principal
 	}
 	allowed := map[string]bool{}
 	for _, row := range rows {
+		if s.node.left(row.node) {
+			continue
+		}
 		arn := s.arn(caller.Account, row.key.runtime)
 		may, asked := allowed[arn]
 		if !asked {
@@ -83,7 +87,7 @@ func (s *Service) ListAgentRuntimeSessions(ctx context.Context, caller principal
 }
 
 func listSessions(tx *store.Tx, account string, runtime *string, after sessionKey, most int) (found []sessionRow, err error) {
-	query := "SELECT runtime_id, session, endpoint, version, principal, user_line, created, last_used FROM agent_sessions WHERE account = $1 AND (runtime_id > $2 OR runtime_id = $2 AND session > $3)"
+	query := "SELECT runtime_id, session, endpoint, version, principal, user_line, created, last_used, node FROM agent_sessions WHERE account = $1 AND (runtime_id > $2 OR runtime_id = $2 AND session > $3)"
 	arguments := []any{account, after.runtime, after.id, most}
 	if runtime != nil {
 		query += " AND runtime_id = $5"
@@ -97,7 +101,7 @@ func listSessions(tx *store.Tx, account string, runtime *string, after sessionKe
 	for rows.Next() {
 		var r sessionRow
 		var created, used int64
-		if err := rows.Scan(&r.key.runtime, &r.key.id, &r.endpoint, &r.version, &r.principal, &r.user, &created, &used); err != nil {
+		if err := rows.Scan(&r.key.runtime, &r.key.id, &r.endpoint, &r.version, &r.principal, &r.user, &created, &used, &r.node); err != nil {
 			return nil, fault.Wrap(err, "listing sessions")
 		}
 		r.created, r.used = store.Time(created), store.Time(used)

@@ -43,6 +43,12 @@ func openNode(folder string) machine {
 
 func (m machine) lease() string { return "agents of " + m.name }
 
+// left reports whether a row is one that an earlier process of this installation left
+// behind: nothing of it runs, and it will be cleared away.
+func (m machine) left(holder string) bool {
+	return holder != m.name && strings.HasPrefix(holder, m.home+".")
+}
+
 // enroll writes down that a session is this node's. It is another's only as long as
 // that one lives; whose the session is, is looked at first. Nodes that enroll many at
 // once do not clash: what was read decides in the statement that writes.

@@ -91,6 +91,15 @@ func TestRowsOfTheDead(t *testing.T) {
 		}); err != nil {
 			t.Fatal(err)
 		}
+		list, err := h.ListAgentRuntimeSessions(t.Context(), h.admin(), &api.ListAgentRuntimeSessionsRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, listed := range list.Sessions {
+			if listed.RuntimeSessionId == named("killed") {
+				t.Error("a session of the process that was killed is listed")
+			}
+		}
 		if err := h.clear(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -59,6 +59,7 @@ type session struct {
 	secrets  *secrets // handed to it
 	started  time.Time
 
+	decided chan struct{}   // closed when it is written down, or will not be
 	ready   chan struct{}   // closed when the agent answers, or never will
 	failure error           // why it never will; set before ready is closed
 	process Process         // set before ready is closed without a failure

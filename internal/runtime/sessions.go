@@ -22,11 +22,16 @@ type sessions struct {
 // ends; one that is stopping is fault.Concurrent.
 func (s *Service) acquire(ctx context.Context, caller principal.Caller, at *served, id string) (_ *session, release func(), err error) {
 	key, who := sessionKey{at.runtime.id, id}, ownerOf(caller)
-	s.live.mu.Lock()
-	found := s.live.all[key]
-	if found != nil && found.owner != who && !s.options.SharedSessions {
+	var found *session
+	for {
+		if _, err := s.own(ctx, key, who); err != nil {
+			return nil, nil, err
+		}
+		s.live.mu.Lock()
+		if found = s.live.all[key]; found == nil || found.owner == who || s.options.SharedSessions {
+			break // with the lock
+		}
 		s.live.mu.Unlock()
-		return nil, nil, errForeign()
 	}
 	if found == nil {
 		err := s.admit(who)
@@ -59,6 +64,33 @@ func (s *Service) acquire(ctx context.Context, caller principal.Caller, at *serv
 	return found, release, nil
 }
 
+// own is the session of a name that runs here; nil where there is none, and
+// errForeign where it is another's. A session is nobody's before it is written down:
+// until then it may be another replica's, and whoever began it here has no claim to it.
+func (s *Service) own(ctx context.Context, key sessionKey, who owner) (*session, error) {
+	for {
+		s.live.mu.Lock()
+		found := s.live.all[key]
+		s.live.mu.Unlock()
+		if found == nil || found.owner == who || s.options.SharedSessions {
+			return found, nil
+		}
+		select {
+		case <-found.decided:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		if found.enrolled() {
+			return nil, errForeign()
+		}
+		select {
+		case <-found.over:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
 func errForeign() error {
 	return fault.New(fault.Denied, "The session belongs to another caller or user. Use a session id of your own.")
 }
@@ -66,7 +98,7 @@ func errForeign() error {
 func (s *Service) newSession(key sessionKey, who owner, user principal.User, at *served) *session {
 	n := &session{
 		key: key, name: newName(), owner: who, user: user, endpoint: at.endpoint, version: at.version, runtime: at.runtime,
-		secrets: &secrets{}, started: s.now(), ready: make(chan struct{}), over: make(chan struct{}), lastUsed: s.now(),
+		secrets: &secrets{}, started: s.now(), decided: make(chan struct{}), ready: make(chan struct{}), over: make(chan struct{}), lastUsed: s.now(),
 	}
 	n.until, n.end = context.WithCancel(context.Background())
 	return n
@@ -75,17 +107,15 @@ func (s *Service) newSession(key sessionKey, who owner, user principal.User, at 
 // find is a session that runs, of the caller: fault.Denied where it is another's,
 // fault.Concurrent where another replica has it, fault.NotFound where it is not.
 func (s *Service) find(ctx context.Context, caller principal.Caller, runtime, id string) (*session, error) {
-	s.live.mu.Lock()
-	n := s.live.all[sessionKey{runtime, id}]
-	s.live.mu.Unlock()
+	n, err := s.own(ctx, sessionKey{runtime, id}, ownerOf(caller))
+	if err != nil {
+		return nil, err
+	}
 	if n == nil {
 		if err := s.elsewhere(ctx, sessionKey{runtime, id}, ownerOf(caller)); err != nil {
 			return nil, err
 		}
 		return nil, fault.New(fault.NotFound, "There is no session %s: it has ended, or never was.", id)
-	}
-	if n.owner != ownerOf(caller) && !s.options.SharedSessions {
-		return nil, errForeign()
 	}
 	return n, nil
 }
@@ -127,6 +157,7 @@ func (s *Service) those(asked func(*session) bool) (found []*session) {
 func (s *Service) run(ctx context.Context, n *session) {
 	defer s.forget(n)
 	if err := s.enroll(ctx, n); err != nil {
+		close(n.decided)
 		n.fail(err)
 		return
 	}
@@ -134,6 +165,7 @@ func (s *Service) run(ctx context.Context, n *session) {
 	l := s.openLog(n)
 	defer l.close()
 	n.written(l)
+	close(n.decided)
 	process, err := s.start(ctx, n)
 	if err != nil {
 		n.log.note("The session did not start.")
