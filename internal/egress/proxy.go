@@ -201,6 +201,13 @@ func (p *Proxy) relay(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength == 0 {
 		out.Body = nil
 	} else {
+		// Otherwise net/http closes the request's body with the first byte of the answer, and
+		// the transport, which may be about to see its end, takes that for a failure.
+		if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
+			say(w, r, http.StatusInternalServerError, "No request with a body can be passed on on this connection")
+			return
+		}
+		defer r.Body.Close()
 		out.Body = &moving{out.Body, quiet, p.idle}
 	}
 	answer, err := p.transport.RoundTrip(out)

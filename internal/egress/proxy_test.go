@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -248,6 +249,50 @@ func TestProxyHalfClose(t *testing.T) {
 	if got, err := io.ReadAll(reader); string(got) != "you said first, last" {
 		t.Errorf("%q %v", got, err)
 	}
+}
+
+// A server that begins to answer at the last byte of the body, before its end has
+// been noticed on the way, is heard to the end.
+func TestProxyAnswersAtTheLastByte(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.ReadFull(r.Body, make([]byte, 5000))
+		for range 12 {
+			_, _ = io.WriteString(w, "a line\n")
+			_ = http.NewResponseController(w).Flush()
+		}
+	}))
+	defer server.Close()
+	_, front, _ := behind(t, server, ProxyOptions{Allow: []string{"127.0.0.1:PORT"}})
+	var all sync.WaitGroup
+	for range 6 {
+		all.Go(func() {
+			conn, err := net.Dial("tcp", front.Listener.Addr().String())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			reader := bufio.NewReader(conn)
+			for range 300 {
+				// Head and body come apart, as Python sends them.
+				fmt.Fprintf(conn, "POST %s/x HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n", server.URL)
+				fmt.Fprint(conn, strings.Repeat("x", 5000))
+				response, err := http.ReadResponse(reader, nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				body, err := io.ReadAll(response.Body)
+				_ = response.Body.Close()
+				if err != nil || strings.Count(string(body), "\n") != 12 {
+					t.Errorf("%q %v", body, err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
 }
 
 // Half of an answer is never taken for the whole.
