@@ -136,7 +136,8 @@ func TestManySessions(t *testing.T) {
 	}
 }
 
-// Two sessions at once of agents on the published packages: each has its own conversation.
+// Two sessions at once of agents on the published packages: each has its own
+// conversation, here with Azure's model.
 func TestConcurrentSessionsOfPublishedPackages(t *testing.T) {
 	t.Parallel()
 	for _, language := range []string{"Python", "TypeScript"} {
@@ -144,7 +145,11 @@ func TestConcurrentSessionsOfPublishedPackages(t *testing.T) {
 			t.Parallel()
 			c := tutorialAgents[language](t)
 			h := startHosting(t)
-			a := h.host("concurrent", c)
+			a := h.host("concurrent", c, func(r *createRuntime) {
+				r.EnvironmentVariables = map[string]string{
+					"OPENAI_PROVIDER": "azure", "AZURE_OPENAI_ENDPOINT": h.modelURL, "AZURE_OPENAI_API_VERSION": "2025-01-01", "AZURE_OPENAI_DEPLOYMENT": "mini",
+				}
+			})
 			var both sync.WaitGroup
 			for _, who := range []string{"ada", "bob"} {
 				both.Go(func() {

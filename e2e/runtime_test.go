@@ -336,13 +336,6 @@ func (a *hosted) stop(session string) error {
 	return err
 }
 
-func (a *hosted) remove() {
-	a.t.Helper()
-	if _, err := a.control.DeleteAgentRuntime(a.t.Context(), &bedrockagentcorecontrol.DeleteAgentRuntimeInput{AgentRuntimeId: &a.id}); err != nil {
-		a.t.Error(err)
-	}
-}
-
 // eventually waits for something that others bring about.
 func eventually(t testing.TB, within time.Duration, what string, is func() bool) {
 	t.Helper()
