@@ -85,7 +85,8 @@ func (s *Service) environment(n *session, port int, token string) []string {
 	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY"} {
 		fixed = append(fixed, name+"="+proxy, strings.ToLower(name)+"="+proxy)
 	}
-	fixed = append(fixed, "NO_PROXY=127.0.0.1,localhost", "no_proxy=127.0.0.1,localhost")
+	// Node's fetch looks at the proxy's variables only where it is told to.
+	fixed = append(fixed, "NO_PROXY=127.0.0.1,localhost", "no_proxy=127.0.0.1,localhost", "NODE_USE_ENV_PROXY=1")
 	return append(fixed, environment(&n.version.settings)...)
 }
 
