@@ -124,6 +124,7 @@ type session struct {
 	command *exec.Cmd
 	channel *inside.Channel
 	ended   chan struct{}
+	cleared chan struct{} // a moment later: the control group is gone, too
 
 	mu      sync.Mutex
 	end     string
@@ -141,7 +142,7 @@ type dialled struct {
 // Start makes the session's surroundings and starts the agent in them.
 func (d *Driver) Start(ctx context.Context, l runtime.Launch) (runtime.Process, error) {
 	p := inside.Plan{Command: l.Command, Environment: l.Environment, Port: l.Port, Doors: []int{runtime.PlatformPort, runtime.ProxyPort}, Mounts: l.Mounts, Limits: withDefaults(l.Limits), Watch: d.groups == nil}
-	s := &session{driver: d, ended: make(chan struct{}), dials: map[uint64]chan dialled{}}
+	s := &session{driver: d, ended: make(chan struct{}), cleared: make(chan struct{}), dials: map[uint64]chan dialled{}}
 	ours, theirs, err := inside.Pair()
 	if err != nil {
 		return nil, fault.Wrap(err, "making a session's channel")
@@ -320,7 +321,6 @@ func (s *session) wait(printed, received <-chan struct{}) {
 			s.killedForMemory()
 			why = outOfMemory
 		}
-		s.group.remove()
 	}
 	if err != nil && !s.wasStopped() {
 		why = "The session's first process was ended: " + err.Error() + "."
@@ -329,6 +329,10 @@ func (s *session) wait(printed, received <-chan struct{}) {
 	_ = s.channel.Close()
 	s.driver.free(s.host)
 	close(s.ended)
+	if s.group != nil {
+		s.group.remove() // the kernel may take its time until it lets go of an empty group
+	}
+	close(s.cleared)
 }
 
 // because says why there is no agent any more; the first reason counts.
@@ -440,12 +444,13 @@ func (s *session) Stop(grace time.Duration) {
 		defer timer.Stop()
 		select {
 		case <-s.ended:
+			<-s.cleared
 			return
 		case <-timer.C:
 		}
 	}
 	_ = s.command.Process.Kill() // process 1: the kernel ends the rest
-	<-s.ended
+	<-s.cleared
 }
 
 func (s *session) Run(ctx context.Context, c runtime.Command) (int, error) {
