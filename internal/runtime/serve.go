@@ -68,6 +68,7 @@ type call struct {
 	query   url.Values // of a websocket, for the agent
 	browser bool       // the token came as a subprotocol of a websocket
 	begun   bool       // the answer's status has left
+	counted bool       // Close waits for it: no server knows of a connection that was taken over
 }
 
 // serve is the data plane's door: what is called, who calls, may they, and then
@@ -134,6 +135,11 @@ func (s *Service) perform(c *call) error {
 	if forUser {
 		checks = append(checks, s.checks(actionForUser, at.account, at.id, c.at.endpoint)...)
 	}
+	defer func() {
+		if c.counted {
+			s.work.Done()
+		}
+	}()
 	return s.gate.Do(c.r.Context(), c.caller, checks, func(ctx context.Context) error {
 		gate.Detail(ctx, "endpoint", c.at.endpoint)
 		gate.Detail(ctx, "version", c.at.number)

@@ -109,6 +109,8 @@ func (s *Service) socket(ctx context.Context, c *call) error {
 		return err
 	}
 	defer release()
+	s.work.Add(1) // the session's own life is among that work, so nobody waits for nothing yet
+	c.counted = true
 	ctx, cancel := n.during(ctx, longestRun)
 	defer cancel()
 	agent, answer, err := n.upgrade(ctx, c, header)
@@ -256,6 +258,11 @@ func splice(ctx context.Context, client net.Conn, fromClient *bufio.Reader, agen
 		if !in.closed && !in.inside {
 			// a client's frames are masked; with zeros, they are themselves
 			_, _ = agent.Write(binary.BigEndian.AppendUint16([]byte{0x88, 0x82, 0, 0, 0, 0}, code))
+		}
+		// Who closes with unread bytes resets the connection, and the client may
+		// lose the good-bye: what it is still sending is read away for a moment.
+		if half, is := client.(interface{ CloseWrite() error }); is && half.CloseWrite() == nil {
+			_, _ = io.CopyN(io.Discard, fromClient, 1<<20)
 		}
 	}
 	return why
