@@ -156,7 +156,7 @@ var (
 )
 
 // untilKnown is how long a broken connection may wait for the news of a crash.
-const untilKnown = 500 * time.Millisecond
+const untilKnown = time.Second
 
 // lastWords is how long an answer may go on whose agent has ended.
 const lastWords = 2 * time.Second
