@@ -93,7 +93,7 @@ func Load(file string) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	content, err := os.ReadFile(file)
+	content, err := readOwn(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: there is no %s", ErrNotConfigured, file)
 	}
@@ -119,7 +119,7 @@ func (a *Agent) Save() error {
 		return err
 	}
 	comments := yaml.CommentMap{}
-	before, err := os.ReadFile(a.file)
+	before, err := readOwn(a.file)
 	switch {
 	case err == nil:
 		if err := yaml.UnmarshalWithOptions(before, &Agent{}, yaml.CommentToMap(comments)); err != nil {
@@ -134,7 +134,23 @@ func (a *Agent) Save() error {
 	if err != nil {
 		return err
 	}
-	return writeFile(a.file, content, 0o644)
+	return writeFile(a.file, append(bytes.TrimRight(content, "\n"), '\n'), 0o644)
+}
+
+// largestOwn is the largest file that is read as settings: a lock file of Node may be long.
+const largestOwn = 32 << 20
+
+// readOwn reads a file that says something about the agent. The folder may be
+// anybody's: a pipe or a device in the place of a file is not read without end.
+func readOwn(file string) ([]byte, error) {
+	info, err := os.Stat(file)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Size() > largestOwn {
+		return nil, fmt.Errorf("%s is no file of at most %s", file, bytesText(largestOwn))
+	}
+	return os.ReadFile(file)
 }
 
 // writeFile replaces a file as a whole: a reader never sees half of it.

@@ -177,7 +177,7 @@ func (z *archive) write(file string) (m made, err error) {
 	if err := z.check(); err != nil {
 		return m, err
 	}
-	out, err := os.OpenFile(file, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	out, err := createAnew(file)
 	if err != nil {
 		return m, err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,6 +22,11 @@ const workFolder = ".onbehalf"
 func (a *Agent) work(below ...string) (string, error) {
 	base := filepath.Join(a.Folder(), workFolder)
 	folder := filepath.Join(append([]string{base}, below...)...)
+	for _, path := range []string{base, folder} { // a folder that came with somebody's agent leads nowhere else
+		if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+			return "", fmt.Errorf("%s is a link: remove it, and a folder takes its place", path)
+		}
+	}
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return "", err
 	}
@@ -132,7 +138,7 @@ func (a *Agent) run(ctx context.Context, progress progress, c command) error {
 	if err != nil {
 		return err
 	}
-	log, err := os.OpenFile(filepath.Join(folder, "build.log"), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	log, err := createAnew(filepath.Join(folder, "build.log"))
 	if err != nil {
 		return err
 	}
@@ -151,6 +157,22 @@ func (a *Agent) run(ctx context.Context, progress progress, c command) error {
 		return &BuildError{Command: strings.Join(c.line, " "), Output: output.text(), Log: log.Name(), Err: err}
 	}
 	return nil
+}
+
+// createAnew makes a file in the place of whatever was there, and follows no link.
+func createAnew(file string) (*os.File, error) {
+	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+}
+
+// removeLink takes a link away that a program would be written through.
+func removeLink(file string) error {
+	if info, err := os.Lstat(file); err != nil || info.Mode()&fs.ModeSymlink == 0 {
+		return nil //nolint:nilerr // nothing is there
+	}
+	return os.Remove(file)
 }
 
 // outputTail keeps the end of what is written.

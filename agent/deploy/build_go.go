@@ -21,6 +21,9 @@ func (a *Agent) buildGo(ctx context.Context, progress progress, z *archive) (kin
 		return "", nil, err
 	}
 	program := filepath.Join(folder, "agent")
+	if err := removeLink(program); err != nil {
+		return "", nil, err
+	}
 	progress.say("building", "go build "+a.Entrypoint+" for "+goos+"/"+goarch)
 	err = a.run(ctx, progress, command{
 		folder: a.Folder(), line: []string{"go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", program, a.Entrypoint},

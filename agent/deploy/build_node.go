@@ -43,7 +43,7 @@ func (a *Agent) installNode(ctx context.Context, progress progress) (string, err
 		return existing(modules), nil
 	}
 	for _, name := range append(names, ".npmrc") { // .npmrc may open a private registry; it stays here
-		content, err := os.ReadFile(filepath.Join(a.Folder(), name))
+		content, err := readOwn(filepath.Join(a.Folder(), name))
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}

@@ -140,7 +140,7 @@ var included = regexp.MustCompile(`(?m)^\s*(?:-r|--requirement|-c|--constraint)[
 func (a *Agent) requirementFiles() []string {
 	names := []string{a.Requirements}
 	for i := 0; i < len(names) && len(names) < 100; i++ {
-		content, err := os.ReadFile(filepath.Join(a.Folder(), names[i]))
+		content, err := readOwn(filepath.Join(a.Folder(), names[i]))
 		if err != nil {
 			continue
 		}

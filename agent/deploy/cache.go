@@ -30,7 +30,7 @@ func (a *Agent) cache(kind, version string, names []string) (folder string, know
 	fmt.Fprintf(hash, "%s %s %s/%s\n", kind, version, runtime.GOOS, runtime.GOARCH)
 	changing := false
 	for _, name := range names {
-		content, err := os.ReadFile(filepath.Join(a.Folder(), name))
+		content, err := readOwn(filepath.Join(a.Folder(), name))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return "", false, err
 		}

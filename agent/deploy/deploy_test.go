@@ -223,6 +223,9 @@ func TestWhatIsPackaged(t *testing.T) {
 		".env": "OPENAI_API_KEY=sk-1\n", "sub/.env.local": "", ".netrc": "", ".npmrc": "", "tls.key": "", "sub/tls.pem": key, "id_rsa": "", ".aws/credentials": "", "client_secret_1.json": "{}",
 		".git/config": "", "venv/x.py": "", "myenv/pyvenv.cfg": "", "myenv/bin/python": "", "__pycache__/a.pyc": "", "b.pyc": "", "node_modules/x/index.js": "", File: "name: x\n", ".agentcore.json": "{}",
 		"platform/endpoint.json": "{}", "platform/credentials": "", "platform/onbehalf.db": "",
+		".ENV": "", "TLS.Key": "", "server.PEM": key, "deploy_key": key, "firebase.json": `{"private_key": "-----BEGIN PRIVATE KEY-----\nMII"}`, ".pgpass": "", "sub/Credentials.json": "{}",
+		"requirements.txt": "--extra-index-url https://bob:hunter2@pypi.example.com/simple\n", "requirements-dev.txt": "x @ git+https://ghp_1@github.com/x/y\n",
+		"requirements/base.txt": "x\n", "constraints.txt": "--index-url https://${USER}:${PASSWORD}@pypi.example.com\nx @ https://example.com/x@1.zip\n", "notes.txt": "https://bob:hunter2@example.com",
 	}
 	a := New(folder(t, files), "")
 	a.Name, a.Language, a.Entrypoint = "agent", Command, "./agent.sh --serve"
@@ -241,7 +244,10 @@ func TestWhatIsPackaged(t *testing.T) {
 		t.Fatal(err)
 	}
 	names, built, said := packaged(t, a)
-	want := []string{".env.example", "agent.sh", "certs/ca.pem", "data/words.txt", "deep/data/big/x", "kept.log", "link.txt", "notes/.keep", "onbehalf-start", "venv/x.py"}
+	want := []string{
+		".env.example", "agent.sh", "certs/ca.pem", "constraints.txt", "data/words.txt", "deep/data/big/x", "kept.log", "link.txt", "notes.txt", "notes/.keep", "onbehalf-start",
+		"requirements/base.txt", "venv/x.py",
+	}
 	if diff := cmp.Diff(want, names); diff != "" {
 		t.Error(diff)
 	}
@@ -251,7 +257,7 @@ func TestWhatIsPackaged(t *testing.T) {
 			notes += p.Text + "\n"
 		}
 	}
-	for _, name := range []string{".env", ".netrc", "sub/tls.pem", "platform"} {
+	for _, name := range []string{".env", ".netrc", "sub/tls.pem", "platform", "firebase.json", "requirements.txt"} {
 		if !strings.Contains(notes, name) {
 			t.Errorf("nobody is told that %s was left out:\n%s", name, notes)
 		}
@@ -430,7 +436,7 @@ func TestEvents(t *testing.T) {
 func FuzzPatterns(f *testing.F) {
 	f.Add("*.py[co]\n!/a/**/b\n\\#x\n[!a]\n[", "a/x/b")
 	f.Fuzz(func(t *testing.T, list, name string) {
-		parsed, err := parsePatterns(list)
+		parsed, err := parsePatterns(list, "")
 		if err != nil {
 			return
 		}
@@ -459,7 +465,7 @@ func TestPatterns(t *testing.T) {
 		{`\!odd`, "!odd", false, true},
 		{"# no", "# no", false, false},
 	} {
-		list, err := parsePatterns(test.list)
+		list, err := parsePatterns(test.list, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -467,7 +473,7 @@ func TestPatterns(t *testing.T) {
 			t.Errorf("%q on %q: %v", test.list, test.name, got)
 		}
 	}
-	if _, err := parsePatterns("[z-a]"); err == nil {
+	if _, err := parsePatterns("[z-a]", ""); err == nil {
 		t.Error("a class that goes backwards is fine")
 	}
 }

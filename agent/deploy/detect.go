@@ -161,7 +161,7 @@ func (a *Agent) nodeEntrypoints() []string {
 		Main    string
 		Scripts map[string]string
 	}
-	content, err := os.ReadFile(filepath.Join(a.Folder(), "package.json"))
+	content, err := readOwn(filepath.Join(a.Folder(), "package.json"))
 	if err == nil {
 		err = json.Unmarshal(content, &described)
 	}
@@ -197,7 +197,7 @@ func (a *Agent) goEntrypoints() (found []string) {
 func isMain(folder string) bool {
 	files, _ := filepath.Glob(filepath.Join(folder, "*.go"))
 	for _, name := range files {
-		if strings.HasSuffix(name, "_test.go") {
+		if strings.HasSuffix(name, "_test.go") || !isFile(name) {
 			continue
 		}
 		parsed, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.PackageClauseOnly)
@@ -224,14 +224,14 @@ func (a *Agent) detectPython() {
 	if a.Python != "" {
 		return
 	}
-	if content, err := os.ReadFile(filepath.Join(a.Folder(), ".python-version")); err == nil {
+	if content, err := readOwn(filepath.Join(a.Folder(), ".python-version")); err == nil {
 		if found := versionFile.FindSubmatch(content); found != nil && pythonPattern.Match(found[1]) {
 			a.Python = string(found[1])
 			return
 		}
 	}
 	here := pythonHere()
-	if content, err := os.ReadFile(filepath.Join(a.Folder(), "pyproject.toml")); err == nil {
+	if content, err := readOwn(filepath.Join(a.Folder(), "pyproject.toml")); err == nil {
 		if found := requiresPython.FindSubmatch(content); found != nil && pythonPattern.Match(found[1]) && olderPython(here, string(found[1])) {
 			here = string(found[1])
 		}

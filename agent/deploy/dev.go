@@ -170,8 +170,13 @@ func (r *runner) awaitChange(ctx context.Context, seen string, running *process)
 
 // snapshot is a text that changes with the agent's files.
 func (r *runner) snapshot() (string, error) {
+	x, err := r.agent.exclusions()
+	if err != nil {
+		return "", err
+	}
+	x.names = true
 	z := newArchive()
-	if err := r.agent.addOwn(z); err != nil && !errors.Is(err, os.ErrNotExist) { // a file went in our midst
+	if err := z.addFolder(r.agent.Folder(), x); err != nil && !errors.Is(err, os.ErrNotExist) { // a file went in our midst
 		return "", err
 	}
 	var text strings.Builder
@@ -224,6 +229,9 @@ func (r *runner) prepare(ctx context.Context) (line, also []string, err error) {
 			return nil, nil, err
 		}
 		program := filepath.Join(folder, "agent-dev")
+		if err := removeLink(program); err != nil {
+			return nil, nil, err
+		}
 		return []string{program}, nil, a.run(ctx, r.progress, command{folder: a.Folder(), line: []string{"go", "build", "-o", program, a.Entrypoint}})
 	case Command:
 	}

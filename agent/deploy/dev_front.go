@@ -29,7 +29,7 @@ const localFile = ".agentcore.json"
 // developer reads the file, and makes what it lacks: the workload identity, the user, the file.
 func (c *Client) developer(ctx context.Context, a *Agent, userID string) (who developer, err error) {
 	file := filepath.Join(a.Folder(), localFile)
-	content, err := os.ReadFile(file)
+	content, err := readOwn(file)
 	if err == nil {
 		err = json.Unmarshal(content, &who)
 	}

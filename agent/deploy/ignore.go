@@ -43,8 +43,8 @@ node_modules/
 Thumbs.db
 `
 
-// secrets are left out whatever anybody says, and named. Certificates and keys are
-// looked into as well.
+// secrets are left out whatever anybody says, and named, in small letters or large
+// ones. What may hold a key, or the password of a package index, is looked into as well.
 const secrets = `
 .env
 .env.*
@@ -58,6 +58,13 @@ _netrc
 .pypirc
 .git-credentials
 .htpasswd
+.pgpass
+.my.cnf
+.vault-token
+.s3cfg
+.boto
+.dockercfg
+pip.conf
 .aws/
 .azure/
 .ssh/
@@ -69,6 +76,8 @@ id_rsa
 id_dsa
 id_ecdsa
 id_ed25519
+id_ecdsa_sk
+id_ed25519_sk
 *.key
 *.p12
 *.pfx
@@ -98,8 +107,11 @@ type pattern struct {
 
 type patterns []pattern
 
-// parsePatterns reads a list: the syntax of .gitignore.
-func parsePatterns(text string) (list patterns, err error) {
+// anyCase is put before an expression for which large and small letters are one.
+const anyCase = "(?i)"
+
+// parsePatterns reads a list: the syntax of .gitignore. mode is that of the expressions: none, or anyCase.
+func parsePatterns(text, mode string) (list patterns, err error) {
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, " \t\r\n")
 		if line == "" || strings.HasPrefix(line, "#") {
@@ -113,7 +125,7 @@ func parsePatterns(text string) (list patterns, err error) {
 		if !strings.Contains(line, "/") { // a name, at any depth
 			expression = "(?:.*/)?" + expression
 		}
-		if p.expression, err = regexp.Compile("^" + expression + "$"); err != nil {
+		if p.expression, err = regexp.Compile(mode + "^" + expression + "$"); err != nil {
 			return nil, fmt.Errorf("%s: the line %q is no pattern", ignoreFile, line)
 		}
 		list = append(list, p)
@@ -166,18 +178,19 @@ func (l patterns) match(name string, folder bool) (matched bool) {
 type exclusions struct {
 	junk, secrets patterns
 	settings      string // the agent's own file, from the folder
+	names         bool   // judge by names alone, because nothing is taken anywhere
 }
 
 func (a *Agent) exclusions() (exclusions, error) {
-	own, err := os.ReadFile(filepath.Join(a.Folder(), ignoreFile))
+	own, err := readOwn(filepath.Join(a.Folder(), ignoreFile))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return exclusions{}, err
 	}
 	x := exclusions{settings: filepath.Base(a.file)}
-	if x.junk, err = parsePatterns(junk + string(own)); err != nil {
+	if x.junk, err = parsePatterns(junk+string(own), ""); err != nil {
 		return x, err
 	}
-	x.secrets, err = parsePatterns(secrets)
+	x.secrets, err = parsePatterns(secrets, anyCase)
 	return x, err
 }
 
@@ -201,18 +214,36 @@ func (x exclusions) judge(root, name string, folder bool) verdict {
 		return ignored // a virtual environment, whatever its name
 	case folder && isFile(filepath.Join(root, name, "endpoint.json")) && isFile(filepath.Join(root, name, "credentials")):
 		return secret // a platform's data folder: its keys and its database
-	case !folder && holdsPrivateKey(filepath.Join(root, name)):
+	case !folder && !x.names && holdsSecret(filepath.Join(root, name)):
 		return secret
 	}
 	return taken
 }
 
-// holdsPrivateKey looks into what may be a certificate or a key.
-func holdsPrivateKey(file string) bool {
-	switch path.Ext(file) {
-	case ".pem", ".crt", ".cer":
-		content, err := os.ReadFile(file)
-		return err == nil && bytes.Contains(content, []byte("PRIVATE KEY-----"))
+// Files that tools read at a build, which may hold the password of a package index.
+var ofBuilds = regexp.MustCompile(`(?i)^(requirements.*\.(txt|in)|constraints.*\.txt|pyproject\.toml|uv\.toml|(uv|poetry|pdm)\.lock)$`)
+
+// withPassword is a URL with one in it; $ begins a variable, which holds it instead.
+var withPassword = regexp.MustCompile(`https?://[^/\s@"'$]+@`)
+
+// largestLookedInto is more than any key has; what is larger is data.
+const largestLookedInto = 1 << 20
+
+// holdsSecret looks into what may be a key, as a file of its own or in the JSON of a
+// cloud's, and into what may hold a password for the build.
+func holdsSecret(file string) bool {
+	ofBuild := ofBuilds.MatchString(filepath.Base(file))
+	switch strings.ToLower(path.Ext(file)) {
+	case "", ".pem", ".crt", ".cer", ".cert", ".asc", ".json", ".txt":
+	default:
+		if !ofBuild {
+			return false
+		}
 	}
-	return false
+	info, err := os.Stat(file)
+	if err != nil || !info.Mode().IsRegular() || info.Size() > largestLookedInto {
+		return false // a pipe or a device would be read without end
+	}
+	content, err := os.ReadFile(file)
+	return err == nil && (bytes.Contains(content, []byte("PRIVATE KEY-----")) || ofBuild && withPassword.Match(content))
 }

@@ -35,7 +35,7 @@ func (a *Agent) stateKey(endpoint string) string { return endpoint + " " + a.Nam
 
 func (a *Agent) states() map[string]state {
 	known := map[string]state{}
-	content, err := os.ReadFile(filepath.Join(a.Folder(), workFolder, stateFile))
+	content, err := readOwn(filepath.Join(a.Folder(), workFolder, stateFile))
 	if err != nil || json.Unmarshal(content, &known) != nil || known == nil {
 		return map[string]state{}
 	}
