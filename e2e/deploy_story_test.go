@@ -171,6 +171,12 @@ func TestAgentCommands(t *testing.T) {
 	if out := w.does("agent", "sessions"); strings.Contains(out, first.SessionID) {
 		t.Errorf("a session that was stopped is listed:\n%s", out)
 	}
+	w.fails([]string{"no session is remembered"}, "agent", "stop-session", "--user-id", "ada")
+	w.does("agent", "invoke", echo, "--user-id", "grace")
+	last := reads[answered](w, "agent", "invoke", echo, "--user-id", "ada")
+	if out := w.does("agent", "stop-session"); !strings.Contains(out, last.SessionID) {
+		t.Errorf("it is not the last session that was invoked, Ada's %s:\n%s", last.SessionID, out)
+	}
 	w.fails([]string{"onbehalf agent"}, "agent", "stop-session", first.SessionID)
 
 	// Another folder's agent of the same name is another's.

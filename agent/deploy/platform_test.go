@@ -259,7 +259,7 @@ func TestClient(t *testing.T) {
 	if _, err := c.Status(t.Context(), a); !errors.Is(err, ErrNotLaunched) {
 		t.Errorf("got %v", err)
 	}
-	if _, err := c.StopSession(t.Context(), a, "", ""); !errors.Is(err, ErrNoSession) {
+	if _, err := c.StopSession(t.Context(), a, StopOptions{}); !errors.Is(err, ErrNoSession) {
 		t.Errorf("got %v", err)
 	}
 	if _, err := c.Invoke(t.Context(), a, Invocation{Dev: "http://127.0.0.1:1", UserID: "ada", Bearer: "t"}); err == nil || !strings.Contains(err.Error(), "leave the user id out") {

@@ -99,10 +99,18 @@ func (c *Client) Sessions(ctx context.Context, a *Agent) iter.Seq2[client.AgentR
 // ErrNoSession is an agent that was not called from this folder.
 var ErrNoSession = errors.New("no session is remembered here")
 
-// StopSession ends a session: the last one of nobody's in particular where id is empty. It answers which.
-func (c *Client) StopSession(ctx context.Context, a *Agent, id, qualifier string) (string, error) {
+// StopOptions say which session is ended.
+type StopOptions struct {
+	SessionID string // none: the last one that was invoked from this folder, whoever's it is
+	Bearer    string // a JSON Web Token of its user, where the agent has an authorizer
+	Qualifier string // endpoint; none: DEFAULT
+}
+
+// StopSession ends a session. It answers which.
+func (c *Client) StopSession(ctx context.Context, a *Agent, o StopOptions) (string, error) {
+	id := o.SessionID
 	if id == "" {
-		id = c.LastSession(a, "")
+		id = c.remembered(a).Last
 	}
 	if id == "" {
 		return "", ErrNoSession
@@ -112,11 +120,11 @@ func (c *Client) StopSession(ctx context.Context, a *Agent, id, qualifier string
 		return id, err
 	}
 	path := "/runtimes/" + url.QueryEscape(r.ARN) + "/stopruntimesession"
-	if qualifier != "" {
-		path += "?qualifier=" + url.QueryEscape(qualifier)
+	if o.Qualifier != "" {
+		path += "?qualifier=" + url.QueryEscape(o.Qualifier)
 	}
 	response, err := c.do(ctx, call{
-		method: http.MethodPost, path: path, header: http.Header{http.CanonicalHeaderKey(headerSession): {id}}, body: []byte(`{"clientToken":"` + uuid() + `"}`),
+		method: http.MethodPost, path: path, bearer: o.Bearer, header: http.Header{http.CanonicalHeaderKey(headerSession): {id}}, body: []byte(`{"clientToken":"` + uuid() + `"}`),
 	})
 	if err == nil {
 		_ = response.Body.Close()

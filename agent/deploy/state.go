@@ -14,6 +14,7 @@ import (
 type state struct {
 	Runtime  string            `json:"runtime,omitempty"`  // id of the runtime that was launched from here
 	Sessions map[string]string `json:"sessions,omitempty"` // of the last conversation, by user
+	Last     string            `json:"last,omitempty"`     // of the last conversation, whoever's it was
 }
 
 // keep remembers the last conversation of a user.
@@ -21,12 +22,15 @@ func (s *state) keep(user, session string) {
 	if s.Sessions == nil {
 		s.Sessions = map[string]string{}
 	}
-	s.Sessions[user] = session
+	s.Sessions[user], s.Last = session, session
 }
 
 // drop forgets a conversation that has ended.
 func (s *state) drop(session string) {
 	maps.DeleteFunc(s.Sessions, func(_, known string) bool { return known == session })
+	if s.Last == session {
+		s.Last = ""
+	}
 }
 
 const stateFile = "state.json"

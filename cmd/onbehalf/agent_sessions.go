@@ -98,9 +98,10 @@ func (c agentSessionsCmd) Run(ctx context.Context, t *terminal) error {
 }
 
 type agentStopSessionCmd struct {
-	SessionID string `arg:"" optional:"" name:"session-id" help:"Which. Default: the last one that was invoked from this folder." complete:"sessions"`
-	UserID    string `name:"user-id" placeholder:"USER" help:"Of this user's sessions, the last one."`
-	Qualifier string `name:"qualifier" placeholder:"ENDPOINT" help:"Endpoint. Default: DEFAULT."`
+	SessionID   string `arg:"" optional:"" name:"session-id" help:"Which. Default: the last one that was invoked from this folder." complete:"sessions"`
+	UserID      string `name:"user-id" placeholder:"USER" help:"Of this user's sessions, the last one."`
+	BearerToken string `name:"bearer-token-file" placeholder:"FILE" help:"A JSON Web Token of the session's user, where the agent has an authorizer; - reads standard input."`
+	Qualifier   string `name:"qualifier" placeholder:"ENDPOINT" help:"Endpoint. Default: DEFAULT."`
 	agentFile
 }
 
@@ -110,7 +111,18 @@ func (c agentStopSessionCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	id, err := h.agents.StopSession(ctx, h.agent, firstOf(c.SessionID, h.agents.LastSession(h.agent, c.UserID)), c.Qualifier)
+	o := deploy.StopOptions{SessionID: c.SessionID, Qualifier: c.Qualifier}
+	if c.UserID != "" && o.SessionID == "" {
+		if o.SessionID = h.agents.LastSession(h.agent, c.UserID); o.SessionID == "" {
+			return h.told(deploy.ErrNoSession) // and not somebody else's
+		}
+	}
+	if c.BearerToken != "" {
+		if o.Bearer, err = t.secret(ctx, "--bearer-token-file", c.BearerToken, "Token"); err != nil {
+			return err
+		}
+	}
+	id, err := h.agents.StopSession(ctx, h.agent, o)
 	if err != nil {
 		return h.told(err)
 	}
