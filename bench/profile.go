@@ -12,6 +12,7 @@ import (
 // They are disjoint: audit's writer runs in a goroutine of its own.
 var stageFunctions = []struct{ stage, function string }{
 	{"signature", "internal/auth.(*Authenticator).Signed"},
+	{"signature", "internal/auth.(*Authenticator).Spooled"}, // of calls of agents
 	{"bearer token", "internal/auth.(*Authenticator).Bearer"},
 	{"policy", "internal/policy.(*Engine).Decide"},
 	{"audit, in the request", "internal/audit.(*Log).Append"},
@@ -19,6 +20,7 @@ var stageFunctions = []struct{ stage, function string }{
 	{"store, reads", "internal/store.(*DB).View"},
 	{"unseal", "internal/seal.(*Keeper).Open"},
 	{"target call", "internal/egress.(*Client)"},
+	{"sending to the agent", "net/http.(*persistConn).writeLoop"},
 	{"decode and encode", "internal/api."},
 	{"HTTP: read, write, schedule", "net/http.(*conn).serve"},
 }
