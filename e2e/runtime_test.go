@@ -178,6 +178,7 @@ func (h *hosting) host(name string, c code, change ...func(*createRuntime)) *hos
 	h.t.Helper()
 	made := h.create(name, c, change...)
 	if status, why := made.settled(); status != control.AgentRuntimeStatusReady {
+		need(h.t, "what isolates sessions ("+why+")", !strings.Contains(why, "sessions cannot be isolated on this machine"))
 		h.t.Fatalf("the runtime %s is %s: %s", name, status, why)
 	}
 	return made
