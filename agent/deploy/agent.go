@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/lexer"
+	"github.com/goccy/go-yaml/token"
 )
 
 // File is where an agent's settings lie, in its folder: in sight, to be read and
@@ -93,7 +95,7 @@ func Load(file string) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	content, err := readOwn(file)
+	content, err := readSettings(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: there is no %s", ErrNotConfigured, file)
 	}
@@ -110,6 +112,28 @@ func Load(file string) (*Agent, error) {
 	return a, nil
 }
 
+// mostTokens are many times what settings have: a file of more is somebody's joke, over which the parser would sit for minutes.
+const mostTokens = 10_000
+
+// readSettings reads a settings file that is safe to parse. An alias of aliases grows
+// without bound when it is decoded, and settings have no use for one.
+func readSettings(file string) ([]byte, error) {
+	content, err := readOwn(file)
+	if err != nil {
+		return nil, err
+	}
+	tokens := lexer.Tokenize(string(content[:min(len(content), 1<<20)]))
+	if len(tokens) > mostTokens || len(content) > 1<<20 {
+		return nil, fmt.Errorf("%s is too long for an agent's settings", file)
+	}
+	for _, t := range tokens {
+		if t.Type == token.AnchorType || t.Type == token.AliasType {
+			return nil, fmt.Errorf("%s: line %d: anchors and aliases have no place in an agent's settings", file, t.Position.Line)
+		}
+	}
+	return content, nil
+}
+
 // heading is the first line of a new file.
 const heading = " An agent for `onbehalf agent launch`. Commit this file: it holds no secrets."
 
@@ -119,7 +143,7 @@ func (a *Agent) Save() error {
 		return err
 	}
 	comments := yaml.CommentMap{}
-	before, err := readOwn(a.file)
+	before, err := readSettings(a.file)
 	switch {
 	case err == nil:
 		if err := yaml.UnmarshalWithOptions(before, &Agent{}, yaml.CommentToMap(comments)); err != nil {
@@ -203,8 +227,10 @@ func (a *Agent) Check() error {
 		return fmt.Errorf("the platform %q is not like linux/arm64", a.Platform)
 	case a.Authorizer != nil && a.Authorizer.DiscoveryURL == "":
 		return errors.New("authorizer needs discovery-url")
+	case a.Authorizer != nil && len(a.Authorizer.Audiences)+len(a.Authorizer.Clients)+len(a.Authorizer.Scopes) == 0:
+		return errors.New("authorizer needs audiences, clients or scopes: else whoever has a token of the provider, for whatever it is, could call")
 	}
-	if a.Language != Command && !local(a.Entrypoint) {
+	if a.Language != Command && (!local(a.Entrypoint) || strings.HasPrefix(a.Entrypoint, "-")) {
 		return fmt.Errorf("the entry point %s is not in the agent's folder", a.Entrypoint)
 	}
 	return nil

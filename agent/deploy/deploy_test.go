@@ -76,6 +76,9 @@ func TestDetect(t *testing.T) {
 		"two languages":             {files: map[string]string{"go.mod": "", "package.json": "{}"}, fails: "the language may be node, go"},
 		"nothing":                   {files: map[string]string{"README": ""}, fails: "the language cannot be found out"},
 		"a command":                 {files: map[string]string{"agent.rb": ""}, given: Agent{Entrypoint: "ruby agent.rb"}, want: Agent{Name: "my_agent", Language: Command, Entrypoint: "ruby agent.rb"}},
+		"a command of a script":     {files: map[string]string{"agent.py": ""}, given: Agent{Entrypoint: "python3 agent.py"}, want: Agent{Name: "my_agent", Language: Command, Entrypoint: "python3 agent.py"}},
+		"a file with a space":       {files: map[string]string{"my agent.mjs": ""}, given: Agent{Entrypoint: "my agent.mjs"}, want: Agent{Name: "my_agent", Language: Node, Entrypoint: "my agent.mjs"}},
+		"an option":                 {files: map[string]string{"-x.js": ""}, given: Agent{Entrypoint: "-x.js"}, fails: "not in the agent's folder"},
 		"a file that is not there":  {files: map[string]string{"main.py": ""}, given: Agent{Entrypoint: "agent.py"}, fails: "agent.py is not in"},
 		"a file elsewhere":          {files: map[string]string{"main.py": ""}, given: Agent{Language: Python, Entrypoint: "../../agent.py"}, fails: "is not in"},
 		"a name that is none":       {files: map[string]string{"main.py": ""}, given: Agent{Name: "my-agent"}, fails: "letters, digits and underscores"},
@@ -131,6 +134,9 @@ func TestSettings(t *testing.T) {
 	if diff := cmp.Diff(a, back, cmp.AllowUnexported(Agent{})); diff != "" {
 		t.Error(diff)
 	}
+	if !strings.HasSuffix(string(content), "\n") || strings.HasSuffix(string(content), "\n\n") {
+		t.Errorf("the last line is not ended once: %q", content)
+	}
 	commented := strings.Replace(string(content), "python:", "# as in production\npython:", 1)
 	if err := os.WriteFile(a.Settings(), []byte(commented), 0o644); err != nil {
 		t.Fatal(err)
@@ -152,6 +158,8 @@ func TestSettings(t *testing.T) {
 	for name, wrong := range map[string]string{
 		"unknown key": "name: a\nlanguage: python\nentrypoint: m.py\nenvironmnt: {}\n", "no name": "language: python\nentrypoint: m.py\n",
 		"language": "name: a\nlanguage: cobol\nentrypoint: m\n", "python": "name: a\nlanguage: python\nentrypoint: m.py\npython: 3.9\n",
+		"whose tokens": "name: a\nlanguage: python\nentrypoint: m.py\nauthorizer: {discovery-url: https://id.example.com}\n",
+		"aliases":      "name: a\nlanguage: python\nentrypoint: m.py\nheaders: &a [x]\nenvironment: {A: *a}\n", "depth": strings.Repeat("[", 200_000), "length": "# " + strings.Repeat("x", 2<<20),
 	} {
 		if err := os.WriteFile(a.Settings(), []byte(wrong), 0o644); err != nil {
 			t.Fatal(err)

@@ -67,7 +67,8 @@ func languageOf(name string) Language {
 
 func (a *Agent) detectLanguage() (Language, error) {
 	if a.Entrypoint != "" {
-		if l := languageOf(a.Entrypoint); l != "" {
+		commandLine := strings.Contains(a.Entrypoint, " ") && !isFile(filepath.Join(a.Folder(), a.Entrypoint)) // python3 agent.py
+		if l := languageOf(a.Entrypoint); l != "" && !commandLine {
 			return l, nil
 		}
 		if isMain(filepath.Join(a.Folder(), a.Entrypoint)) {

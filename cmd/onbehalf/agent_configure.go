@@ -145,8 +145,24 @@ func (c agentConfigureCmd) apply(a *deploy.Agent) error {
 	if c.Headers != nil {
 		a.Headers = c.Headers
 	}
-	if c.DiscoveryURL != "" {
-		a.Authorizer = &deploy.Authorizer{DiscoveryURL: c.DiscoveryURL, Audiences: c.Audiences, Clients: c.Clients, Scopes: c.Scopes}
+	return c.authorize(a)
+}
+
+// authorize says whose tokens may call. What no flag says stays.
+func (c agentConfigureCmd) authorize(a *deploy.Agent) error {
+	if c.DiscoveryURL == "" && c.Audiences == nil && c.Clients == nil && c.Scopes == nil {
+		return nil
+	}
+	if a.Authorizer == nil {
+		a.Authorizer = &deploy.Authorizer{}
+	}
+	if a.Authorizer.DiscoveryURL = firstOf(c.DiscoveryURL, a.Authorizer.DiscoveryURL); a.Authorizer.DiscoveryURL == "" {
+		return usageError{errors.New("--audience, --client and --scope are about the tokens of a provider: name it with --discovery-url")}
+	}
+	for to, said := range map[*[]string][]string{&a.Authorizer.Audiences: c.Audiences, &a.Authorizer.Clients: c.Clients, &a.Authorizer.Scopes: c.Scopes} {
+		if said != nil {
+			*to = said
+		}
 	}
 	return nil
 }

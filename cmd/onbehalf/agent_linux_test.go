@@ -61,6 +61,23 @@ func TestPersonConfigures(t *testing.T) {
 		t.Fatal(err)
 	}
 	wants(t, string(content), "entrypoint: two.js\n", "LOG_LEVEL: debug,x\n", "idle-timeout: 5m0s\n")
+	_, errOut, code = o.says("agent", "configure", "--file", file, "--audience", "app")
+	if code != 2 {
+		t.Errorf("exit code %d", code)
+	}
+	wants(t, errOut, "--discovery-url")
+	_, errOut, code = o.says("agent", "configure", "--file", file, "--discovery-url", "https://id.example.com/.well-known/openid-configuration")
+	if code != 2 {
+		t.Errorf("exit code %d", code)
+	}
+	wants(t, errOut, "needs audiences, clients or scopes")
+	o.does("agent", "configure", "--file", file, "--discovery-url", "https://id.example.com/.well-known/openid-configuration", "--audience", "app")
+	o.does("agent", "configure", "--file", file, "--scope", "call")
+	content, err = os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wants(t, string(content), "discovery-url: https://id.example.com", "- app\n", "- call\n")
 	_, errOut, _ = o.says("agent", "configure", "--file", file, "--env", "OPENAI_API_KEY=sk-1")
 	wants(t, errOut, "OPENAI_API_KEY looks like a secret")
 	if strings.Contains(errOut, "sk-1") {
@@ -85,6 +102,7 @@ func TestReadableLines(t *testing.T) {
 	for line, want := range map[string]string{
 		"plain \x1b[2J": `plain \x1b[2J`,
 		`{"timestamp":"t","level":"ERROR","message":"no \u001b[1mluck","requestId":"r-1","sessionId":"","count":2,"stackTrace":"a\nb\n"}`: "ERROR no \\x1b[1mluck  count=2  requestId=r-1\n    a\n    b",
+		`{"level":"ERROR","message":"no","stackTrace":["Traceback:\n","  File \"a\", line 1\n    f()\n",7]}`:                              "ERROR no\n    Traceback:\n      File \"a\", line 1\n        f()",
 		`{"answer":42}`:   `{"answer":42}`,
 		`{"msg":"hello"}`: `hello`,
 		`{"message":`:     `{"message":`,

@@ -44,12 +44,24 @@ func readable(t *terminal, line string) string {
 		}
 		fmt.Fprintf(&text, "  %s=%s", plain(name), plain(value))
 	}
-	if trace, _ := fields["stackTrace"].(string); trace != "" {
-		for l := range strings.Lines(trace) {
-			text.WriteString("\n    " + plain(strings.TrimRight(l, "\r\n")))
-		}
+	for l := range strings.Lines(trace(fields["stackTrace"])) {
+		text.WriteString("\n    " + plain(strings.TrimRight(l, "\r\n")))
 	}
 	return text.String()
+}
+
+// trace is a stack trace: a text, or pieces of one, as Python has it.
+func trace(value any) string {
+	pieces, _ := value.([]any)
+	if text, is := value.(string); is {
+		pieces = []any{text}
+	}
+	var all strings.Builder
+	for _, piece := range pieces {
+		text, _ := piece.(string)
+		all.WriteString(text)
+	}
+	return all.String()
 }
 
 func either(fields map[string]any, names ...string) any {
