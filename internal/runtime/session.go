@@ -111,6 +111,24 @@ func (n *session) stop(text string) { n.finish(endedStopped, text) }
 func (n *session) finish(why reason, text string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.finishing(why, text)
+}
+
+// finishUnused is finish for a session that is ended because nobody uses it, and
+// reports whether it ends. A call that was counted in since now was read keeps it: no
+// call is cut because the idle time was over at the same moment.
+func (n *session) finishUnused(why reason, text string, now time.Time, quiet time.Duration) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.calls > 0 || now.Sub(n.lastUsed) < quiet {
+		return false
+	}
+	n.finishing(why, text)
+	return true
+}
+
+// finishing is finish with the lock.
+func (n *session) finishing(why reason, text string) {
 	if n.stopping == "" {
 		n.why, n.stopping = why, text
 		n.end()

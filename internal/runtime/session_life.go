@@ -47,13 +47,12 @@ func (s *Service) examine(n *session, h *health, idle time.Duration) time.Durati
 		return 0
 	}
 	n.heard(said, now)
-	if working, busy := n.load(); h.judge(said, working, busy) {
-		n.finish(endedUnhealthy, fmt.Sprintf("It did not answer /ping %d times, and no call was under way.", h.misses))
+	if working, busy := n.load(); h.judge(said, working, busy) &&
+		n.finishUnused(endedUnhealthy, fmt.Sprintf("It did not answer /ping %d times, and no call was under way.", h.misses), now, 0) {
 		return 0
 	}
 	quiet := n.idleFor(now)
-	if quiet >= idle {
-		n.finish(endedIdle, fmt.Sprintf("It was idle for %v.", idle))
+	if quiet >= idle && n.finishUnused(endedIdle, fmt.Sprintf("It was idle for %v.", idle), now, idle) {
 		return 0
 	}
 	return nextLook(quiet, idle)
