@@ -43,6 +43,7 @@ type Client struct {
 	signer   *v4.Signer
 	own      *client.Client
 	progress progress
+	patience time.Duration
 	skew     atomic.Int64 // nanoseconds by which the platform's clock is ahead of ours
 }
 
@@ -62,7 +63,7 @@ func NewClient(settings aws.Config, options ...func(*Options)) (*Client, error) 
 		settings.HTTPClient = awshttp.NewBuildableClient()
 	}
 	return &Client{
-		settings: settings, endpoint: strings.TrimRight(o.BaseEndpoint, "/"), signer: v4.NewSigner(), progress: o.Progress,
+		settings: settings, endpoint: strings.TrimRight(o.BaseEndpoint, "/"), signer: v4.NewSigner(), progress: o.Progress, patience: answerTime,
 		own: client.New(settings, func(c *client.Options) { c.BaseEndpoint = o.BaseEndpoint }),
 	}, nil
 }
@@ -253,6 +254,17 @@ func (o object) with(name string, value any, said bool) object {
 	return o
 }
 
+// answerTime bounds a call that is no agent's: the longest is a version whose code is unpacked meanwhile.
+const answerTime = 2 * time.Minute
+
+// mostAnswered bounds what is read of an answer that is no agent's.
+const mostAnswered = 16 << 20
+
+// nonsense is an answer that is not the platform's, though its status is.
+func nonsense() error {
+	return &smithy.GenericAPIError{Code: "UnknownError", Message: "the answer is not the platform's"}
+}
+
 // ask sends JSON and reads JSON; either may be nil.
 func (c *Client) ask(ctx context.Context, method, path string, in, out any) error {
 	var body []byte
@@ -262,16 +274,7 @@ func (c *Client) ask(ctx context.Context, method, path string, in, out any) erro
 			return err
 		}
 	}
-	response, err := c.do(ctx, call{method: method, path: path, body: body})
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(response.Body, 16<<20))
-	if err != nil || out == nil || len(answer) == 0 {
-		return err
-	}
-	return json.Unmarshal(answer, out)
+	return c.exchange(ctx, call{method: method, path: path, body: body}, json.Unmarshal, out)
 }
 
 // query sends a call of IAM or STS and reads its XML into out, which may be nil.
@@ -284,19 +287,29 @@ func (c *Client) query(ctx context.Context, service, action string, parameters m
 	for name, value := range parameters {
 		form.Set(name, value)
 	}
-	response, err := c.do(ctx, call{
+	return c.exchange(ctx, call{
 		service: service, method: http.MethodPost, path: "/", body: []byte(form.Encode()),
 		header: http.Header{"Content-Type": {"application/x-www-form-urlencoded; charset=utf-8"}},
-	})
+	}, xml.Unmarshal, out)
+}
+
+// exchange makes a call and reads all of its answer, in its time.
+func (c *Client) exchange(ctx context.Context, k call, read func([]byte, any) error, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, c.patience)
+	defer cancel()
+	response, err := c.do(ctx, k)
 	if err != nil {
 		return err
 	}
 	defer response.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(response.Body, 16<<20))
+	answer, err := io.ReadAll(io.LimitReader(response.Body, mostAnswered))
 	if err != nil || out == nil {
 		return err
 	}
-	return xml.Unmarshal(answer, out)
+	if read(answer, out) != nil {
+		return nonsense()
+	}
+	return nil
 }
 
 // uuid is what session ids look like, and tokens that make a create that is sent twice one.

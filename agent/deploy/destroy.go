@@ -47,6 +47,8 @@ func (c *Client) Destroy(ctx context.Context, a *Agent, adopt bool) (gone Destro
 }
 
 func (c *Client) awaitGone(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, launchTime, fmt.Errorf("the runtime %s is not gone after %v", id, launchTime))
+	defer cancel()
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
 		err := c.ask(ctx, http.MethodGet, "/runtimes/"+url.PathEscape(id)+"/", nil, nil)
 		if isMissing(err) {
@@ -57,7 +59,7 @@ func (c *Client) awaitGone(ctx context.Context, id string) error {
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return context.Cause(ctx)
 		case <-time.After(pause):
 		}
 	}

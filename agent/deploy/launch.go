@@ -149,6 +149,9 @@ func (c *Client) put(ctx context.Context, a *Agent, id string, request object) (
 	if err != nil {
 		return Runtime{}, err
 	}
+	if answer.ID == "" || answer.Version == "" {
+		return Runtime{}, nonsense()
+	}
 	if err := c.remember(a, func(s *state) { s.Runtime = answer.ID }); err != nil {
 		return Runtime{}, err
 	}
@@ -156,7 +159,7 @@ func (c *Client) put(ctx context.Context, a *Agent, id string, request object) (
 	return c.await(ctx, answer)
 }
 
-// launchTime bounds the wait for READY.
+// launchTime bounds the wait for READY, and for a runtime that is deleted to be gone.
 const launchTime = 5 * time.Minute
 
 // await waits until the version can be used.
@@ -187,8 +190,11 @@ func (c *Client) find(ctx context.Context, a *Agent) (Runtime, error) {
 	if id := c.remembered(a).Runtime; id != "" {
 		var known Runtime
 		err := c.ask(ctx, http.MethodGet, "/runtimes/"+url.PathEscape(id)+"/", nil, &known)
-		if err == nil || !isMissing(err) {
-			return known, err
+		if err != nil && !isMissing(err) {
+			return Runtime{}, err
+		}
+		if err == nil && known.Name == a.Name { // what is remembered may have come with somebody's folder
+			return known, nil
 		}
 	}
 	for token := ""; ; {

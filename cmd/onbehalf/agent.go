@@ -132,6 +132,7 @@ func (h *host) told(err error) error {
 	}
 	var said smithy.APIError
 	if errors.As(err, &said) && said.ErrorCode() == "RuntimeClientError" {
+		advised = errors.New(readableLines(said.ErrorMessage()))
 		if strings.Contains(said.ErrorMessage(), "is not authorized to perform") {
 			return hinted{advised, "a policy of the agent's role lets it: onbehalf agent policy put FILE"}
 		}

@@ -111,6 +111,10 @@ func TestReadableLines(t *testing.T) {
 			t.Errorf("%q becomes %q, want %q", line, got, want)
 		}
 	}
+	const message = "Received error (500) from runtime. {\"error\":\"no\"} It printed last:\n{\"level\":\"INFO\",\"message\":\"it begins\"}\nno JSON"
+	if got, want := readableLines(message), "Received error (500) from runtime. {\"error\":\"no\"} It printed last:\nINFO  it begins\nno JSON"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
 	var out strings.Builder
 	w := &safeWriter{out: &out}
 	for _, piece := range []string{"gr\xc3", "\xbc\xc3\x9fe\n\tx\x1b", "[2J\xff", "\xe2\x82", "\xac"} {

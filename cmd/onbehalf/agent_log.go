@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -48,6 +49,15 @@ func readable(t *terminal, line string) string {
 		text.WriteString("\n    " + plain(strings.TrimRight(l, "\r\n")))
 	}
 	return text.String()
+}
+
+// readableLines is an error that ends with an agent's lines, without colours: an error is told as plain text.
+func readableLines(text string) string {
+	shown := strings.Split(text, "\n")
+	for i, line := range shown {
+		shown[i] = readable(&terminal{out: io.Discard}, line)
+	}
+	return strings.Join(shown, "\n")
 }
 
 // trace is a stack trace: a text, or pieces of one, as Python has it.

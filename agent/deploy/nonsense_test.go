@@ -1,0 +1,105 @@
+//go:build unix
+
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+)
+
+// clientOf is a client of what is no platform.
+func clientOf(t *testing.T, handler http.HandlerFunc) (*Client, *Agent) {
+	t.Helper()
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	c, err := NewClient(aws.Config{Region: "us-east-1", Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+		return aws.Credentials{AccessKeyID: "AKIA", SecretAccessKey: "s"}, nil
+	})}, func(o *Options) { o.BaseEndpoint = server.URL })
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := New(folder(t, map[string]string{"run.sh": ""}), "")
+	a.Name, a.Language, a.Entrypoint = "weather", Command, "sh run.sh"
+	return c, a
+}
+
+// What is no platform's answer is told as such, and taken for nothing.
+func TestNonsense(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"<html>welcome to the hotel's network</html>", "[]", "null {", "\x1b[2J"} {
+		c, a := clientOf(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, text) })
+		if _, err := c.Status(t.Context(), a); codeOf(err) != "UnknownError" {
+			t.Errorf("%q: got %v", text, err)
+		}
+		if _, err := c.Launch(t.Context(), a, LaunchOptions{}); codeOf(err) != "UnknownError" {
+			t.Errorf("%q: got %v", text, err)
+		}
+	}
+	c, a := clientOf(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "{}") })
+	ends(t, "a launch without a runtime", func() {
+		if _, err := c.put(t.Context(), a, "", object{}); codeOf(err) != "UnknownError" {
+			t.Errorf("got %v", err)
+		}
+	})
+	if s := c.remembered(a); s.Runtime != "" {
+		t.Errorf("it is remembered: %+v", s)
+	}
+}
+
+// What never answers is not waited for.
+func TestSilence(t *testing.T) {
+	t.Parallel()
+	c, a := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusOK)
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	})
+	c.patience = 50 * time.Millisecond
+	ends(t, "asking for the status", func() {
+		if _, err := c.Status(t.Context(), a); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// A state that came with somebody's folder leads to no runtime of another name.
+func TestStateOfSomebodyElse(t *testing.T) {
+	t.Parallel()
+	c, a := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodDelete {
+			t.Error("a runtime is deleted")
+		}
+		if strings.HasPrefix(r.URL.Path, "/runtimes/payroll-1") {
+			fmt.Fprint(w, `{"agentRuntimeId": "payroll-1", "agentRuntimeName": "payroll", "status": "READY"}`)
+			return
+		}
+		if r.URL.Path == "/runtimes/" {
+			fmt.Fprint(w, `{"agentRuntimes": [{"agentRuntimeId": "payroll-1", "agentRuntimeName": "payroll"}]}`)
+			return
+		}
+		w.WriteHeader(http.StatusNotFound)
+		fmt.Fprint(w, `<ErrorResponse><Error><Code>NoSuchEntity</Code></Error></ErrorResponse>`)
+	})
+	if err := c.remember(a, func(s *state) { s.Runtime = "payroll-1" }); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Status(t.Context(), a); !errors.Is(err, ErrNotLaunched) {
+		t.Errorf("got %v", err)
+	}
+	if gone, err := c.Destroy(t.Context(), a, false); err != nil || gone.Runtime != "" {
+		t.Errorf("%+v %v", gone, err)
+	}
+	if _, err := os.Stat(filepath.Join(a.Folder(), workFolder, stateFile)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the state stays: %v", err)
+	}
+}
