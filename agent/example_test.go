@@ -178,7 +178,7 @@ func ExampleApp() {
 			_ = yield("You asked: "+in.Text) && yield("It is sunny.")
 		}, nil
 	})
-	// main would say: log.Fatal(app.Run())
+	// main would say: if err := app.Run(); err != nil { log.Fatal(err) }
 
 	call := httptest.NewRequest("POST", "/invocations", strings.NewReader(`{"prompt": "What is the weather now?"}`))
 	call.Header.Set("X-Amz-Bedrock-AgentCore-Identity-WAT", "the runtime's word for who asks")
