@@ -11,7 +11,9 @@ import (
 // given out: the client has no other name for its session.
 type conversations struct {
 	mu    sync.Mutex
-	known map[conversation]string // runtimeSessionId
+	known map[conversation]string       // runtimeSessionId
+	given map[sessionKey][]conversation // those that a session's agent has given out, the oldest first
+	sweep int                           // when there are so many, the ended ones are swept out
 }
 
 type conversation struct {
@@ -20,8 +22,13 @@ type conversation struct {
 	id      string
 }
 
-// maxConversations is when those whose sessions have ended are swept out.
-const maxConversations = 4096
+const (
+	// maxConversations is when those whose sessions have ended are first swept out.
+	maxConversations = 4096
+	// givenConversations is how many of an agent's ids lead back to its session. The
+	// oldest is forgotten: an agent that gives out one with each answer takes no memory.
+	givenConversations = 64
+)
 
 // stick chooses the session of a call of MCP, whose key is Mcp-Session-Id. A call
 // without one gets the session's own id there, but for initialize: an agent that
@@ -60,23 +67,48 @@ func (s *Service) stuck(c *call, header http.Header) {
 	}
 	s.mcp.mu.Lock()
 	defer s.mcp.mu.Unlock()
-	if s.mcp.known == nil || len(s.mcp.known) >= maxConversations {
-		s.mcp.known = s.living(s.mcp.known)
+	if len(s.mcp.known) >= s.mcp.sweep {
+		s.sweepConversations()
 	}
-	s.mcp.known[conversation{c.at.runtime.id, ownerOf(c.holder()), given}] = c.session
+	s.mcp.remember(conversation{c.at.runtime.id, ownerOf(c.holder()), given}, c.session)
 }
 
-// living are the conversations whose sessions have not ended.
-func (s *Service) living(all map[conversation]string) map[conversation]string {
+// remember keeps an id that a session's agent has given out.
+func (m *conversations) remember(id conversation, session string) {
+	if m.known[id] == session {
+		return
+	}
+	key := sessionKey{id.runtime, session}
+	given := append(m.given[key], id)
+	if len(given) > givenConversations {
+		if m.known[given[0]] == session { // it may be another session's by now
+			delete(m.known, given[0])
+		}
+		given = append(given[:0], given[1:]...)
+	}
+	m.given[key] = given
+	m.known[id] = session
+}
+
+// sweepConversations forgets those whose sessions have ended.
+func (s *Service) sweepConversations() {
 	s.live.mu.Lock()
 	defer s.live.mu.Unlock()
-	left := map[conversation]string{}
-	for of, id := range all {
-		if s.live.all[sessionKey{of.runtime, id}] != nil {
-			left[of] = id
+	m := &s.mcp
+	given := map[sessionKey][]conversation{}
+	known := map[conversation]string{}
+	for key, ids := range m.given {
+		if s.live.all[key] == nil {
+			continue
+		}
+		given[key] = ids
+		for _, id := range ids {
+			if m.known[id] == key.id {
+				known[id] = key.id
+			}
 		}
 	}
-	return left
+	m.given, m.known, m.sweep = given, known, max(maxConversations, 2*len(known))
 }
 
 // initializes reports whether the body is MCP's first message.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/onbehalf/onbehalf/internal/api"
@@ -62,6 +63,37 @@ func TestMCP(t *testing.T) {
 	_, body = answer(t, h.signWith(t, stranger, h.request(t, "POST", invocationsPath(arn), "{}", headerMCP, "made-by-the-agent"), "{}"))
 	if strings.Contains(body, session) {
 		t.Errorf("a stranger came into the session: %s", body)
+	}
+}
+
+// An agent that gives out another Mcp-Session-Id with each answer fills no memory:
+// the newest of them lead back to its session.
+func TestMCPIDsAreBounded(t *testing.T) {
+	t.Parallel()
+	var answers atomic.Int64
+	h := serving(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set(headerMCP, fmt.Sprint("number-", answers.Add(1)))
+		_, _ = io.WriteString(w, r.Header.Get(headerSession))
+	})
+	arn := h.create(t, "mcp", speaking(api.ServerProtocolMcp)).AgentRuntimeArn
+	session := newSessionID()
+	const calls = 3 * givenConversations
+	for range calls {
+		if response, body := h.invokes(t, arn, "{}", headerSession, session); response.StatusCode != 200 || body != session {
+			t.Fatalf("%d %s", response.StatusCode, body)
+		}
+	}
+	h.mcp.mu.Lock()
+	kept := len(h.mcp.known)
+	h.mcp.mu.Unlock()
+	if kept > givenConversations {
+		t.Errorf("%d ids are kept", kept)
+	}
+	if _, body := h.invokes(t, arn, "{}", headerMCP, fmt.Sprint("number-", calls)); body != session {
+		t.Errorf("the newest id leads to %s", body)
+	}
+	if _, body := h.invokes(t, arn, "{}", headerMCP, "number-1"); body == session {
+		t.Error("an id that should be forgotten is known")
 	}
 }
 
