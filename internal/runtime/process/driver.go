@@ -467,6 +467,7 @@ func (s *session) Run(ctx context.Context, c runtime.Command) (int, error) {
 	defer told.Close()
 	var copies sync.WaitGroup
 	files := make([]*os.File, 0, 3)
+	taps := make([]*tap, 0, 2)
 	for _, to := range []io.Writer{c.Stdout, c.Stderr} {
 		read, write, err := os.Pipe()
 		if err != nil {
@@ -475,9 +476,11 @@ func (s *session) Run(ctx context.Context, c runtime.Command) (int, error) {
 			return -1, err
 		}
 		files = append(files, write)
+		t := &tap{pipe: read, left: pipeful}
+		taps = append(taps, t)
 		copies.Go(func() {
 			defer read.Close()
-			_, _ = io.Copy(to, read)
+			_, _ = io.Copy(to, t)
 		})
 	}
 	text, _ := json.Marshal(inside.Order{Line: c.Line, Timeout: c.Timeout})
@@ -487,6 +490,9 @@ func (s *session) Run(ctx context.Context, c runtime.Command) (int, error) {
 	defer context.AfterFunc(ctx, func() { _ = told.Close() })()
 	var out inside.Outcome
 	err = json.NewDecoder(told).Decode(&out)
+	for _, t := range taps {
+		t.end()
+	}
 	copies.Wait()
 	switch {
 	case ctx.Err() != nil:

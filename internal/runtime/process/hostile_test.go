@@ -475,3 +475,34 @@ func ownUsers() bool {
 	_, own := hostUsers()
 	return own
 }
+
+// What a command leaves behind, even out of its process group and with its output
+// open, holds the command's caller for no longer than the command.
+func TestCommandWithADaemon(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	r.ask(t, "/hello")
+	for name, line := range map[string]string{
+		"silent": "seq 20000; setsid sleep 60 & sleep 0.3; exit 3",
+		"loud":   "seq 20000; setsid sh -c 'while :; do echo loud; done' & sleep 0.3; exit 3",
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		done := make(chan struct{})
+		out := &output{}
+		go func() {
+			defer close(done)
+			if code, err := r.Run(ctx, runtime.Command{Line: line, Timeout: time.Minute, Stdout: out, Stderr: out}); err != nil || code != 3 {
+				t.Errorf("%s: %d %v", name, code, err)
+			}
+		}()
+		select {
+		case <-done:
+		case <-time.After(25 * time.Second):
+			t.Fatalf("%s: the command is held", name)
+		}
+		if !strings.Contains(out.String(), "\n20000\n") {
+			t.Errorf("%s: what it printed is not whole", name)
+		}
+	}
+}
