@@ -79,6 +79,9 @@ func (a *Agent) installPython(ctx context.Context, progress progress, version st
 	if err := a.run(ctx, progress, command{folder: a.Folder(), line: line}); err != nil {
 		return "", err
 	}
+	if err := os.Remove(filepath.Join(packages, ".lock")); err != nil && !errors.Is(err, os.ErrNotExist) { // of uv, which has ended
+		return "", err
+	}
 	if pythonErr == nil {
 		// What cannot be compiled is of another version and is not loaded either.
 		compile := exec.CommandContext(ctx, python, "-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash", "-s", packages, "-p", "/app", packages)
