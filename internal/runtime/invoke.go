@@ -21,6 +21,7 @@ const (
 	callLimit  = 15 * time.Minute // until an agent begins to answer
 	longestRun = time.Hour        // of an answer that streams
 	told       = 4 << 10          // bytes of an agent's error that the caller is told
+	wordsLimit = 5 * time.Second  // for these
 )
 
 // invoke hands one call to a session's agent, once, and its answer back as it
@@ -209,8 +210,11 @@ func (n *session) broken(ctx context.Context, err error) error {
 }
 
 // refusal is an agent's own error, in its words. What it says may hold what the
-// session was handed; that is taken out.
+// session was handed; that is taken out. Its words are waited for only so long: the
+// answer is an error already.
 func (n *session) refusal(response *http.Response) error {
+	enough := time.AfterFunc(wordsLimit, func() { _ = response.Body.Close() })
+	defer enough.Stop()
 	body, _ := io.ReadAll(io.LimitReader(response.Body, told))
 	text := strings.TrimSpace(strings.ToValidUTF8(n.secrets.hide(string(body)), ""))
 	if text == "" {
