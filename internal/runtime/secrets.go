@@ -2,7 +2,6 @@ package runtime
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
@@ -31,7 +30,7 @@ const (
 // bytes. Safe for concurrent use.
 type secrets struct {
 	mu      sync.RWMutex
-	index   map[[4]byte][]string // the longest first
+	index   map[[4]byte][]string // sorted, so that thousands that begin alike, as tokens do, cost no more than a few
 	passing []string             // a ring, once it is full
 	next    int                  // of it
 	most    int                  // the length of the longest so far
@@ -83,19 +82,25 @@ func passingForms(value string) []string {
 
 func head(text string) [4]byte { return [4]byte([]byte(text[:4])) }
 
-func (s *secrets) known(value string) bool { return slices.Contains(s.index[head(value)], value) }
+func (s *secrets) known(value string) bool {
+	_, found := slices.BinarySearch(s.index[head(value)], value)
+	return found
+}
 
 func (s *secrets) insert(value string) {
-	if len(value) < shortest || s.known(value) {
+	if len(value) < shortest {
+		return
+	}
+	key := head(value)
+	place, known := slices.BinarySearch(s.index[key], value)
+	if known {
 		return // also a form that two values share: it goes with the first that is forgotten
 	}
 	if s.index == nil {
 		s.index = map[[4]byte][]string{}
 	}
 	s.most = max(s.most, len(value))
-	key := head(value)
-	s.index[key] = append(s.index[key], value)
-	slices.SortFunc(s.index[key], func(a, b string) int { return cmp.Compare(len(b), len(a)) })
+	s.index[key] = slices.Insert(s.index[key], place, value)
 }
 
 func (s *secrets) remove(value string) {
@@ -103,7 +108,9 @@ func (s *secrets) remove(value string) {
 		return
 	}
 	key := head(value)
-	s.index[key] = slices.DeleteFunc(s.index[key], func(known string) bool { return known == value })
+	if place, known := slices.BinarySearch(s.index[key], value); known {
+		s.index[key] = slices.Delete(s.index[key], place, place+1)
+	}
 	if len(s.index[key]) == 0 {
 		delete(s.index, key)
 	}
@@ -145,16 +152,39 @@ func (s *secrets) find(text string, match func(from, to int) (goOn bool)) {
 	}
 	for i := 0; i+shortest <= len(text); {
 		next := i + 1
-		for _, value := range s.index[head(text[i:])] {
-			if strings.HasPrefix(text[i:], value) {
-				next = i + len(value)
+		if alike := s.index[head(text[i:])]; alike != nil {
+			if length := longestPrefix(alike, text[i:]); length > 0 {
+				next = i + length
 				if !match(i, next) {
 					return
 				}
-				break
 			}
 		}
 		i = next
+	}
+}
+
+// longestPrefix is the length of the longest of the sorted values with which a text
+// begins; 0 where it begins with none. The greatest value that is not after the text
+// either is that one, or says how much of the text can still be one.
+func longestPrefix(values []string, text string) int {
+	for {
+		place, whole := slices.BinarySearch(values, text)
+		if whole {
+			return len(text)
+		}
+		if place == 0 {
+			return 0
+		}
+		value := values[place-1]
+		shared := 0
+		for shared < min(len(value), len(text)) && value[shared] == text[shared] {
+			shared++
+		}
+		if shared == len(value) {
+			return shared
+		}
+		values, text = values[:place], text[:shared]
 	}
 }
 

@@ -7,8 +7,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/onbehalf/onbehalf/internal/api"
 )
@@ -70,6 +72,50 @@ func TestSecretsThatPass(t *testing.T) {
 	if len(s.passing) != mostPassing || len(s.index) > 8*mostPassing {
 		t.Errorf("%d passing, %d heads", len(s.passing), len(s.index))
 	}
+}
+
+// Thousands of tokens that begin alike cost an agent's flood of such beginnings
+// hardly more of the platform's time than a few do.
+func TestAlikeSecretsCostLittle(t *testing.T) {
+	t.Parallel()
+	text := strings.Repeat("toke", 64<<10)
+	cost := func(count int) time.Duration {
+		var s secrets
+		for i := range count {
+			s.add(fmt.Sprintf("token-%0100d", i))
+		}
+		least := time.Hour
+		for range 3 {
+			begun := time.Now()
+			s.hide(text)
+			least = min(least, time.Since(begun))
+		}
+		return least
+	}
+	few, many := cost(2), cost(mostPassing)
+	if many > 50*few {
+		t.Errorf("2 cost %v, %d cost %v", few, mostPassing, many)
+	}
+}
+
+// FuzzLongestPrefix: it is the one that looking at each of them finds.
+func FuzzLongestPrefix(f *testing.F) {
+	f.Add("abcd,abcde,abcdxyz,abce", "abcdef")
+	f.Add("aaaa,aaaab,aaaabb,aaab", "aaaabab")
+	f.Fuzz(func(t *testing.T, list, text string) {
+		values := strings.Split(list, ",")
+		slices.Sort(values)
+		values = slices.Compact(values)
+		want := 0
+		for _, value := range values {
+			if strings.HasPrefix(text, value) {
+				want = max(want, len(value))
+			}
+		}
+		if got := longestPrefix(values, text); got != want {
+			t.Errorf("%q in %q: %d, want %d", values, text, got, want)
+		}
+	})
 }
 
 // Nothing of a value is left, wherever a text is cut.
