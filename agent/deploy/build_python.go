@@ -56,7 +56,12 @@ func (a *Agent) installPython(ctx context.Context, progress progress, version st
 	python, pythonErr := findPython(version)
 	var line []string
 	if uv, err := exec.LookPath("uv"); err == nil {
-		line = []string{uv, "pip", "install", "--quiet", "--target", packages, "--python", version, "--link-mode", "copy", "-r", file}
+		line = []string{uv, "pip", "install", "--quiet", "--target", packages, "--link-mode", "copy", "-r", file}
+		if pythonErr == nil {
+			line = append(line, "--python", python)
+		} else { // uv would fetch that Python from elsewhere; wheels for it are chosen without, and nothing is built for another one
+			line = append(line, "--python-version", version, "--only-binary", ":all:")
+		}
 		progress.say("packages", "uv pip install -r "+a.Requirements+" for Python "+version)
 	} else {
 		if pythonErr != nil {

@@ -16,14 +16,14 @@ func TestUV(t *testing.T) {
 	tools := t.TempDir()
 	said := filepath.Join(tools, "said")
 	const standIn = `#!/bin/sh
-echo "$@" > "$(dirname "$0")/said"
+echo "$@" > "${0%/*}/said"
 while [ "$1" != --target ]; do shift; done
-mkdir -p "$2/module" && : > "$2/.lock" && : > "$2/module/__init__.py"
+/bin/mkdir -p "$2/module" && : > "$2/.lock" && : > "$2/module/__init__.py"
 `
 	if err := os.WriteFile(filepath.Join(tools, "uv"), []byte(standIn), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("PATH", tools+":/usr/bin:/bin")
+	t.Setenv("PATH", tools) // and no Python
 	a := New(folder(t, map[string]string{"agent.py": "", "requirements.txt": "module\n"}), "")
 	a.Name, a.Language, a.Entrypoint, a.Requirements, a.Python = "agent", Python, "agent.py", "requirements.txt", "3.14"
 	names, built, _ := packaged(t, a)
@@ -31,7 +31,7 @@ mkdir -p "$2/module" && : > "$2/.lock" && : > "$2/module/__init__.py"
 		t.Errorf("%q, want %q; %s", names, want, built.runtime)
 	}
 	line := readFile(t, said)
-	for _, part := range []string{"pip install", "--python 3.14", "-r " + filepath.Join(a.Folder(), "requirements.txt")} {
+	for _, part := range []string{"pip install", "--python-version 3.14 --only-binary :all:", "-r " + filepath.Join(a.Folder(), "requirements.txt")} {
 		if !strings.Contains(line, part) {
 			t.Errorf("%q is not in %q", part, line)
 		}
