@@ -75,6 +75,10 @@ func openArchive(from io.ReaderAt, size int64) (*zip.Reader, error) {
 			}
 			implied[above] = true
 		}
+		// A name of a kilobyte can name five hundred folders: they count as well.
+		if len(places)+len(implied) > maxEntries {
+			return nil, refusedArchive("would become more than %d files and folders", maxEntries)
+		}
 	}
 	return archive, nil
 }

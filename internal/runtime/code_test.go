@@ -120,6 +120,10 @@ func TestHostileArchives(t *testing.T) {
 		}
 	}
 	_ = z.Close()
+	var deep []entry // 250 entries, and 125,000 folders
+	for i := range 250 {
+		deep = append(deep, entry{fmt.Sprint(i) + strings.Repeat("/d", 500), "", 0})
+	}
 	declared := zipped(t, entry{"big", "x", 0})
 	at := bytes.Index(declared, []byte("PK\x01\x02")) + 24
 	copy(declared[at:], []byte{0, 0, 0, 0x40}) // 1 GiB
@@ -156,6 +160,7 @@ func TestHostileArchives(t *testing.T) {
 		"says it is too big": {declared, "larger than 750 MB"},
 		"damaged":            {damaged, "damaged"},
 		"too many entries":   {many.Bytes(), "100001 entries"},
+		"too many folders":   {zipped(t, deep...), "more than 100000 files and folders"},
 	} {
 		_, _, err := h.PutCode(t.Context(), testAccount, bytes.NewReader(test.content))
 		refusedAs(t, name, err, fault.Invalid, test.says)
