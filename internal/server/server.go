@@ -145,7 +145,10 @@ func Start(ctx context.Context, c Config, log *slog.Logger) (_ *Server, err erro
 		return nil, fmt.Errorf("the data folder cannot be written: %w", err)
 	}
 	s.serve(handler)
-	s.background.Go(func() { _, _ = s.driver() }) // it tells the log what it found
+	s.background.Go(func() {
+		_, _ = s.driver() // it tells the log what it found
+		settle()
+	})
 	return s, nil
 }
 
