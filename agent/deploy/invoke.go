@@ -6,8 +6,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -106,6 +108,9 @@ func (c *Client) Invoke(ctx context.Context, a *Agent, in Invocation) (*Answer, 
 		}
 		header.Set(headerUser, in.UserID)
 	}
+	if name, wrong := unfit(header); wrong {
+		return nil, fmt.Errorf("the header %s has a character that no header may have", name)
+	}
 	path := "/runtimes/" + url.QueryEscape(r.ARN) + "/invocations"
 	if in.Qualifier != "" {
 		path += "?qualifier=" + url.QueryEscape(in.Qualifier)
@@ -128,6 +133,18 @@ func (c *Client) Invoke(ctx context.Context, a *Agent, in Invocation) (*Answer, 
 	}
 	keep(answer.SessionID)
 	return answer, nil
+}
+
+// unfit names a header that net/http would refuse to send, with an error that speaks of the network.
+func unfit(header http.Header) (string, bool) {
+	for _, name := range slices.Sorted(maps.Keys(header)) {
+		for _, value := range header[name] {
+			if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
+				return name, true
+			}
+		}
+	}
+	return "", false
 }
 
 // Streams reports whether the answer is server-sent events.

@@ -265,6 +265,12 @@ func TestClient(t *testing.T) {
 	if _, err := c.Invoke(t.Context(), a, Invocation{Dev: "http://127.0.0.1:1", UserID: "ada", Bearer: "t"}); err == nil || !strings.Contains(err.Error(), "leave the user id out") {
 		t.Errorf("got %v", err)
 	}
+	for _, in := range []Invocation{{UserID: "a\nb"}, {SessionID: "a\x00"}, {Header: http.Header{"Team": {"blue\r"}}}} {
+		in.Dev = "http://127.0.0.1:1"
+		if _, err := c.Invoke(t.Context(), a, in); err == nil || !strings.Contains(err.Error(), "no header may have") {
+			t.Errorf("%+v: got %v", in, err)
+		}
+	}
 	err := c.ask(t.Context(), http.MethodPost, "/identities/GetWorkloadIdentity", object{"name": "nobodys"}, nil)
 	if codeOf(err) != "ResourceNotFoundException" || !isMissing(err) {
 		t.Errorf("got %v", err)
