@@ -28,6 +28,7 @@ const (
 	tailLength     = 4 << 10
 	logTimeFormat  = "2006-01-02T15:04:05.000000Z"
 	pieceExtension = ".log"
+	noteMark       = "[onbehalf]" // begins the platform's own lines, and no line of an agent's
 )
 
 // sessionLog is what a session's agent prints, line by line with the time, in
@@ -110,6 +111,9 @@ func (l *sessionLog) cutLong() {
 func (l *sessionLog) flush(count int) {
 	text := l.secrets.hide(string(l.line[:count]))
 	text = strings.TrimSuffix(strings.ToValidUTF8(text, "\ufffd"), "\r")
+	if strings.HasPrefix(text, noteMark) {
+		text = "| " + text // an agent does not speak for the platform
+	}
 	if count > 0 || !l.cut {
 		l.last = append(l.last, text)
 		if len(l.last) > tailLines {
@@ -189,7 +193,7 @@ func (l *sessionLog) trouble(err error) {
 func (l *sessionLog) note(text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.put("[onbehalf] " + text)
+	l.put(noteMark + " " + text)
 }
 
 // tail is what was printed last, for whoever is told that the agent failed.

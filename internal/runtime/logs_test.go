@@ -54,9 +54,9 @@ func TestLinesOfALog(t *testing.T) {
 	folder := t.TempDir()
 	l := newLog(t, folder, "s", "n")
 	l.secrets.keep("the-secret-value")
-	print(t, l, "one\ntw", "o\r\n\n", "the-sec", "ret-value and the-secret-value\n", "\xff\xfe\x00bin\n", "last")
+	print(t, l, "one\ntw", "o\r\n\n", "the-sec", "ret-value and the-secret-value\n", "\xff\xfe\x00bin\n", "[onbehalf] The session ended.\n", "last")
 	l.close()
-	if got, want := read(t, folder), []string{"one", "two", "", redacted + " and " + redacted, "\ufffd\x00bin", "last"}; !slices.Equal(got, want) {
+	if got, want := read(t, folder), []string{"one", "two", "", redacted + " and " + redacted, "\ufffd\x00bin", "| [onbehalf] The session ended.", "last"}; !slices.Equal(got, want) {
 		t.Errorf("%q", got)
 	}
 
