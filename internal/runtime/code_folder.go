@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"archive/zip"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -11,8 +12,10 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sync/singleflight"
+	"golang.org/x/sys/unix"
 
 	"github.com/onbehalf/onbehalf/internal/fault"
 )
@@ -92,6 +95,9 @@ func (s *Service) unpack(ctx context.Context, place string, open func(context.Co
 	if err != nil {
 		return err
 	}
+	if err := roomFor(s.codeFolder(), archive.File); err != nil {
+		return err
+	}
 	half, err := os.MkdirTemp(s.codeFolder(), "half-"+thisProcess+"-")
 	if err != nil {
 		return noRoom(err)
@@ -113,6 +119,28 @@ func (s *Service) unpack(ctx context.Context, place string, open func(context.Co
 		}
 	}
 	return os.Rename(half, place)
+}
+
+// reserve is what unpacking leaves free of the disk: the database may be on the
+// same one, and another archive may be unpacked at the same time.
+const reserve = 1 << 30
+
+// roomFor refuses what would fill the disk. An archive can become a thousand times
+// what it takes in the database, where an account's are counted.
+func roomFor(folder string, files []*zip.File) error {
+	const block = 4 << 10 // that the smallest file takes
+	needed := uint64(reserve)
+	for _, f := range files {
+		needed += f.UncompressedSize64 + block
+	}
+	var disk unix.Statfs_t
+	if err := unix.Statfs(folder, &disk); err != nil {
+		return nil // then it is found out by filling it
+	}
+	if disk.Bavail*uint64(disk.Bsize) < needed {
+		return noRoom(syscall.ENOSPC)
+	}
+	return nil
 }
 
 // distrust removes what an earlier process left half done, and, after a start of

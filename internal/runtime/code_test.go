@@ -422,6 +422,12 @@ func TestNoRoom(t *testing.T) {
 	if err := noRoom(io.ErrUnexpectedEOF); err != io.ErrUnexpectedEOF {
 		t.Errorf("%v", err)
 	}
+	// What would fill the disk is not begun.
+	some := &zip.File{FileHeader: zip.FileHeader{Name: "some", UncompressedSize64: 1 << 10}}
+	tooMuch := &zip.File{FileHeader: zip.FileHeader{Name: "too much", UncompressedSize64: 1 << 60}}
+	if err := roomFor(t.TempDir(), []*zip.File{some, tooMuch}); !fault.Is(err, fault.Unavailable) || !strings.Contains(fault.Of(err).Message, "no room") {
+		t.Errorf("%v", err)
+	}
 }
 
 // Whatever an archive holds, what is unpacked of it lies in its folder, and is
