@@ -44,9 +44,8 @@ func forwardedOf(settings *api.UpdateAgentRuntimeRequest) (names []string) {
 		return nil
 	}
 	for _, name := range settings.RequestHeaderConfiguration.RequestHeaderAllowlist {
-		name = http.CanonicalHeaderKey(name)
-		if !ours[name] && !restricted[name] {
-			names = append(names, name)
+		if read := asRead(name); !ours[read] && !restricted[read] {
+			names = append(names, http.CanonicalHeaderKey(name))
 		}
 	}
 	return names

@@ -454,12 +454,15 @@ func TestSettingsOfRuntimes(t *testing.T) {
 		change func(*api.UpdateAgentRuntimeRequest)
 		says   string // "": it is taken
 	}{
-		"least":                 {func(*api.UpdateAgentRuntimeRequest) {}, ""},
-		"idle as long as life":  {lifecycle(n(60), n(60)), ""},
-		"idle longer than life": {lifecycle(n(61), n(60)), "cannot be longer"},
-		"idle longer than 8 h":  {lifecycle(n(28801), nil), "cannot be longer"},
-		"short life alone":      {lifecycle(nil, n(60)), ""},
-		"life of more than 8 h": {lifecycle(nil, n(28801)), "at most 28800"},
+		"a header of ours, with underscores": {headers("X_Amzn_Bedrock_AgentCore_Runtime_Session_Id"), "cannot be forwarded"},
+		"a token's, with underscores":        {headers("x-amz_bedrock-agentcore_identity-wat"), "cannot be forwarded"},
+		"underscores of one's own":           {headers("X_Tenant", "X-Tenant"), ""},
+		"least":                              {func(*api.UpdateAgentRuntimeRequest) {}, ""},
+		"idle as long as life":               {lifecycle(n(60), n(60)), ""},
+		"idle longer than life":              {lifecycle(n(61), n(60)), "cannot be longer"},
+		"idle longer than 8 h":               {lifecycle(n(28801), nil), "cannot be longer"},
+		"short life alone":                   {lifecycle(nil, n(60)), ""},
+		"life of more than 8 h":              {lifecycle(nil, n(28801)), "at most 28800"},
 		"life of instances": {func(r *api.UpdateAgentRuntimeRequest) {
 			lifecycle(nil, n(1209600))(r)
 			r.CapacityProviderConfiguration = &api.CapacityProviderConfiguration{CapacityProviderArn: &provider}

@@ -217,6 +217,11 @@ func set(names ...string) map[string]bool {
 	return out
 }
 
+// asRead is a header's name as the strangest of agents reads it: servers that make
+// variables of headers (CGI, WSGI) take _ for -, so what reads like one of ours
+// there is as little the caller's as that one.
+func asRead(name string) string { return http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-")) }
+
 // checkAllowlist checks the headers that callers may send on to the agent.
 func checkAllowlist(r *api.UpdateAgentRuntimeRequest) error {
 	if r.RequestHeaderConfiguration == nil {
@@ -225,17 +230,18 @@ func checkAllowlist(r *api.UpdateAgentRuntimeRequest) error {
 	const member = "requestHeaderConfiguration.requestHeaderAllowlist"
 	seen := map[string]bool{}
 	for _, name := range r.RequestHeaderConfiguration.RequestHeaderAllowlist {
-		canonical := http.CanonicalHeaderKey(name)
-		switch {
-		case seen[canonical]:
+		if seen[http.CanonicalHeaderKey(name)] {
 			return fault.InvalidField(member, "The header %s is listed twice.", name)
+		}
+		seen[http.CanonicalHeaderKey(name)] = true
+		canonical := asRead(name)
+		switch {
 		case canonical == "Authorization" && r.AuthorizerConfiguration == nil:
 			return fault.InvalidField(member, "Authorization can be forwarded only where a JWT authorizer checks it; without one it is a signature.")
 		case restricted[canonical] || strings.HasPrefix(canonical, "X-Forwarded-") || strings.HasPrefix(canonical, "Sec-") || strings.HasPrefix(canonical, "X-Amz-"),
 			strings.HasPrefix(canonical, "X-Amzn-") && !strings.HasPrefix(canonical, customPrefix):
 			return fault.InvalidField(member, "The header %s cannot be forwarded.", name)
 		}
-		seen[canonical] = true
 	}
 	return nil
 }
