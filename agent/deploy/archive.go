@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"archive/zip"
+	"cmp"
 	"compress/flate"
 	"crypto/sha256"
 	"encoding/hex"
@@ -195,7 +196,7 @@ func (z *archive) write(file string) (m made, err error) {
 		return m, err
 	}
 	if count.n > largestArchive {
-		return m, fmt.Errorf("the package has %s, and may have %s\n%s", bytesText(count.n), bytesText(largestArchive), z.largest())
+		return m, fmt.Errorf("the package has %s, and may have %s\n%s", bytesText(count.n), bytesText(largestArchive), z.largest(bySize, bytesText))
 	}
 	return made{file: file, sha256: hex.EncodeToString(hash.Sum(nil)), size: count.n, files: len(z.entries)}, nil
 }
@@ -237,27 +238,35 @@ func (z *archive) check() error {
 	case len(z.entries) == 0:
 		return errors.New("there is nothing to package")
 	case len(z.entries) > mostEntries:
-		return fmt.Errorf("there are %d files to package, and may be %d\n%s", len(z.entries), mostEntries, z.largest())
+		return fmt.Errorf("there are %d files to package, and may be %d\n%s", len(z.entries), mostEntries, z.largest(byCount, countText))
 	case sum > largestUnpacked:
-		return fmt.Errorf("the files have %s together, and may have %s\n%s", bytesText(sum), bytesText(largestUnpacked), z.largest())
+		return fmt.Errorf("the files have %s together, and may have %s\n%s", bytesText(sum), bytesText(largestUnpacked), z.largest(bySize, bytesText))
 	}
 	return nil
 }
 
+// bySize and byCount measure what a file takes of a package.
+func bySize(e entry) int64 { return e.size }
+func byCount(entry) int64  { return 1 }
+
 // largest names the folders that take the most, so that somebody can leave one out.
-func (z *archive) largest() string {
+func (z *archive) largest(of func(entry) int64, text func(int64) string) string {
 	sums := map[string]int64{}
 	for name, e := range z.entries {
 		top, _, _ := strings.Cut(name, "/")
-		sums[top] += e.size
+		sums[top] += of(e)
 	}
-	names := slices.SortedFunc(maps.Keys(sums), func(a, b string) int { return int((sums[b] - sums[a]) >> 10) })
-	var text strings.Builder
+	names := slices.SortedFunc(maps.Keys(sums), func(a, b string) int {
+		return cmp.Or(cmp.Compare(sums[b], sums[a]), cmp.Compare(a, b))
+	})
+	var out strings.Builder
 	for _, name := range names[:min(5, len(names))] {
-		fmt.Fprintf(&text, "  %-10s %s\n", bytesText(sums[name]), name)
+		fmt.Fprintf(&out, "  %-10s %s\n", text(sums[name]), name)
 	}
-	return text.String() + "  " + ignoreFile + " leaves files out"
+	return out.String() + "  " + ignoreFile + " leaves files out"
 }
+
+func countText(n int64) string { return fmt.Sprintf("%d files", n) }
 
 func bytesText(n int64) string {
 	switch {

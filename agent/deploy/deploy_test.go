@@ -389,9 +389,10 @@ func TestLimits(t *testing.T) {
 	}
 	z = newArchive()
 	for i := range mostEntries + 1 {
-		z.entries[strings.Repeat("x", i%7)+string(rune('a'+i%26))+time.Duration(i).String()] = entry{}
+		z.entries["pictures/"+time.Duration(i).String()] = entry{}
 	}
-	if err := z.check(); err == nil || !strings.Contains(err.Error(), "100000") {
+	z.entries["movie.mp4"] = entry{size: 1 << 20}
+	if err := z.check(); err == nil || !strings.Contains(err.Error(), "100000\n  100001 files pictures\n") {
 		t.Errorf("got %v", err)
 	}
 	if err := newArchive().addFile(`a\b`, "x"); err == nil {
