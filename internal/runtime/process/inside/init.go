@@ -38,7 +38,7 @@ func init() {
 		if err := s.run(); err != nil {
 			s.end("The session's surroundings could not be made: " + err.Error() + ".")
 		}
-		os.Exit(1)
+		syscall.Exit(1)
 	}()
 	select {}
 }
@@ -137,7 +137,7 @@ func (s *supervisor) end(why string) {
 		_ = s.channel.Send(Message{Kind: KindEnd, Text: why})
 		// What the agent printed last is in the pipe; closing happens with the exit.
 	}
-	os.Exit(0)
+	syscall.Exit(0) // at once: what waits for the news is a call; nothing here wants to be tidied up
 }
 
 // ending is a wait status in words.
@@ -156,7 +156,7 @@ func (s *supervisor) serve() error {
 	for {
 		m, files, err := s.channel.Receive()
 		if err != nil {
-			os.Exit(0) // the platform is gone, and so is everything here
+			syscall.Exit(0) // the platform is gone, and so is everything here
 		}
 		switch m.Kind {
 		case KindDial:
