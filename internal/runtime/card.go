@@ -29,7 +29,7 @@ func (s *Service) card(ctx context.Context, c *call) error {
 	ctx, cancel := n.during(ctx, callLimit)
 	defer cancel()
 	request := &http.Request{
-		Method: http.MethodGet, URL: &url.URL{Scheme: "http", Host: c.at.host, Path: "/.well-known/agent-card.json"}, Host: c.at.host, Header: header,
+		Method: http.MethodGet, URL: &url.URL{Scheme: "http", Host: n.host, Path: "/.well-known/agent-card.json"}, Host: n.host, Header: header,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}
 	response, err := n.agent.RoundTrip(request.WithContext(ctx))

@@ -39,7 +39,7 @@ func (s *Service) invoke(ctx context.Context, c *call) error {
 	ctx, cancel := n.during(ctx, longestRun)
 	defer cancel()
 	request := &http.Request{
-		Method: http.MethodPost, URL: &url.URL{Scheme: "http", Host: c.at.host, Path: c.at.path}, Host: c.at.host, Header: header,
+		Method: http.MethodPost, URL: &url.URL{Scheme: "http", Host: n.host, Path: n.path}, Host: n.host, Header: header,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Body: io.NopCloser(c.body), ContentLength: c.body.Size(),
 	}
 	if request.ContentLength == 0 {

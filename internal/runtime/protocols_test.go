@@ -186,6 +186,29 @@ func TestOtherPorts(t *testing.T) {
 	}
 }
 
+// A session's agent is called where its own version listens, also when the endpoint
+// serves another by now.
+func TestSessionKeepsItsPath(t *testing.T) {
+	t.Parallel()
+	h := serving(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "%s%s", r.Host, r.URL.Path) })
+	made := h.create(t, "moving", nil)
+	session := newSessionID()
+	if _, body := h.invokes(t, made.AgentRuntimeArn, "{}", headerSession, session); body != "localhost:8080/invocations" {
+		t.Fatal(body)
+	}
+	port, path := int32(8081), "/v2"
+	if _, err := h.UpdateAgentRuntime(t.Context(), h.admin(), &api.UpdateAgentRuntimeRequest{AgentRuntimeId: made.AgentRuntimeId, RoleArn: testRole, AgentRuntimeArtifact: h.artifact(t),
+		ProtocolConfiguration: &api.ProtocolConfiguration{ServerProtocol: api.ServerProtocolHttp, Port: &port, Path: &path}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, body := h.invokes(t, made.AgentRuntimeArn, "{}", headerSession, session); body != "localhost:8080/invocations" {
+		t.Errorf("the session that runs: %s", body)
+	}
+	if _, body := h.invokes(t, made.AgentRuntimeArn, "{}"); body != "localhost:8081/v2" {
+		t.Errorf("another: %s", body)
+	}
+}
+
 // FuzzPaths: whatever a path is, it names a runtime of well-formed account, id and
 // endpoint, or is refused; and none is served that is not of the data plane.
 func FuzzPaths(f *testing.F) {

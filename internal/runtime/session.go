@@ -55,6 +55,8 @@ type session struct {
 	endpoint string
 	version  *versionRow
 	runtime  *runtimeRow
+	host     string // that its agent is called by: its version's, whatever is served meanwhile
+	path     string // that calls go to
 	log      *sessionLog
 	secrets  *secrets // handed to it
 	started  time.Time

@@ -97,7 +97,7 @@ func errForeign() error {
 
 func (s *Service) newSession(key sessionKey, who owner, user principal.User, at *served) *session {
 	n := &session{
-		key: key, name: newName(), owner: who, user: user, endpoint: at.endpoint, version: at.version, runtime: at.runtime,
+		key: key, name: newName(), owner: who, user: user, endpoint: at.endpoint, version: at.version, runtime: at.runtime, host: at.host, path: at.path,
 		secrets: &secrets{}, started: s.now(), decided: make(chan struct{}), ready: make(chan struct{}), over: make(chan struct{}), lastUsed: s.now(),
 	}
 	n.until, n.end = context.WithCancel(context.Background())

@@ -152,7 +152,7 @@ func (n *session) upgrade(ctx context.Context, c *call, header http.Header) (age
 	}
 	header["Connection"], header["Upgrade"] = []string{"Upgrade"}, []string{"websocket"}
 	delete(header, headerType)
-	request := &http.Request{Method: http.MethodGet, URL: &url.URL{Path: pathSocket, RawQuery: c.query.Encode()}, Host: c.at.host, Header: header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
+	request := &http.Request{Method: http.MethodGet, URL: &url.URL{Path: pathSocket, RawQuery: c.query.Encode()}, Host: n.host, Header: header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
 	release := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer release()
 	_ = conn.SetDeadline(time.Now().Add(time.Minute))
