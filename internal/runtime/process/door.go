@@ -31,8 +31,13 @@ type visitor struct {
 	door *door
 }
 
-// openDoor serves what comes by a listening socket.
-func openDoor(socket *os.File, h http.Handler) (*door, error) {
+// patience is how long a request to the platform may take to come, as from outside:
+// what has come of it is held in the platform's memory, and not in the session's.
+const patience = 2 * time.Minute
+
+// openDoor serves what comes by a listening socket. A request has so long to come; 0
+// is no bound, for a door behind which nothing waits for the whole of one.
+func openDoor(socket *os.File, h http.Handler, patience time.Duration) (*door, error) {
 	listener, err := net.FileListener(socket)
 	if err != nil {
 		return nil, err
@@ -41,7 +46,7 @@ func openDoor(socket *os.File, h http.Handler) (*door, error) {
 		h = http.NotFoundHandler()
 	}
 	d := &door{Listener: listener, room: make(chan struct{}, maxConnections), open: map[*visitor]bool{}}
-	d.server = &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 192 << 10,
+	d.server = &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: patience, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 192 << 10,
 		ErrorLog: log.New(io.Discard, "", 0)} // what an agent sends wrongly is its own affair
 	go func() { _ = d.server.Serve(d) }()
 	return d, nil

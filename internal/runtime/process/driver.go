@@ -293,9 +293,9 @@ func (s *session) receive(ready chan<- struct{}, platform, proxy http.Handler) {
 		}
 		switch m.Kind {
 		case inside.KindReady:
-			handlers := []http.Handler{platform, proxy}
+			handlers, patience := []http.Handler{platform, proxy}, []time.Duration{patience, 0}
 			for i, f := range files[:min(len(files), len(handlers))] {
-				if d, err := openDoor(f, handlers[i]); err == nil {
+				if d, err := openDoor(f, handlers[i], patience[i]); err == nil {
 					defer d.shut()
 				}
 			}
