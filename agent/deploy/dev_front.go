@@ -124,11 +124,13 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request) {
 		answerError(w, http.StatusForbidden, err.Error())
 		return
 	}
-	out, err := http.NewRequestWithContext(r.Context(), r.Method, "http://127.0.0.1:"+strconv.Itoa(f.runner.port)+r.URL.RequestURI(), r.Body)
+	out, err := http.NewRequestWithContext(r.Context(), r.Method, "http://127.0.0.1:"+strconv.Itoa(f.runner.port), r.Body)
 	if err != nil {
 		answerError(w, http.StatusBadRequest, err.Error())
 		return
 	}
+	// Path and query alone: no spelling of a request line leads to another host.
+	out.URL.Path, out.URL.RawPath, out.URL.RawQuery = r.URL.Path, r.URL.RawPath, r.URL.RawQuery
 	out.ContentLength = r.ContentLength
 	f.headers(r.Header, out.Header)
 	session := r.Header.Get(headerSession)
