@@ -191,7 +191,7 @@ func TestAgentCommands(t *testing.T) {
 	w.write("policy.json", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["bedrock-agentcore:GetResourceApiKey"],"Resource":"*"},`+
 		`{"Effect":"Allow","Action":["secretsmanager:GetSecretValue"],"Resource":["arn:aws:secretsmanager:*:*:secret:bedrock-agentcore*"]}]}`)
 	w.does("agent", "policy", "put", "policy.json")
-	w.fails([]string{"onbehalf"}, "agent", "policy", "put", "main.go")
+	w.fails([]string{"not JSON"}, "agent", "policy", "put", "main.go")
 
 	w.write("main.go", "package main\n\nfunc main() { broken() }\n")
 	w.fails([]string{"undefined: broken", "go build", "build.log"}, "agent", "launch")
