@@ -85,7 +85,7 @@ func (s *Service) GetAgentRuntimeLogs(ctx context.Context, caller principal.Call
 	}); err != nil {
 		return nil, err
 	}
-	until := time.Now()
+	until := s.logTime.next(time.Time{})
 	for _, n := range s.those(func(n *session) bool { return n.key.runtime == r.AgentRuntimeId }) {
 		n.settle()
 	}
@@ -118,9 +118,11 @@ func (n *session) settle() {
 // readLogs reads the first lines after the cursor, of one session or of all. A line
 // from until on is left for the next time: another session's may come before it.
 func readLogs(folder, session string, after logCursor, until time.Time, most int) (events []logEvent, err error) {
+	now := time.Now()
 	for _, path := range piecesOf(folder) {
-		// What was written last is older than the cursor: nothing new is in it.
-		if info, err := os.Stat(path); err != nil || info.ModTime().Before(after.at.Add(-time.Second)) {
+		// What was written last is older than the cursor: nothing new is in it. A cursor in
+		// the future is from before the clock went back, and says nothing about files.
+		if info, err := os.Stat(path); err != nil || after.at.Before(now) && info.ModTime().Before(after.at.Add(-time.Second)) {
 			continue
 		}
 		// It begins after all that is wanted.

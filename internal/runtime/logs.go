@@ -42,6 +42,7 @@ type sessionLog struct {
 	session string // runtimeSessionId
 	name    string
 	secrets *secrets
+	clock   *logClock
 
 	mu      sync.Mutex
 	file    *os.File
@@ -57,6 +58,28 @@ type sessionLog struct {
 	closed  bool
 }
 
+// logClock is the time of all lines of a room. It never goes back: where the machine's
+// clock does, lines that were printed before would be in the future, and what is
+// printed now before them, where nobody who follows looks any more.
+type logClock struct {
+	mu   sync.Mutex
+	last time.Time
+}
+
+// next is a time after all that were given out, and after another.
+func (c *logClock) next(after time.Time) time.Time {
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, earlier := range []time.Time{c.last, after} {
+		if !now.After(earlier) {
+			now = earlier.Add(time.Microsecond)
+		}
+	}
+	c.last = now
+	return now
+}
+
 // pieceHead is the first line of a piece.
 type pieceHead struct {
 	Session string `json:"session"`
@@ -70,7 +93,7 @@ func (s *Service) openLog(n *session) *sessionLog {
 	for _, variable := range n.version.settings.EnvironmentVariables {
 		n.secrets.keep(variable.Reveal())
 	}
-	l := &sessionLog{folder: s.logFolder(n.key.runtime), session: n.key.id, name: n.name, secrets: n.secrets}
+	l := &sessionLog{folder: s.logFolder(n.key.runtime), session: n.key.id, name: n.name, secrets: n.secrets, clock: &s.logTime}
 	if err := os.MkdirAll(l.folder, 0o700); err != nil {
 		l.trouble(err)
 	}
@@ -130,10 +153,7 @@ func (l *sessionLog) put(text string) {
 	if l.closed {
 		return
 	}
-	now := time.Now().UTC().Truncate(time.Microsecond)
-	if !now.After(l.written) {
-		now = l.written.Add(time.Microsecond)
-	}
+	now := l.clock.next(l.written)
 	l.written = now
 	if l.file == nil || l.size > pieceSize {
 		if err := l.begin(now); err != nil {

@@ -17,7 +17,7 @@ import (
 
 func newLog(t testing.TB, folder, session, name string) *sessionLog {
 	t.Helper()
-	l := &sessionLog{folder: folder, session: session, name: name, secrets: &secrets{}}
+	l := &sessionLog{folder: folder, session: session, name: name, secrets: &secrets{}, clock: &logClock{}}
 	t.Cleanup(l.close)
 	return l
 }
@@ -223,5 +223,40 @@ func TestGetAgentRuntimeLogs(t *testing.T) {
 	h.sweepLogs(t.Context())
 	if left, err := os.ReadDir(h.logFolder("")); err != nil || len(left) != 1 || left[0].Name() != kept {
 		t.Errorf("%v, %v", left, err)
+	}
+}
+
+// A clock that goes back hides no line, neither those from before nor the new ones of
+// another session, and whoever follows sees each once.
+func TestLogsOfAClockThatGoesBack(t *testing.T) {
+	t.Parallel()
+	h := serving(t, silent)
+	made := h.create(t, "clock", nil)
+	at := h.at(t, made)
+	a, b := h.begin(t, h.admin(), at, named("a")), h.begin(t, h.admin(), at, named("b"))
+	a.log.mu.Lock()
+	a.log.written = time.Now().UTC().Add(time.Hour) // its last line was printed before
+	a.log.mu.Unlock()
+	var all []string
+	var token *string
+	follow := func() {
+		t.Helper()
+		out, err := h.GetAgentRuntimeLogs(t.Context(), h.admin(), &api.GetAgentRuntimeLogsRequest{AgentRuntimeId: made.AgentRuntimeId, NextToken: token})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range out.Events {
+			if !strings.HasPrefix(e.Message, noteMark) {
+				all = append(all, e.Message)
+			}
+		}
+		token = &out.NextToken
+	}
+	for _, n := range []*session{a, b, a, b} {
+		print(t, n.log, fmt.Sprintf("line %d\n", len(all)))
+		follow()
+	}
+	if want := []string{"line 0", "line 1", "line 2", "line 3"}; !slices.Equal(all, want) {
+		t.Errorf("%q", all)
 	}
 }

@@ -76,6 +76,7 @@ type Service struct {
 	patience time.Duration // with an agent that starts: startLimit, but for tests
 	shelf    *shelf        // what calls find
 	mcp      conversations // of MCP
+	logTime  logClock
 
 	node      machine
 	leasing   sync.Mutex
