@@ -209,4 +209,8 @@ func TestStopCutsAtOnce(t *testing.T) {
 	if body, err := io.ReadAll(response.Body); err == nil || time.Since(began) > 5*time.Second {
 		t.Errorf("%q, %v after %v", body, err, time.Since(began))
 	}
+	// What ends with the session, or with the agent, is no failure of the platform's.
+	if records := h.records(t, actionInvoke); len(records) != 2 || records[1].Outcome != "runtime-client" || records[1].Detail["outcome"] != "session-ended" {
+		t.Errorf("records: %+v", records)
+	}
 }

@@ -65,14 +65,15 @@ func (s *Service) cut(ctx context.Context, c *call, n *session, response *http.R
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, errOver):
 		outcome = "time-limit"
-	case errors.Is(cause, errStopped):
+	case errors.Is(cause, errStopped), n.stopped() != "" && n.reason() != endedCrashed: // or its connection was sooner
 		outcome = "session-ended"
 	}
 	gate.Detail(ctx, "outcome", outcome)
 	logged(c.r, "an answer broke off: "+outcome, err)
 	media, _, _ := mime.ParseMediaType(response.Header.Get(headerType))
 	if c.at.speaks != api.ServerProtocolAgui || media != eventStream {
-		panic(http.ErrAbortHandler)
+		// for the record: refuse cuts the connection, as the answer has begun
+		return fault.New(fault.RuntimeClient, "The agent's answer broke off.").Because(err)
 	}
 	f := fault.Of(n.broken(ctx, err))
 	// An empty line first: the agent may have stopped in the midst of an event.
