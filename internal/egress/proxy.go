@@ -11,7 +11,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/onbehalf/onbehalf/internal/fault"
@@ -26,7 +26,8 @@ type ProxyOptions struct {
 	// reserved one (link-local, metadata) by its address or range.
 	Allow []string
 
-	// MaxConnections bounds what all sessions have open at once; 0 is 4,096. Each
+	// MaxConnections bounds what all sessions have open at once; 0 is 4,096. The last
+	// quarter is not for an asker (AskedBy) that has half of them: nobody takes them all. Each
 	// session's own bound is its driver's.
 	MaxConnections int
 
@@ -48,9 +49,39 @@ type Proxy struct {
 	guard     *guard // the platform's own listeners and URL
 	rules     []proxyRule
 	transport *http.Transport
-	open      atomic.Int64
-	most      int64
+	most      int
 	idle      time.Duration
+
+	mu   sync.Mutex
+	open int
+	by   map[string]int // of each asker
+}
+
+type askerKey struct{}
+
+// AskedBy notes whose agents a request to a Proxy comes from.
+func AskedBy(ctx context.Context, who string) context.Context {
+	return context.WithValue(ctx, askerKey{}, who)
+}
+
+// enter counts an exchange in, or refuses it; leave counts it out.
+func (p *Proxy) enter(ctx context.Context) (leave func(), ok bool) {
+	who, _ := ctx.Value(askerKey{}).(string)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.open >= p.most || who != "" && p.open >= p.most-p.most/4 && p.by[who] >= p.most/2 {
+		return nil, false
+	}
+	p.open++
+	p.by[who]++
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.open--
+		if p.by[who]--; p.by[who] == 0 {
+			delete(p.by, who)
+		}
+	}, true
 }
 
 // NewProxy reads the options. A malformed Allow entry is a fault.Invalid that says how to write it.
@@ -65,7 +96,7 @@ func NewProxy(o ProxyOptions) (*Proxy, error) {
 	if o.Idle == 0 {
 		o.Idle = 15 * time.Minute
 	}
-	p := &Proxy{guard: &guard{}, rules: rules, most: int64(o.MaxConnections), idle: o.Idle}
+	p := &Proxy{guard: &guard{}, rules: rules, most: o.MaxConnections, idle: o.Idle, by: map[string]int{}}
 	p.transport = &http.Transport{
 		Proxy:                  nil,
 		DialContext:            p.dial,
@@ -96,12 +127,13 @@ func (p *Proxy) About() string {
 }
 
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	defer p.open.Add(-1)
-	if p.open.Add(1) > p.most {
+	leave, ok := p.enter(r.Context())
+	if !ok {
 		w.Header().Set("Retry-After", "1")
 		say(w, r, http.StatusServiceUnavailable, "Agents have too many connections open at the moment")
 		return
 	}
+	defer leave()
 	switch {
 	case r.Method == http.MethodConnect:
 		p.connect(w, r)

@@ -350,6 +350,38 @@ func TestProxyBounds(t *testing.T) {
 	}
 }
 
+// Nobody's agents have all connections: the last quarter is for the others.
+func TestProxyIsShared(t *testing.T) {
+	t.Parallel()
+	p, err := NewProxy(ProxyOptions{MaxConnections: 8})
+	if err != nil {
+		t.Fatal(err)
+	}
+	enter := func(who string) (leave func(), ok bool) { return p.enter(AskedBy(t.Context(), who)) }
+	var leave func()
+	for i := range 6 {
+		var ok bool
+		if leave, ok = enter("greedy"); !ok {
+			t.Fatalf("only %d", i)
+		}
+	}
+	if _, ok := enter("greedy"); ok {
+		t.Error("one asker has more than three quarters")
+	}
+	for range 2 {
+		if _, ok := enter("modest"); !ok {
+			t.Error("nothing is left for another")
+		}
+	}
+	if _, ok := enter("third"); ok {
+		t.Error("there are more than there may be")
+	}
+	leave()
+	if _, ok := enter("third"); !ok {
+		t.Error("who has left still counts")
+	}
+}
+
 func TestProxyIdleTunnelEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -5,11 +5,13 @@ import (
 	"crypto/rand"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/onbehalf/onbehalf/internal/api"
+	"github.com/onbehalf/onbehalf/internal/egress"
 	"github.com/onbehalf/onbehalf/internal/fault"
 )
 
@@ -46,7 +48,7 @@ func (s *Service) start(ctx context.Context, n *session) (Process, error) {
 	n.secrets.keep(token)
 	process, err := driver.Start(n.until, Launch{
 		Name: n.name, Code: folder, Also: p.also, Command: p.command, Environment: append(p.environment, s.environment(n, port, token)...), Port: port, Limits: s.options.Limits,
-		Platform: s.inward(n, token), Proxy: s.options.Proxy, Output: n.log, Mounts: mounts(n.version.settings.FilesystemConfigurations),
+		Platform: s.inward(n, token), Proxy: s.wayOut(n), Output: n.log, Mounts: mounts(n.version.settings.FilesystemConfigurations),
 	})
 	switch {
 	case err == nil:
@@ -58,6 +60,16 @@ func (s *Service) start(ctx context.Context, n *session) (Process, error) {
 	}
 	slog.ErrorContext(ctx, "a session could not be started", "runtime", n.key.runtime, "session", n.name, "error", err)
 	return nil, fault.New(fault.Unavailable, "The session could not be started on this server, whose log says why.").Because(err)
+}
+
+// wayOut is the proxy, which hears whose agent asks: one runtime's do not take all of it.
+func (s *Service) wayOut(n *session) http.Handler {
+	if s.options.Proxy == nil {
+		return nil
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.options.Proxy.ServeHTTP(w, r.WithContext(egress.AskedBy(r.Context(), n.key.runtime)))
+	})
 }
 
 func mounts(all []api.FilesystemConfiguration) (paths []string) {
