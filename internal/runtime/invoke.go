@@ -95,6 +95,10 @@ func (s *Service) enter(ctx context.Context, c *call) (n *session, header http.H
 	if !token.Empty() {
 		n.secrets.add(token.Reveal())
 	}
+	for _, presented := range header["Authorization"] { // where the runtime lets the user's own token through
+		_, bearer, _ := strings.Cut(presented, " ")
+		n.secrets.add(strings.TrimSpace(bearer))
+	}
 	return n, header, release, nil
 }
 

@@ -196,6 +196,34 @@ func TestBearerTokens(t *testing.T) {
 	}
 }
 
+// TestForwardedToken: a runtime may let its users' tokens through to its agent; they
+// are in no log and in no error all the same.
+func TestForwardedToken(t *testing.T) {
+	t.Parallel()
+	var h *hosted
+	h = serving(t, func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintln(h.lastAgent().output, "called with", r.Header.Get("Authorization"))
+		http.Error(w, "cannot use "+r.Header.Get("Authorization"), http.StatusBadGateway)
+	})
+	made := h.create(t, "careless", func(r *api.CreateAgentRuntimeRequest) {
+		r.AuthorizerConfiguration = h.jwt()
+		r.RequestHeaderConfiguration = &api.RequestHeaderConfiguration{RequestHeaderAllowlist: []string{"Authorization"}}
+	})
+	token := h.token(t, demoidp.Ada)
+	response, body := answer(t, h.request(t, "POST", invocationsPath(made.AgentRuntimeArn), "{}", "Authorization", "Bearer "+token))
+	if response.StatusCode != 424 || !strings.Contains(body, "cannot use Bearer "+redacted) || strings.Contains(body, token) {
+		t.Errorf("%d %s", response.StatusCode, body)
+	}
+	session := response.Header.Get(headerSession)
+	logs, err := h.GetAgentRuntimeLogs(t.Context(), h.admin(), &api.GetAgentRuntimeLogsRequest{AgentRuntimeId: made.AgentRuntimeId, RuntimeSessionId: &session})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if said := fmt.Sprint(logs.Events); !strings.Contains(said, "called with Bearer "+redacted) || strings.Contains(said, token) {
+		t.Errorf("%s", said)
+	}
+}
+
 func TestScopes(t *testing.T) {
 	t.Parallel()
 	h := serving(t, echo)
