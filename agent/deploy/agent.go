@@ -225,6 +225,8 @@ func (a *Agent) Check() error {
 		return fmt.Errorf("the protocol %q is none of HTTP, MCP, A2A and AGUI", a.Protocol)
 	case a.Platform != "" && !targetPattern.MatchString(a.Platform):
 		return fmt.Errorf("the platform %q is not like linux/arm64", a.Platform)
+	case outside(a.IdleTimeout) || outside(a.MaxLifetime):
+		return errors.New("idle-timeout and max-lifetime are of 1m to 8h")
 	case a.Authorizer != nil && a.Authorizer.DiscoveryURL == "":
 		return errors.New("authorizer needs discovery-url")
 	case a.Authorizer != nil && len(a.Authorizer.Audiences)+len(a.Authorizer.Clients)+len(a.Authorizer.Scopes) == 0:
@@ -235,6 +237,9 @@ func (a *Agent) Check() error {
 	}
 	return nil
 }
+
+// outside reports whether a time of sessions is one that no runtime may have; 0 is none.
+func outside(d time.Duration) bool { return d != 0 && (d < time.Minute || d > 8*time.Hour) }
 
 // local reports whether a path stays within the folder.
 func local(path string) bool { return filepath.IsLocal(filepath.FromSlash(path)) }

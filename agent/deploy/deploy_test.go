@@ -158,6 +158,7 @@ func TestSettings(t *testing.T) {
 	for name, wrong := range map[string]string{
 		"unknown key": "name: a\nlanguage: python\nentrypoint: m.py\nenvironmnt: {}\n", "no name": "language: python\nentrypoint: m.py\n",
 		"language": "name: a\nlanguage: cobol\nentrypoint: m\n", "python": "name: a\nlanguage: python\nentrypoint: m.py\npython: 3.9\n",
+		"a second": "name: a\nlanguage: python\nentrypoint: m.py\nidle-timeout: 1s\n", "less than none": "name: a\nlanguage: python\nentrypoint: m.py\nmax-lifetime: -5m\n",
 		"whose tokens": "name: a\nlanguage: python\nentrypoint: m.py\nauthorizer: {discovery-url: https://id.example.com}\n",
 		"aliases":      "name: a\nlanguage: python\nentrypoint: m.py\nheaders: &a [x]\nenvironment: {A: *a}\n", "depth": strings.Repeat("[", 200_000), "length": "# " + strings.Repeat("x", 2<<20),
 	} {
