@@ -226,7 +226,7 @@ func (a *Agent) Check() error {
 	case a.Platform != "" && !targetPattern.MatchString(a.Platform):
 		return fmt.Errorf("the platform %q is not like linux/arm64", a.Platform)
 	case outside(a.IdleTimeout) || outside(a.MaxLifetime):
-		return errors.New("idle-timeout and max-lifetime are of 1m to 8h")
+		return errors.New("idle-timeout and max-lifetime are of 1m to 336h")
 	case a.Authorizer != nil && a.Authorizer.DiscoveryURL == "":
 		return errors.New("authorizer needs discovery-url")
 	case a.Authorizer != nil && len(a.Authorizer.Audiences)+len(a.Authorizer.Clients)+len(a.Authorizer.Scopes) == 0:
@@ -239,7 +239,7 @@ func (a *Agent) Check() error {
 }
 
 // outside reports whether a time of sessions is one that no runtime may have; 0 is none.
-func outside(d time.Duration) bool { return d != 0 && (d < time.Minute || d > 8*time.Hour) }
+func outside(d time.Duration) bool { return d != 0 && (d < time.Minute || d > 14*24*time.Hour) }
 
 // local reports whether a path stays within the folder.
 func local(path string) bool { return filepath.IsLocal(filepath.FromSlash(path)) }

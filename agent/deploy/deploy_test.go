@@ -112,7 +112,7 @@ func TestSettings(t *testing.T) {
 	*a = Agent{
 		file: a.file, Name: "weather", Description: "Says: \"sunny\"", Language: Python, Entrypoint: "main.py", Requirements: "requirements.txt", Python: "3.10", Build: "make",
 		Platform: "linux/arm64", Role: "arn:aws:iam::000000000000:role/mine", Protocol: "MCP", Environment: map[string]string{"LOG_LEVEL": "debug", "EMPTY": "", "YES": "yes"},
-		IdleTimeout: 15 * time.Minute, MaxLifetime: time.Hour, Headers: []string{"X-Team"},
+		IdleTimeout: time.Minute, MaxLifetime: 14 * 24 * time.Hour, Headers: []string{"X-Team"},
 		Authorizer: &Authorizer{DiscoveryURL: "https://id.example.com/.well-known/openid-configuration", Audiences: []string{"app"}, Clients: []string{"c"}, Scopes: []string{"s"}},
 	}
 	if err := a.Save(); err != nil {
@@ -122,7 +122,7 @@ func TestSettings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, line := range []string{"# An agent for `onbehalf agent launch`", "name: weather\n", "python: \"3.10\"\n", "idle-timeout: 15m0s\n", "  discovery-url: https://id.example.com"} {
+	for _, line := range []string{"# An agent for `onbehalf agent launch`", "name: weather\n", "python: \"3.10\"\n", "idle-timeout: 1m0s\n", "max-lifetime: 336h0m0s\n", "  discovery-url: https://id.example.com"} {
 		if !strings.Contains(string(content), line) {
 			t.Errorf("%q is not in\n%s", line, content)
 		}
@@ -158,7 +158,7 @@ func TestSettings(t *testing.T) {
 	for name, wrong := range map[string]string{
 		"unknown key": "name: a\nlanguage: python\nentrypoint: m.py\nenvironmnt: {}\n", "no name": "language: python\nentrypoint: m.py\n",
 		"language": "name: a\nlanguage: cobol\nentrypoint: m\n", "python": "name: a\nlanguage: python\nentrypoint: m.py\npython: 3.9\n",
-		"a second": "name: a\nlanguage: python\nentrypoint: m.py\nidle-timeout: 1s\n", "less than none": "name: a\nlanguage: python\nentrypoint: m.py\nmax-lifetime: -5m\n",
+		"a second": "name: a\nlanguage: python\nentrypoint: m.py\nidle-timeout: 1s\n", "more than a fortnight": "name: a\nlanguage: python\nentrypoint: m.py\nmax-lifetime: 337h\n", "less than none": "name: a\nlanguage: python\nentrypoint: m.py\nmax-lifetime: -5m\n",
 		"whose tokens": "name: a\nlanguage: python\nentrypoint: m.py\nauthorizer: {discovery-url: https://id.example.com}\n",
 		"aliases":      "name: a\nlanguage: python\nentrypoint: m.py\nheaders: &a [x]\nenvironment: {A: *a}\n", "depth": strings.Repeat("[", 200_000), "length": "# " + strings.Repeat("x", 2<<20),
 	} {
