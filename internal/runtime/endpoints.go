@@ -10,6 +10,9 @@ import (
 	"github.com/onbehalf/onbehalf/internal/store"
 )
 
+// createEndpoint is what client tokens of endpoints are kept under, with the runtime's id.
+const createEndpoint = "CreateAgentRuntimeEndpoint "
+
 // CreateAgentRuntimeEndpoint makes a name for a version, or for the newest. It is
 // READY at once, and moves only by UpdateAgentRuntimeEndpoint.
 func (s *Service) CreateAgentRuntimeEndpoint(ctx context.Context, caller principal.Caller, r *api.CreateAgentRuntimeEndpointRequest) (*api.CreateAgentRuntimeEndpointResponse, error) {
@@ -19,7 +22,7 @@ func (s *Service) CreateAgentRuntimeEndpoint(ctx context.Context, caller princip
 	name := r.Name.Reveal()
 	var e *endpointRow
 	err := s.db.Update(ctx, func(tx *store.Tx) error {
-		c, err := s.claim(tx, caller.Account, "CreateAgentRuntimeEndpoint "+r.AgentRuntimeId, r.ClientToken, request)
+		c, err := s.claim(tx, caller.Account, createEndpoint+r.AgentRuntimeId, r.ClientToken, request)
 		if err != nil {
 			return err
 		}
@@ -200,6 +203,10 @@ func (s *Service) DeleteAgentRuntimeEndpoint(ctx context.Context, caller princip
 		}
 		if _, err := tx.Exec("DELETE FROM agent_sessions WHERE runtime_id = $1 AND endpoint = $2", e.runtimeID, name); err != nil {
 			return fault.Wrap(err, "forgetting sessions")
+		}
+		// As a runtime's own goes with it, so that its token makes a new one, and not the answer of what is gone.
+		if _, err := tx.Exec("DELETE FROM agent_runtime_client_tokens WHERE account = $1 AND operation = $2 AND result = $3", e.account, createEndpoint+e.runtimeID, name); err != nil {
+			return fault.Wrap(err, "forgetting client tokens")
 		}
 		if err := s.options.Deleted(tx, e.account, s.endpointARN(e.account, e.runtimeID, name)); err != nil {
 			return err

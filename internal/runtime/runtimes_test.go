@@ -235,6 +235,9 @@ func TestClientTokens(t *testing.T) {
 				t.Error(err)
 			}
 		}
+		if made, err := h.CreateAgentRuntimeEndpoint(ctx, h.admin(), endpoint); err != nil || made.Status != api.AgentRuntimeEndpointStatusReady {
+			t.Errorf("the token of an endpoint that is gone: %+v, %v", made, err)
+		}
 		for range 2 {
 			if _, err := h.DeleteAgentRuntime(ctx, h.admin(), &api.DeleteAgentRuntimeRequest{AgentRuntimeId: id, ClientToken: &token}); err != nil {
 				t.Error(err)
