@@ -13,7 +13,9 @@
 // It needs nothing of AWS's generated packages: the dozen calls are written down in
 // calls.go, and what is ours goes through package client.
 //
-// Invariants: what looks like a secret goes into no archive, whatever the folder's
-// settings say, and into no settings file. A runtime that another folder launched is
-// not changed, and a role that somebody else made is not deleted.
+// Invariants: what looks like a secret in the folder goes into no archive, whatever
+// its settings say, and into no settings file. A runtime that another folder launched
+// is not changed, and a role that somebody else made is not deleted. The folder may be
+// anybody's: reading and packaging it runs nothing (a build does, where the language or
+// the settings have one), waits for nothing, and writes nowhere else.
 package deploy
