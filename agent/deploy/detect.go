@@ -4,7 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"go/parser"
+	"go/scanner"
 	"go/token"
 	"os"
 	"path"
@@ -201,10 +201,21 @@ func isMain(folder string) bool {
 		if strings.HasSuffix(name, "_test.go") || !isFile(name) {
 			continue
 		}
-		parsed, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.PackageClauseOnly)
-		return err == nil && parsed.Name.Name == "main"
+		source, err := os.ReadFile(name)
+		return err == nil && packageName(source) == "main"
 	}
 	return false
+}
+
+// packageName is what the package clause of a Go file says.
+func packageName(source []byte) string {
+	var words scanner.Scanner
+	words.Init(token.NewFileSet().AddFile("", -1, len(source)), source, nil, 0)
+	if _, word, _ := words.Scan(); word != token.PACKAGE {
+		return ""
+	}
+	_, _, name := words.Scan()
+	return name
 }
 
 var (

@@ -3,7 +3,7 @@ package runtime
 import (
 	"bytes"
 	"context"
-	"debug/elf"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -139,15 +139,41 @@ func executable(folder string, entry []string) (program, error) {
 		return program{}, cannot("The entry point %.128q is neither an executable nor a script whose first line names its interpreter (#!).", entry[0])
 	}
 	if bytes.HasPrefix(head, []byte("\x7fELF")) {
-		if made, err := elf.NewFile(file); err == nil && made.Machine != machines[goruntime.GOARCH] && machines[goruntime.GOARCH] != elf.EM_NONE {
-			return program{}, cannot("The entry point %.128q is built for another processor (%v) than this machine's (%s). Build it with GOARCH=%s.",
-				entry[0], made.Machine, goruntime.GOARCH, goruntime.GOARCH)
+		if made := foreign(file); made != "" {
+			return program{}, cannot("The entry point %.128q is built for another processor (%s) than this machine's (%s). Build it with GOARCH=%s.",
+				entry[0], made, goruntime.GOARCH, goruntime.GOARCH)
 		}
 	}
 	return program{command: append([]string{"./" + entry[0]}, entry[1:]...)}, nil
 }
 
-var machines = map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64, "386": elf.EM_386, "arm": elf.EM_ARM, "riscv64": elf.EM_RISCV}
+// machines are the numbers of processors in ELF's e_machine, by Go's names.
+var machines = map[string]uint16{"386": 3, "arm": 40, "amd64": 62, "arm64": 183, "riscv64": 243}
+
+// foreign names the processor that an ELF program is built for, where that is not
+// this machine's; else it is empty. It reads the one number that debug/elf would be
+// linked for.
+func foreign(file io.ReaderAt) string {
+	var head [20]byte
+	ours, known := machines[goruntime.GOARCH]
+	if _, err := file.ReadAt(head[:], 0); err != nil || !known {
+		return ""
+	}
+	order := binary.ByteOrder(binary.LittleEndian)
+	if head[5] == 2 {
+		order = binary.BigEndian
+	}
+	made := order.Uint16(head[18:])
+	if made == ours {
+		return ""
+	}
+	for name, number := range machines {
+		if number == made {
+			return name
+		}
+	}
+	return "number " + strconv.Itoa(int(made)) + " of ELF's"
+}
 
 // interpreter is one that was found, in its own words: names in PATH may be
 // scripts that choose among several, as pyenv's are, or links.

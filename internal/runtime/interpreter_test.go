@@ -178,7 +178,7 @@ func TestRuntimesThatCannotRun(t *testing.T) {
 			"another account's": {code(&api.S3Location{Bucket: bucket("111111111111"), Prefix: none.Prefix}, api.AgentManagedRuntimeTypePython311, "main.py"), "must name what PutAgentCode answered"},
 			"never put":         {code(none, api.AgentManagedRuntimeTypePython311, "main.py"), "There is no code 0000"},
 			"no entry point":    {code(put(entry{"other.py", "", 0}), api.AgentManagedRuntimeTypeExecutable, "agent"), `no file "agent"`},
-			"another processor": {code(put(entry{"agent", string(foreign), 0}), api.AgentManagedRuntimeTypeExecutable, "agent"), "built for another processor (EM_MIPS) than this machine's (" + goruntime.GOARCH + ")"},
+			"another processor": {code(put(entry{"agent", string(foreign), 0}), api.AgentManagedRuntimeTypeExecutable, "agent"), "built for another processor (number 8 of ELF's) than this machine's (" + goruntime.GOARCH + ")"},
 		} {
 			made, err := h.CreateAgentRuntime(t.Context(), h.admin(), &api.CreateAgentRuntimeRequest{AgentRuntimeName: strings.ReplaceAll(strings.ReplaceAll(name, " ", "_"), "'", ""), RoleArn: testRole, AgentRuntimeArtifact: test.artifact})
 			if err != nil {
