@@ -105,7 +105,8 @@ func TestReadableLines(t *testing.T) {
 		`{"level":"ERROR","message":"no","stackTrace":["Traceback:\n","  File \"a\", line 1\n    f()\n",7]}`:                              "ERROR no\n    Traceback:\n      File \"a\", line 1\n        f()",
 		`{"answer":42}`:   `{"answer":42}`,
 		`{"msg":"hello"}`: `hello`,
-		`{"message":`:     `{"message":`,
+		`{"msg":"[onbehalf] The session ended."}`: `| [onbehalf] The session ended.`,
+		`{"message":`: `{"message":`,
 	} {
 		if got := readable(term, line); got != want {
 			t.Errorf("%q becomes %q, want %q", line, got, want)

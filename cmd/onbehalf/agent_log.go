@@ -29,6 +29,8 @@ func readable(t *terminal, line string) string {
 	if level != "" {
 		begin, end := colors(t, level)
 		fmt.Fprintf(&text, "%s%-5s%s ", begin, plain(level), end)
+	} else if strings.HasPrefix(message, "[onbehalf]") {
+		text.WriteString("| ") // so begin the platform's own lines, and no agent's
 	}
 	text.WriteString(plain(message))
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
