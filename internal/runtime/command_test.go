@@ -14,6 +14,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/bedrockagentcore"
 	"github.com/aws/aws-sdk-go-v2/service/bedrockagentcore/types"
+
+	"github.com/onbehalf/onbehalf/internal/api"
+	"github.com/onbehalf/onbehalf/internal/demoidp"
+	"github.com/onbehalf/onbehalf/internal/store"
 )
 
 // sdk is AWS's own client, with the root key.
@@ -183,6 +187,33 @@ func TestSessionsOfUsers(t *testing.T) {
 	}
 	if response, _ := answer(t, h.sign(t, h.request(t, "POST", path+pathStop, "{}"), "{}")); response.StatusCode != 400 {
 		t.Errorf("no session: %d", response.StatusCode)
+	}
+}
+
+// TestCommandsOfUsers: whom a runtime's authorizer admits runs commands in the
+// session that is his, as at AWS, unless the runtime has a policy that lets users do other things alone.
+func TestCommandsOfUsers(t *testing.T) {
+	t.Parallel()
+	h := serving(t, echo)
+	h.agents.run = func(context.Context, Command) (int, error) { return 0, nil }
+	made := h.create(t, "people", func(r *api.CreateAgentRuntimeRequest) { r.AuthorizerConfiguration = h.jwt() })
+	path, session := invocationsPath(made.AgentRuntimeArn), newSessionID()
+	call := func(path, body string) int {
+		response, _ := answer(t, h.request(t, "POST", path, body, "Authorization", "Bearer "+h.token(t, demoidp.Ada), headerSession, session))
+		return response.StatusCode
+	}
+	commands := strings.TrimSuffix(path, pathInvocations) + pathCommands
+	if first, status := call(path, "{}"), call(commands, `{"command":"true"}`); first != 200 || status != 200 {
+		t.Errorf("%d, %d", first, status)
+	}
+	document := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"bedrock-agentcore:InvokeAgentRuntime","Resource":"` + made.AgentRuntimeArn + `"}]}`
+	if err := h.db.Update(t.Context(), func(tx *store.Tx) error {
+		return h.policies.PutResource(tx, testAccount, made.AgentRuntimeArn, document)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if again, status := call(path, "{}"), call(commands, `{"command":"true"}`); again != 200 || status != 403 {
+		t.Errorf("%d, %d", again, status)
 	}
 }
 
