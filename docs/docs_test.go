@@ -75,6 +75,9 @@ func TestCommands(t *testing.T) {
 				if !b.runs() {
 					continue
 				}
+				if strings.Contains(b.text, "onbehalf agent launch") && !s.has("namespaces") {
+					t.Skip("skipped from here on: this machine's kernel gives no namespaces, and hosts no agents")
+				}
 				for _, tool := range b.tools() { // a reader without it gets no further
 					need(t, tool+", for "+b.where, s.has(tool))
 				}

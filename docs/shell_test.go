@@ -159,6 +159,7 @@ func environment(t testing.TB) []string {
 // trials are commands that succeed where a program is there and works.
 var trials = map[string]string{
 	"aws": "aws bedrock-agentcore-control list-gateways --generate-cli-skeleton", "python": "python -c 'import boto3, bedrock_agentcore'", "curl": "curl --version", "openssl": "openssl version",
+	"namespaces": "unshare --user --map-root-user --mount --pid --net --fork true",
 }
 
 // has reports whether the shell has a program.

@@ -122,6 +122,7 @@ func (a answered) echoed(t *testing.T) (e struct{ Text, Session, Token string })
 // A developer's day: an agent in Go is configured, launched, called, watched, changed and removed, by the commands alone.
 func TestAgentCommands(t *testing.T) {
 	t.Parallel()
+	needHosting(t)
 	w := echoWorkshop(t, startPlatform(t))
 	w.fails([]string{"no agent is configured here", "onbehalf agent configure"}, "agent", "launch")
 	w.does("agent", "configure", "--name", "echo", "--non-interactive")

@@ -46,6 +46,7 @@ var workshops = map[string]func(t *testing.T) (folder string, flags []string){
 	},
 	"TypeScript": func(t *testing.T) (string, []string) {
 		needAgentPackages(t)
+		needNode(t)
 		folder := t.TempDir()
 		for _, name := range []string{"agent.ts", "package.json"} {
 			content, err := os.ReadFile(filepath.Join("agents", "typescript", name))
