@@ -87,7 +87,7 @@ func (d *Driver) probe(ctx context.Context) error {
 	var said bytes.Buffer
 	p, err := d.Start(ctx, runtime.Launch{Name: "probe", Code: folder, Command: []string{"/bin/sh", "-c", "exit 7"}, Port: 8080, Output: &said})
 	if err != nil {
-		return fmt.Errorf("sessions cannot be isolated on this machine: %w", err)
+		return impossible(err)
 	}
 	defer p.Stop(0)
 	select {
@@ -95,9 +95,19 @@ func (d *Driver) probe(ctx context.Context) error {
 	case <-time.After(startTime):
 	}
 	if p.End() != "The agent ended with exit code 7." {
-		return fmt.Errorf("sessions cannot be isolated on this machine: %s %s", p.End(), said.String())
+		return impossible(fmt.Errorf("%s %s", p.End(), said.String()))
 	}
 	return nil
+}
+
+// impossible is an error in the words of whoever runs the machine, with the cause
+// that other callers are not shown: it holds nothing but what the kernel said.
+func impossible(err error) error {
+	var hidden *fault.Error
+	if errors.As(err, &hidden) && hidden.Cause != nil {
+		err = hidden.Cause
+	}
+	return fmt.Errorf("sessions cannot be isolated on this machine: %v. It takes Linux with user namespaces (user.max_user_namespaces, and in a container the right to make them)", err)
 }
 
 // About says what holds here.
