@@ -125,7 +125,11 @@ func setStage(t *testing.T) *stage {
 	lastingKey, doomedKey, declared := declareVaultKeys(t)
 	client := demoidp.Client{ID: "platform", Secret: "secret-of-the-platform"}
 	declared = append(declared, declareSecrets(t, client.Secret)...)
-	s := &stage{platform: startPlatform(t, append(idp.flags(), declared...)...)}
+	flags := append(idp.flags(), declared...)
+	if isolation() != nil { // runtimes are managed here, and never called
+		flags = append(flags, "--unsafe-agents-without-isolation")
+	}
+	s := &stage{platform: startPlatform(t, flags...)}
 	if err := idp.Register(client); err != nil {
 		t.Fatal(err)
 	}

@@ -16,12 +16,12 @@ type readiness struct{ code, why string }
 // prepare finds out whether settings can be run, before anything is stored. The
 // code is unpacked by then, so that a first session need not wait for that.
 func (s *Service) prepare(ctx context.Context, account string, settings *api.UpdateAgentRuntimeRequest) (readiness, error) {
-	if _, err := s.options.Driver(); err != nil {
-		return readiness{why: forPeople(err)}, nil
-	}
 	c := settings.AgentRuntimeArtifact.CodeConfiguration
 	if c == nil {
 		return readiness{why: "This server runs no containers yet. Give codeConfiguration instead of containerConfiguration, with the code as PutAgentCode keeps it."}, nil
+	}
+	if _, err := s.options.Driver(); err != nil {
+		return readiness{why: forPeople(err)}, nil
 	}
 	sum, ok := codeSum(account, c)
 	if !ok {
