@@ -448,3 +448,27 @@ func TestHeadsGoToTheLog(t *testing.T) {
 		t.Errorf("Close logged %q, want the last head", got)
 	}
 }
+
+// Two writers that make ids for the same microseconds, in the same slot, get out of each other's way.
+func TestWritersInTheSameSlot(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		keeper := storetest.Keeper(t, db)
+		reader := NewReader(db, keeper)
+		first, second := past(t, reader, "1 first"), past(t, reader, "2 second")
+		second.slot = first.slot
+		for n := range 50 {
+			if err := first.write(together(t, n, 1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for n := range 50 {
+			if err := second.write(together(t, n, 1)); err != nil {
+				t.Fatalf("block %d: %v", n, err)
+			}
+		}
+		if second.slot == first.slot {
+			t.Error("both still write to one slot")
+		}
+	})
+}

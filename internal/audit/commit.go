@@ -189,7 +189,7 @@ func endOf(tx *store.Tx, number, until int64) (link, error) {
 // that the chain's row has now. It changes nothing but the database and buffers,
 // because Update may run it again.
 func (w *batchWriter) insert(tx *store.Tx, start link, batch []*pending) (end link, noted int64, err error) {
-	id := max(blockID(w.now())+w.slot, w.last+slots)
+	id := max(blockID(w.now()), (w.last/slots+1)*slots) + w.slot // in a microsecond after the last one's, for whatever slot that had
 	w.last = id
 	number := w.log.number
 	if start.sequence == 0 { // also after a first write that failed

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -72,7 +73,7 @@ func past(t *testing.T, reader *Reader, writer string) *batchWriter {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newBatchWriter(&Log{Reader: reader, writer: writer, chain: keyed})
+	w := newBatchWriter(&Log{Reader: reader, writer: writer, chain: keyed, logger: func() *slog.Logger { return slog.New(slog.DiscardHandler) }})
 	w.now = func() time.Time { return month }
 	return w
 }
