@@ -103,3 +103,20 @@ func TestErrorsWithoutEnd(t *testing.T) {
 		}
 	}
 }
+
+// An agent that answers an error without words has said why in its log, a moment
+// later as far as the platform sees it: who may read logs is told.
+func TestWordlessErrors(t *testing.T) {
+	t.Parallel()
+	h := serving(t, nil)
+	h.agents.handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		output := h.agents.newest().output
+		time.AfterFunc(lull/2, func() { _, _ = io.WriteString(output, "the reason\n") })
+		w.WriteHeader(http.StatusInternalServerError)
+	})
+	made := h.create(t, "wordless", nil)
+	response, body := h.invokes(t, made.AgentRuntimeArn, "{}")
+	if response.StatusCode != 424 || !strings.Contains(body, "It said nothing more") || !strings.Contains(body, "the reason") {
+		t.Errorf("%d %s", response.StatusCode, body)
+	}
+}

@@ -38,7 +38,7 @@ func (s *Service) card(ctx context.Context, c *call) error {
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return n.refusal(response)
+		return n.refusal(ctx, response)
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxCard+1))
 	switch {

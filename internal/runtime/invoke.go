@@ -56,7 +56,7 @@ func (s *Service) invoke(ctx context.Context, c *call) error {
 	defer response.Body.Close()
 	gate.Detail(ctx, "status", strconv.Itoa(response.StatusCode))
 	if response.StatusCode < 200 || response.StatusCode > 299 {
-		return n.refusal(response)
+		return n.refusal(ctx, response)
 	}
 	s.answerHeaders(c, response)
 	c.begun = true
@@ -216,12 +216,16 @@ func (n *session) broken(ctx context.Context, err error) error {
 // refusal is an agent's own error, in its words. What it says may hold what the
 // session was handed; that is taken out. Its words are waited for only so long: the
 // answer is an error already.
-func (n *session) refusal(response *http.Response) error {
+//
+// An agent that says nothing there, as the published TypeScript server to callers who
+// take events, has said it in its log at best: that is waited for.
+func (n *session) refusal(ctx context.Context, response *http.Response) error {
 	enough := time.AfterFunc(wordsLimit, func() { _ = response.Body.Close() })
 	defer enough.Stop()
 	body, _ := io.ReadAll(io.LimitReader(response.Body, told))
 	text := strings.TrimSpace(strings.ToValidUTF8(n.secrets.hide(string(body)), ""))
 	if text == "" {
+		n.log.calm(ctx)
 		text = "It said nothing more; its logs may (GetAgentRuntimeLogs)."
 	}
 	return fault.New(fault.RuntimeClient, "Received error (%d) from runtime. %s", response.StatusCode, text).Because(printed(n.log.tail()))

@@ -55,6 +55,7 @@ type sessionLog struct {
 	cut     bool     // line goes on one that was too long
 	last    []string // of what the agent printed
 	written time.Time
+	heard   time.Time // when the agent printed last
 	closed  bool
 }
 
@@ -106,6 +107,7 @@ func (s *Service) openLog(n *session) *sessionLog {
 func (l *sessionLog) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.heard = time.Now()
 	for rest := p; len(rest) > 0; {
 		end := bytes.IndexByte(rest, '\n')
 		if end < 0 {
@@ -214,6 +216,30 @@ func (l *sessionLog) note(text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.put(noteMark + " " + text)
+}
+
+// lull is how long an agent has to print nothing until what it said of a failure is
+// thought to be whole. Its lines and its answer come by different ways.
+const lull = 50 * time.Millisecond
+
+// calm returns when the agent has printed nothing for a lull, or after five.
+func (l *sessionLog) calm(ctx context.Context) {
+	began := time.Now()
+	for until := began.Add(lull); ; {
+		wait := time.NewTimer(time.Until(until))
+		select {
+		case <-ctx.Done():
+			wait.Stop()
+			return
+		case now := <-wait.C:
+			l.mu.Lock()
+			until = l.heard.Add(lull)
+			l.mu.Unlock()
+			if !until.After(now) || now.Sub(began) >= 5*lull {
+				return
+			}
+		}
+	}
 }
 
 // tail is what was printed last, for whoever is told that the agent failed.

@@ -164,7 +164,7 @@ func (n *session) upgrade(ctx context.Context, c *call, header http.Header) (age
 				_ = conn.SetDeadline(time.Time{})
 				return agentSocket{conn, reader}, response, nil
 			}
-			err := n.refusal(response)
+			err := n.refusal(ctx, response)
 			_ = conn.Close()
 			return agentSocket{}, nil, err
 		}
