@@ -3,8 +3,9 @@ package agent
 import (
 	"context"
 	"crypto/rand"
-	"encoding/hex"
 	"net/http"
+
+	uuid "github.com/aws/smithy-go/rand"
 )
 
 // The headers by which a runtime tells an agent who asks.
@@ -68,9 +69,6 @@ func callContext(r *http.Request) context.Context {
 
 // randomID is a version 4 UUID, which is what the other SDKs make.
 func randomID() string {
-	var raw [16]byte
-	_, _ = rand.Read(raw[:]) // never fails
-	raw[6], raw[8] = raw[6]&0x0f|0x40, raw[8]&0x3f|0x80
-	text := hex.EncodeToString(raw[:])
-	return text[:8] + "-" + text[8:12] + "-" + text[12:16] + "-" + text[16:20] + "-" + text[20:]
+	id, _ := uuid.NewUUID(rand.Reader).GetUUID() // random bytes never fail to come
+	return id
 }

@@ -21,6 +21,7 @@ import (
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/smithy-go"
+	ids "github.com/aws/smithy-go/rand"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/onbehalf/onbehalf/client"
@@ -314,9 +315,6 @@ func (c *Client) exchange(ctx context.Context, k call, read func([]byte, any) er
 
 // uuid is what session ids look like, and tokens that make a create that is sent twice one.
 func uuid() string {
-	var raw [16]byte
-	_, _ = rand.Read(raw[:]) // never fails
-	raw[6], raw[8] = raw[6]&0x0f|0x40, raw[8]&0x3f|0x80
-	text := hex.EncodeToString(raw[:])
-	return text[:8] + "-" + text[8:12] + "-" + text[12:16] + "-" + text[16:20] + "-" + text[20:]
+	id, _ := ids.NewUUID(rand.Reader).GetUUID() // random bytes never fail to come
+	return id
 }

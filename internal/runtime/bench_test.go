@@ -8,6 +8,8 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"testing"
+
+	"github.com/onbehalf/onbehalf/internal/api"
 )
 
 // BenchmarkInvoke is a warm call through the door and, for comparison, through a
@@ -43,7 +45,7 @@ func BenchmarkInvoke(b *testing.B) {
 	b.Run("door", func(b *testing.B) {
 		h := serving(b, answering)
 		made := h.create(b, "bench", nil)
-		session := newSessionID()
+		session := api.NewUUID()
 		run(b, func() *http.Request {
 			return h.sign(b, h.request(b, "POST", invocationsPath(made.AgentRuntimeArn), body, headerSession, session), body)
 		})

@@ -355,7 +355,7 @@ func TestPutAgentCode(t *testing.T) {
 	t.Parallel()
 	h := serving(t, nil)
 	door := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h.Code().ServeHTTP(w, r.WithContext(principal.WithRequest(r.Context(), principal.Request{ID: newSessionID(), Region: testRegion})))
+		h.Code().ServeHTTP(w, r.WithContext(principal.WithRequest(r.Context(), principal.Request{ID: api.NewUUID(), Region: testRegion})))
 	}))
 	t.Cleanup(door.Close)
 	content := string(zipped(t, entry{"main.py", strings.Repeat("print()\n", 1000), 0}))

@@ -83,7 +83,7 @@ func TestCommand(t *testing.T) {
 		gone <- struct{}{}
 		return -1, ctx.Err()
 	}
-	session := newSessionID()
+	session := api.NewUUID()
 	_, err := h.command(t, t.Context(), arn, session, "greet", 10)
 	if !strings.Contains(fmt.Sprint(err), "404") {
 		t.Errorf("a session that is not there: %v", err)
@@ -182,7 +182,7 @@ func TestSessionsOfUsers(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if _, err := h.sdk().StopRuntimeSession(t.Context(), &bedrockagentcore.StopRuntimeSessionInput{AgentRuntimeArn: &arn, RuntimeSessionId: aws.String(newSessionID())}); err == nil || !strings.Contains(err.Error(), "404") {
+	if _, err := h.sdk().StopRuntimeSession(t.Context(), &bedrockagentcore.StopRuntimeSessionInput{AgentRuntimeArn: &arn, RuntimeSessionId: aws.String(api.NewUUID())}); err == nil || !strings.Contains(err.Error(), "404") {
 		t.Errorf("an unknown session: %v", err)
 	}
 	if response, _ := answer(t, h.sign(t, h.request(t, "POST", path+pathStop, "{}"), "{}")); response.StatusCode != 400 {
@@ -197,7 +197,7 @@ func TestCommandsOfUsers(t *testing.T) {
 	h := serving(t, echo)
 	h.agents.run = func(context.Context, Command) (int, error) { return 0, nil }
 	made := h.create(t, "people", func(r *api.CreateAgentRuntimeRequest) { r.AuthorizerConfiguration = h.jwt() })
-	path, session := invocationsPath(made.AgentRuntimeArn), newSessionID()
+	path, session := invocationsPath(made.AgentRuntimeArn), api.NewUUID()
 	call := func(path, body string) int {
 		response, _ := answer(t, h.request(t, "POST", path, body, "Authorization", "Bearer "+h.token(t, demoidp.Ada), headerSession, session))
 		return response.StatusCode
@@ -227,7 +227,7 @@ func TestStopCutsAtOnce(t *testing.T) {
 		<-r.Context().Done()
 	})
 	made := h.create(t, "stops", nil)
-	session := newSessionID()
+	session := api.NewUUID()
 	response, err := http.DefaultTransport.RoundTrip(h.sign(t, h.request(t, "POST", invocationsPath(made.AgentRuntimeArn), "{}", headerSession, session), "{}"))
 	if err != nil {
 		t.Fatal(err)

@@ -1,9 +1,7 @@
 package runtime
 
 import (
-	"crypto/rand"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"net/http"
 	"strings"
@@ -91,7 +89,7 @@ func (c *call) nameSession() error {
 		}
 		c.useSession(id[0])
 	case c.op.begins:
-		c.useSession(newSessionID())
+		c.useSession(api.NewUUID())
 	}
 	return nil
 }
@@ -113,21 +111,6 @@ func checkSession(id string) error {
 		return fault.InvalidField("runtimeSessionId", failed+"satisfy regular expression pattern: [a-zA-Z0-9][a-zA-Z0-9-_]*")
 	}
 	return nil
-}
-
-// newSessionID is a random UUID, as AWS's are.
-func newSessionID() string {
-	var raw [16]byte
-	_, _ = rand.Read(raw[:]) // never fails
-	raw[6], raw[8] = raw[6]&0x0f|0x40, raw[8]&0x3f|0x80
-	var text [36]byte
-	hex.Encode(text[0:8], raw[0:4])
-	hex.Encode(text[9:13], raw[4:6])
-	hex.Encode(text[14:18], raw[6:8])
-	hex.Encode(text[19:23], raw[8:10])
-	hex.Encode(text[24:36], raw[10:16])
-	text[8], text[13], text[18], text[23] = '-', '-', '-', '-'
-	return string(text[:])
 }
 
 // payload is what a bearer token says, unverified; nil for what is no JWT.

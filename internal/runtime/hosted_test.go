@@ -180,7 +180,7 @@ func servingOn(t testing.TB, db *store.DB, handler http.HandlerFunc) *hosted {
 			http.Error(w, "not of the data plane", http.StatusTeapot)
 			return
 		}
-		request := principal.Request{ID: newSessionID(), Address: netip.MustParseAddr("127.0.0.1"), Region: testRegion}
+		request := principal.Request{ID: api.NewUUID(), Address: netip.MustParseAddr("127.0.0.1"), Region: testRegion}
 		h.Front().ServeHTTP(w, r.WithContext(principal.WithRequest(r.Context(), request)))
 	})
 	front.Start()

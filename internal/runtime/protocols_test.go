@@ -36,7 +36,7 @@ func TestMCP(t *testing.T) {
 		t.Fatalf("%d %s %v", response.StatusCode, body, response.Header)
 	}
 	// A client keeps Mcp-Session-Id; SDKs of AWS invent another runtime session each time.
-	response, body = h.invokes(t, arn, `{"jsonrpc":"2.0","id":2,"method":"tools/list"}`, headerMCP, id, headerSession, newSessionID())
+	response, body = h.invokes(t, arn, `{"jsonrpc":"2.0","id":2,"method":"tools/list"}`, headerMCP, id, headerSession, api.NewUUID())
 	if body != fmt.Sprintf("/mcp mcp=%q session=%s", id, id) || response.Header.Get(headerMCP) != id || h.agents.count() != 1 {
 		t.Errorf("%s %v, %d agents", body, response.Header, h.agents.count())
 	}
@@ -76,7 +76,7 @@ func TestMCPIDsAreBounded(t *testing.T) {
 		_, _ = io.WriteString(w, r.Header.Get(headerSession))
 	})
 	arn := h.create(t, "mcp", speaking(api.ServerProtocolMcp)).AgentRuntimeArn
-	session := newSessionID()
+	session := api.NewUUID()
 	const calls = 3 * givenConversations
 	for range calls {
 		if response, body := h.invokes(t, arn, "{}", headerSession, session); response.StatusCode != 200 || body != session {
@@ -114,7 +114,7 @@ func TestA2A(t *testing.T) {
 		status        int
 		body          string
 	}{
-		"an agent's error": {invocationsPath(arn) + "/", newSessionID(), 424, `{"jsonrpc":"2.0","id":"seven","error":{"code":-32055,"message":"Received error (500) from runtime. no /"}}`},
+		"an agent's error": {invocationsPath(arn) + "/", api.NewUUID(), 424, `{"jsonrpc":"2.0","id":"seven","error":{"code":-32055,"message":"Received error (500) from runtime. no /"}}`},
 		"a bad session":    {invocationsPath(arn), "short", 400, `{"jsonrpc":"2.0","id":"seven","error":{"code":-32052,`},
 	} {
 		body := `{"jsonrpc":"2.0","id":"seven","method":"message/send"}`
@@ -192,7 +192,7 @@ func TestSessionKeepsItsPath(t *testing.T) {
 	t.Parallel()
 	h := serving(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "%s%s", r.Host, r.URL.Path) })
 	made := h.create(t, "moving", nil)
-	session := newSessionID()
+	session := api.NewUUID()
 	if _, body := h.invokes(t, made.AgentRuntimeArn, "{}", headerSession, session); body != "localhost:8080/invocations" {
 		t.Fatal(body)
 	}

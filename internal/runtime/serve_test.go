@@ -89,7 +89,7 @@ func TestActingForAUserNeedsItsOwnPermission(t *testing.T) {
 	}
 	plain := h.user(t, "plain", policy(`"bedrock-agentcore:InvokeAgentRuntime"`))
 	trusted := h.user(t, "trusted", policy(`"bedrock-agentcore:InvokeAgentRuntime","bedrock-agentcore:InvokeAgentRuntimeForUser"`))
-	session := newSessionID()
+	session := api.NewUUID()
 	for name, c := range map[string]struct {
 		user   string
 		want   int

@@ -70,7 +70,7 @@ func TestSocket(t *testing.T) {
 	t.Parallel()
 	h := serving(t, chat)
 	made := h.create(t, "chat", nil)
-	session := newSessionID()
+	session := api.NewUUID()
 	r := h.sign(t, h.request(t, http.MethodGet, h.socket(made.AgentRuntimeArn)+"?topic=weather&qualifier=DEFAULT", "", headerSession, session, headerUser, "alice"), "")
 	conn, response, err := websocket.Dial(t.Context(), r.URL.String(), &websocket.DialOptions{HTTPHeader: r.Header, Host: r.Host, Subprotocols: []string{"chat"}})
 	if err != nil {
@@ -122,7 +122,7 @@ func TestSocketBySignedURL(t *testing.T) {
 	t.Parallel()
 	h := serving(t, chat)
 	made := h.create(t, "signed", nil)
-	session := newSessionID()
+	session := api.NewUUID()
 	conn, response, err := websocket.Dial(t.Context(), h.presigned(t, made.AgentRuntimeArn, headerSession+"="+session, 300*time.Second), nil)
 	if err != nil {
 		t.Fatal(err, response)
@@ -143,7 +143,7 @@ func TestSocketBySignedURL(t *testing.T) {
 	}
 	good := h.presigned(t, made.AgentRuntimeArn, headerSession+"="+session, 300*time.Second)
 	refused("too long a life", h.presigned(t, made.AgentRuntimeArn, "a=b", 301*time.Second), 403)
-	refused("another session", strings.Replace(good, session, newSessionID(), 1), 403)
+	refused("another session", strings.Replace(good, session, api.NewUUID(), 1), 403)
 	refused("unsigned", h.door.URL+h.socket(made.AgentRuntimeArn), 403)
 	// Nowhere else.
 	if response, _ := answer(t, h.request(t, http.MethodPost, strings.TrimPrefix(strings.Replace(good, "/ws?", "/invocations?", 1), h.door.URL), "")); response.StatusCode != 403 {
@@ -208,7 +208,7 @@ func TestSocketEnds(t *testing.T) {
 		_, _, err := conn.Read(t.Context())
 		return websocket.CloseStatus(err)
 	}
-	id := newSessionID()
+	id := api.NewUUID()
 	conn := open(id)
 	_ = conn.Write(t.Context(), websocket.MessageBinary, make([]byte, maxFrame+1)) // it may be refused before it is all there
 	if got := code(conn); got != websocket.StatusMessageTooBig {
@@ -221,17 +221,17 @@ func TestSocketEnds(t *testing.T) {
 	if got := code(conn); got != websocket.StatusGoingAway {
 		t.Errorf("a session that ended: %d", got)
 	}
-	conn = open(newSessionID())
+	conn = open(api.NewUUID())
 	h.agents.newest().end("The agent's process ended with status 3.")
 	if got := code(conn); got != websocket.StatusInternalError && got != websocket.StatusGoingAway {
 		t.Errorf("an agent that crashed: %d", got)
 	}
-	conn = open(newSessionID())
+	conn = open(api.NewUUID())
 	_ = conn.CloseNow()
 	h.eventually(t, func() bool { return !h.busy() })
 
 	// A platform that stops says good-bye, and waits until it is on record.
-	conn = open(newSessionID())
+	conn = open(api.NewUUID())
 	h.Service.Close()
 	if got := code(conn); got != websocket.StatusGoingAway {
 		t.Errorf("a platform that stopped: %d", got)

@@ -1,8 +1,6 @@
 package server
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"log/slog"
 	"net"
 	"net/http"
@@ -11,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/onbehalf/onbehalf/internal/api"
 	"github.com/onbehalf/onbehalf/internal/principal"
 	"github.com/onbehalf/onbehalf/internal/runtime"
 )
@@ -43,7 +42,7 @@ const (
 )
 
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	request := principal.Request{ID: requestID(), Address: f.address(r), Secure: f.secure(r), Region: f.region}
+	request := principal.Request{ID: api.NewUUID(), Address: f.address(r), Secure: f.secure(r), Region: f.region}
 	if f.within {
 		request.Session, request.Secure = principal.RequestOf(r.Context()).Session, true // no network saw it
 	}
@@ -158,22 +157,6 @@ func (f *front) trusted(address netip.Addr) bool {
 
 // pathOf is a path fit for logs: callback ids and ARNs are no secrets, queries may be.
 func pathOf(r *http.Request) string { return r.URL.EscapedPath() }
-
-// requestID is a random UUID, as AWS's are.
-func requestID() string {
-	var raw [16]byte
-	_, _ = rand.Read(raw[:])
-	raw[6] = raw[6]&0x0f | 0x40
-	raw[8] = raw[8]&0x3f | 0x80
-	var text [36]byte
-	hex.Encode(text[0:8], raw[0:4])
-	hex.Encode(text[9:13], raw[4:6])
-	hex.Encode(text[14:18], raw[6:8])
-	hex.Encode(text[19:23], raw[8:10])
-	hex.Encode(text[24:36], raw[10:16])
-	text[8], text[13], text[18], text[23] = '-', '-', '-', '-'
-	return string(text[:])
-}
 
 // statusRecorder remembers the status for the debug log and passes flushes on.
 type statusRecorder struct {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/onbehalf/onbehalf/internal/api"
 	"github.com/onbehalf/onbehalf/internal/principal"
 )
 
@@ -140,7 +141,7 @@ func TestRequestIDs(t *testing.T) {
 	uuid := regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
 	seen := map[string]bool{}
 	for range 1000 {
-		id := requestID()
+		id := api.NewUUID()
 		if !uuid.MatchString(id) || seen[id] {
 			t.Fatalf("%q is no fresh UUID", id)
 		}
