@@ -30,10 +30,10 @@ import (
 )
 
 // Init is the first line of every main, and of each TestMain whose tests host
-// agents: a session's first process is this executable again, and Init is where
-// it turns into that. In all others it returns at once.
+// agents: where nothing isolates sessions, the keeper of a session is this
+// executable again, and Init is where it turns into that. In all others it returns
+// at once. (Where they are isolated, their first process begins before any main.)
 func Init() {
-	process.Init()
 	plain.Init()
 }
 

@@ -15,15 +15,11 @@
 // call goes through the init. Nobody else can reach an agent, and an agent reaches
 // nothing but those two listeners.
 //
-// The init is package inside.
+// The init is package inside, which takes over the processes that are to be a
+// session's first before any main begins.
 //
 // Invariants: when the channel ends, because the platform stops or is killed, the
 // init ends, and with it, as process 1, everything of the session. An agent sees
 // the system's programs, its code and its own folders; of the platform's files,
 // of other sessions and of the network it sees nothing.
 package process
-
-// Init belongs at the beginning of each main and TestMain whose program may run
-// sessions. There is nothing left for it to do: package inside has taken over the
-// processes that are to be a session's first, before any main began.
-func Init() {}

@@ -21,7 +21,6 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	Init()
 	if len(os.Args) > 1 && os.Args[1] == "agent" { // the agent of these tests is this program
 		agent()
 		return
