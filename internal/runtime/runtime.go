@@ -11,9 +11,10 @@
 // What runs a session is a [Driver]; the room knows no process.
 //
 // Invariants: a session is used by the account, principal and user that opened it,
-// and by nobody else. What an agent is handed (its role's credentials, its user's
-// workload token) reaches its session alone. When the platform ends, however it
-// ends, no agent goes on.
+// and by nobody else (unless --agent-sessions-shared is set: then, as at AWS, by
+// whoever may invoke the runtime and names the session). What an agent is handed
+// (its role's credentials, its user's workload token) reaches its session alone.
+// When the platform ends, however it ends, no agent goes on.
 package runtime
 
 import (
