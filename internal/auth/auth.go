@@ -4,6 +4,7 @@
 //	the same, long ─ Spooled ──▶ as Signed, the body in memory or in a file without a name ──▶ Caller, Body
 //	bearer token ─── Bearer ──▶ oauth verifies the JWT ▶ the authorizer's rules ──▶ Caller{Bearer}
 //	a user's JWT ─── VerifyUser ──▶ trusted issuer and audience, or a stored authorizer ──▶ User
+//	a refusal ── SetChallenge ──▶ WWW-Authenticate, where a token or another one would help
 //
 // It owns the accounts, the access keys with their sealed secrets, the roles and
 // the temporary credentials issued for them, and the authorizers of gateways and

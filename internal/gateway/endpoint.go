@@ -31,7 +31,7 @@ type endpoint struct {
 	role             string // ARN that the gateway runs under
 	workload         principal.Workload
 	authorizer       *auth.Authorizer // nil: no inbound authorization
-	challenge        string           // the parameters of WWW-Authenticate that are always the same
+	challenge        string           // what who has no token is told; "" without an authorizer
 	metadata         []byte           // RFC 9728; nil without an authorizer
 	revisions        []string         // newest first
 	instructions     string

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"github.com/onbehalf/onbehalf/internal/auth"
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/principal"
 )
@@ -220,7 +221,7 @@ func (s *Service) refuseFault(w http.ResponseWriter, r *http.Request, e *endpoin
 		w.Header().Set("Retry-After", seconds(f.RetryAfter))
 	}
 	if e != nil {
-		e.challenged(w.Header(), err, r.Header.Get("Authorization") != "")
+		auth.SetChallenge(w.Header(), e.challenge, err, r.Header.Get("Authorization") != "")
 	}
 	status := http.StatusInternalServerError
 	switch f.Kind {

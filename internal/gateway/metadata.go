@@ -1,10 +1,7 @@
 package gateway
 
 import (
-	"errors"
-	"io"
 	"net/http"
-	"strings"
 
 	"github.com/onbehalf/onbehalf/internal/auth"
 	"github.com/onbehalf/onbehalf/internal/fault"
@@ -17,18 +14,10 @@ func (s *Service) describeAuthorization(e *endpoint) {
 	if e.authorizer == nil {
 		return
 	}
-	scopes := e.authorizer.Advertised()
-	e.challenge = `resource_metadata="` + s.options.PublicURL + metadataPrefix + mcpPrefix + e.id + mcpSuffix + `"`
-	if len(scopes) > 0 {
-		e.challenge += `, scope="` + strings.Join(scopes, " ") + `"`
-	}
-	issuer := e.authorizer.DiscoveryURL
-	if i := strings.Index(issuer, "/.well-known/"); i >= 0 {
-		issuer = issuer[:i]
-	}
+	e.challenge = e.authorizer.Challenge(s.options.PublicURL + metadataPrefix + mcpPrefix + e.id + mcpSuffix)
 	out := appendText([]byte(`{"resource":`), s.url(e.id))
-	out = appendTexts(append(out, `,"authorization_servers":`...), []string{issuer})
-	if len(scopes) > 0 {
+	out = appendTexts(append(out, `,"authorization_servers":`...), []string{e.authorizer.Issuer()})
+	if scopes := e.authorizer.Advertised(); len(scopes) > 0 {
 		out = appendTexts(append(out, `,"scopes_supported":`...), scopes)
 	}
 	out = append(out, `,"bearer_methods_supported":["header"],"resource_name":`...)
@@ -42,7 +31,7 @@ func (s *Service) Metadata() http.Handler {
 		id, ok := pathID(r, metadataPrefix)
 		switch {
 		case !ok:
-			noMetadata(w)
+			auth.WriteMetadata(w, nil)
 			return
 		case !s.hostAllowed(r):
 			http.Error(w, "Forbidden: this server does not answer for the host of the request.", http.StatusForbidden)
@@ -53,42 +42,14 @@ func (s *Service) Metadata() http.Handler {
 			return
 		}
 		e, err := s.shelf.find(r.Context(), id)
-		if err != nil || e.metadata == nil {
-			if err != nil && !fault.Is(err, fault.NotFound) {
-				s.logged(r, err)
-				http.Error(w, "Service Unavailable", http.StatusServiceUnavailable)
-				return
-			}
-			noMetadata(w)
-			return
+		switch {
+		case fault.Is(err, fault.NotFound):
+			auth.WriteMetadata(w, nil)
+		case err != nil:
+			s.logged(r, err)
+			http.Error(w, "Service Unavailable", http.StatusServiceUnavailable)
+		default:
+			auth.WriteMetadata(w, e.metadata)
 		}
-		header := w.Header()
-		header.Set("Content-Type", "application/json")
-		header.Set("Cache-Control", "no-cache")
-		header.Set("X-Content-Type-Options", "nosniff")
-		_, _ = w.Write(e.metadata)
 	})
-}
-
-// challenged adds WWW-Authenticate to a refusal.
-func (e *endpoint) challenged(header http.Header, err error, presented bool) {
-	if e.authorizer == nil {
-		return
-	}
-	switch {
-	case errors.Is(err, auth.ErrInsufficientScope):
-		header.Set("Www-Authenticate", `Bearer error="insufficient_scope", `+e.challenge)
-	case fault.Is(err, fault.Unauthenticated) && presented:
-		header.Set("Www-Authenticate", `Bearer error="invalid_token", `+e.challenge)
-	case fault.Is(err, fault.Unauthenticated):
-		header.Set("Www-Authenticate", "Bearer "+e.challenge)
-	}
-}
-
-// noMetadata answers for gateways that are not there and for those without inbound
-// authorization alike, in the words that clients parse.
-func noMetadata(w http.ResponseWriter) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(http.StatusNotFound)
-	_, _ = io.WriteString(w, `{"error":"not_found","error_description":"There is no protected resource of this name."}`)
 }

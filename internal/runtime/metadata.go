@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -19,15 +18,10 @@ func (s *Service) describeAuthorization(at *served) {
 		return
 	}
 	base, query := s.options.PublicURL+invocationsPath(at.arn), "?qualifier="+url.QueryEscape(at.endpoint)
-	scopes := at.authorizer.Advertised()
-	at.challenge = `resource_metadata="` + base + strings.TrimPrefix(pathMetadata, pathInvocations) + query + `"`
-	if len(scopes) > 0 {
-		at.challenge += `, scope="` + strings.Join(scopes, " ") + `"`
-	}
-	issuer, _, _ := strings.Cut(at.authorizer.DiscoveryURL, "/.well-known/")
-	out := api.AppendString([]byte(`{"authorization_servers":[`), issuer)
+	at.challenge = at.authorizer.Challenge(base + strings.TrimPrefix(pathMetadata, pathInvocations) + query)
+	out := api.AppendString([]byte(`{"authorization_servers":[`), at.authorizer.Issuer())
 	out = api.AppendString(append(out, `],"resource":`...), base+query)
-	if len(scopes) > 0 {
+	if scopes := at.authorizer.Advertised(); len(scopes) > 0 {
 		out = append(out, `,"scopes_supported":[`...)
 		for i, scope := range scopes {
 			if i > 0 {
@@ -40,24 +34,10 @@ func (s *Service) describeAuthorization(at *served) {
 	at.metadata = append(out, `,"bearer_methods_supported":["header"]}`...)
 }
 
-// challenged adds WWW-Authenticate to a refusal.
-func (at *served) challenged(header http.Header, err error, presented bool) {
-	switch {
-	case at == nil || at.authorizer == nil:
-	case errors.Is(err, auth.ErrInsufficientScope):
-		header.Set("Www-Authenticate", `Bearer error="insufficient_scope", `+at.challenge)
-	case fault.Is(err, fault.Unauthenticated) && presented:
-		header.Set("Www-Authenticate", `Bearer error="invalid_token", `+at.challenge)
-	case fault.Is(err, fault.Unauthenticated):
-		header.Set("Www-Authenticate", "Bearer "+at.challenge)
-	}
-}
-
 // serveMetadata answers the protected-resource metadata of an endpoint. It is
 // public: who has no token yet must be able to read it. Runtimes that are not
 // there and those for signed requests look the same.
 func (s *Service) serveMetadata(w http.ResponseWriter, r *http.Request, named reference) {
-	header := w.Header()
 	if r.Method != http.MethodGet && r.Method != http.MethodHead && r.Method != http.MethodOptions {
 		notAllowed(w, "GET, HEAD")
 		return
@@ -68,20 +48,15 @@ func (s *Service) serveMetadata(w http.ResponseWriter, r *http.Request, named re
 		s.options.Refuse(w, r, api.InvokeAgentRuntime.Info, err)
 		return
 	case err != nil || at.metadata == nil:
-		header.Set("Content-Type", "application/json")
-		w.WriteHeader(http.StatusNotFound)
-		_, _ = io.WriteString(w, `{"error":"not_found","error_description":"There is no protected resource of this name."}`)
+		auth.WriteMetadata(w, nil)
 		return
 	}
-	shareWithPages(header)
+	shareWithPages(w.Header())
 	if r.Method == http.MethodOptions {
 		preflight(w, "GET, HEAD, OPTIONS")
 		return
 	}
-	header.Set("Content-Type", "application/json")
-	header.Set("Cache-Control", "no-cache")
-	header.Set("X-Content-Type-Options", "nosniff")
-	_, _ = w.Write(at.metadata)
+	auth.WriteMetadata(w, at.metadata)
 }
 
 // Pages of any site may call runtimes that take bearer tokens, as at AWS: a

@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/onbehalf/onbehalf/internal/api"
+	"github.com/onbehalf/onbehalf/internal/auth"
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/principal"
 )
@@ -25,7 +26,9 @@ func (s *Service) refuse(c *call, err error) {
 	}
 	err = s.withOutput(c, err)
 	f := fault.Of(err)
-	c.at.challenged(c.w.Header(), err, c.r.Header.Get("Authorization") != "")
+	if c.at != nil {
+		auth.SetChallenge(c.w.Header(), c.at.challenge, err, c.r.Header.Get("Authorization") != "")
+	}
 	speaks := api.ServerProtocolHttp
 	if c.at != nil && c.op.begins && c.op.method == http.MethodPost {
 		speaks = c.at.speaks

@@ -31,7 +31,7 @@ type served struct {
 	path       string   // of the agent, that calls go to
 	forwarded  []string // headers that callers may send on, as net/http spells them
 	callback   string   // where people come back to who consented for the agent; "" for nowhere
-	challenge  string   // the parameters of WWW-Authenticate that are always the same
+	challenge  string   // what who has no token is told; "" without an authorizer
 	metadata   []byte   // RFC 9728; nil without an authorizer
 	number     string   // the version, for records
 	weight     uint32
