@@ -222,20 +222,33 @@ func (d *Driver) Start(ctx context.Context, l runtime.Launch) (runtime.Process, 
 		s.Stop(0)
 		return nil, fault.Wrap(err, "launching a session")
 	}
+	if err := s.begun(ctx, ready); err != nil {
+		s.Stop(0)
+		return nil, err
+	}
+	return s, nil
+}
+
+// begun waits until the agent runs. One that has ended by the time that this is heard
+// of did run, and what it printed and how it ended are the session's to tell.
+func (s *session) begun(ctx context.Context, ready <-chan struct{}) error {
 	patience := time.NewTimer(startTime)
 	defer patience.Stop()
 	select {
 	case <-ready:
-		return s, nil
+		return nil
 	case <-s.ended:
-		return nil, fault.New(fault.RuntimeClient, "%s", s.End())
 	case <-patience.C:
-		err = fmt.Errorf("the session's surroundings were not made within %v", startTime)
+		return fmt.Errorf("the session's surroundings were not made within %v", startTime)
 	case <-ctx.Done():
-		err = ctx.Err()
+		return ctx.Err()
 	}
-	s.Stop(0)
-	return nil, err
+	select {
+	case <-ready:
+		return nil
+	default:
+		return fault.New(fault.RuntimeClient, "%s", s.End())
+	}
 }
 
 // users maps the session's root and its agent to users of the machine that are
