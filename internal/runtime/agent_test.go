@@ -10,6 +10,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -119,4 +120,39 @@ func TestWordlessErrors(t *testing.T) {
 	if response.StatusCode != 424 || !strings.Contains(body, "It said nothing more") || !strings.Contains(body, "the reason") {
 		t.Errorf("%d %s", response.StatusCode, body)
 	}
+}
+
+// A crash is told as one, though the machine is slow to say so; an agent that goes on
+// after it has broken a call off is not waited for.
+func TestLateNewsOfACrash(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for says, listens := range map[string]bool{"exit code 4": false, "did not answer": true} {
+			ended := make(chan struct{})
+			p := &listening{inProcess: inProcess{ended: ended, why: "The agent ended with exit code 4."}, listens: listens}
+			n := &session{process: p, log: newLog(t, t.TempDir(), "s", "n")}
+			print(t, n.log, "the last words\n")
+			news := time.AfterFunc(5*time.Second, func() { close(ended) })
+			began := time.Now()
+			err := n.broken(t.Context(), io.EOF)
+			if took := time.Since(began); !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), "the last words") || listens && took > untilKnown || took > lateNews {
+				t.Errorf("after %v: %v", took, err)
+			}
+			news.Stop()
+		}
+	})
+}
+
+// listening is a process of which only its port is known.
+type listening struct {
+	inProcess
+	listens bool
+}
+
+func (l *listening) Dial(context.Context) (net.Conn, error) {
+	if !l.listens {
+		return nil, syscall.ECONNREFUSED
+	}
+	here, there := net.Pipe()
+	return here, there.Close()
 }

@@ -160,8 +160,12 @@ var (
 	errStopped = errors.New("runtime: the session was ended")
 )
 
-// untilKnown is how long a broken connection may wait for the news of a crash.
-const untilKnown = time.Second
+// How long a broken connection may wait for the news of a crash: lateNews where
+// nobody listens on the agent's port any more.
+const (
+	untilKnown = time.Second
+	lateNews   = 15 * time.Second
+)
 
 // lastWords is how long an answer may go on whose agent has ended.
 const lastWords = 2 * time.Second
@@ -195,11 +199,16 @@ func (n *session) during(ctx context.Context, limit time.Duration) (context.Cont
 func (n *session) broken(ctx context.Context, err error) error {
 	known := time.NewTimer(untilKnown)
 	defer known.Stop()
+	crashed := false
 	select {
 	case <-n.process.Ended():
-		return fault.New(fault.RuntimeClient, "The agent ended during the call. %s", n.process.End()).Because(printed(n.log.tail()))
+		crashed = true
 	case <-ctx.Done():
 	case <-known.C:
+		crashed = n.dies(ctx)
+	}
+	if crashed {
+		return fault.New(fault.RuntimeClient, "The agent ended during the call. %s", n.process.End()).Because(printed(n.log.tail()))
 	}
 	var late interface{ Timeout() bool }
 	switch cause := context.Cause(ctx); {
@@ -211,6 +220,31 @@ func (n *session) broken(ctx context.Context, err error) error {
 		return fault.New(fault.Unavailable, "The request was cancelled.").Because(cause)
 	}
 	return fault.New(fault.RuntimeClient, "The agent did not answer.").Because(errors.Join(printed(n.log.tail()), err))
+}
+
+// dies waits until an agent has ended that broke a call off, and reports whether it
+// has. One that nobody finds at its port any more is ending, which a busy machine may
+// take seconds for.
+func (n *session) dies(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, lateNews)
+	defer cancel()
+	for {
+		conn, err := n.process.Dial(ctx)
+		if err == nil {
+			_ = conn.Close()
+			return false
+		}
+		again := time.NewTimer(untilKnown)
+		select {
+		case <-n.process.Ended():
+			again.Stop()
+			return true
+		case <-again.C:
+		case <-ctx.Done():
+			again.Stop()
+			return false
+		}
+	}
 }
 
 // refusal is an agent's own error, in its words. What it says may hold what the
