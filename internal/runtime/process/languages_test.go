@@ -140,6 +140,27 @@ func TestInterpretersElsewhere(t *testing.T) {
 	}
 }
 
+// Node is one file, in a folder that may have anything else, as nvm and npm install
+// it: the session sees the file, and not its neighbours.
+func TestInterpreterOfOneFile(t *testing.T) {
+	t.Parallel()
+	folder := filepath.Join(t.TempDir(), "bin")
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(folder, "language")
+	for path, content := range map[string]string{program: "#!/bin/sh\necho I am $0\nls ${0%/*}\n", filepath.Join(folder, "neighbour"): ""} {
+		if err := os.WriteFile(path, []byte(content), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := start(t, func(l *runtime.Launch) { l.Command, l.Also = []string{program}, []string{program} })
+	<-r.Ended()
+	if said := r.said.String(); said != "I am "+program+"\nlanguage\n" {
+		t.Errorf("%s %s", r.End(), said)
+	}
+}
+
 // The code may lie where only the platform can go.
 func TestCodeWithinTheDataFolder(t *testing.T) {
 	t.Parallel()

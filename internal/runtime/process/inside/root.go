@@ -161,6 +161,11 @@ func collectShown(p Plan, passed []*os.File) (trees []tree, err error) {
 			return nil, err
 		}
 		unix.CloseOnExec(t.fd)
+		var info unix.Stat_t
+		if err := unix.Fstat(t.fd, &info); err != nil {
+			return nil, fmt.Errorf("looking at %s: %w", s.Place, err)
+		}
+		t.isFile = info.Mode&unix.S_IFMT == unix.S_IFREG // Node is one file, where Python is a folder
 		trees = append(trees, t)
 	}
 	return trees, nil
