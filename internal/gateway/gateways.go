@@ -35,7 +35,7 @@ func (s *Service) CreateGateway(ctx context.Context, caller principal.Caller, r 
 	id := newGatewayID(r.Name)
 	var made *gatewayRow
 	err = s.db.Update(ctx, func(tx *store.Tx) error {
-		earlier, _, found, err := claim.earlier(tx)
+		earlier, _, found, err := claim.Earlier(tx)
 		if err != nil {
 			return err
 		}
@@ -47,7 +47,7 @@ func (s *Service) CreateGateway(ctx context.Context, caller principal.Caller, r 
 		if err := s.createGateway(tx, made, authorizer); err != nil {
 			return err
 		}
-		return claim.keep(tx, id, "")
+		return claim.Keep(tx, id, "")
 	})
 	if err != nil {
 		return nil, err

@@ -1,67 +1,18 @@
 package gateway
 
 import (
-	"bytes"
 	"crypto/sha256"
-	"errors"
-	"time"
 
-	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/store"
 )
 
-// tokenLifetime is how long a client token gives its first result again. SDKs
-// retry for minutes.
-const tokenLifetime = 24 * time.Hour
+var clientTokens = store.NewClientTokens("gateway_client_tokens", "gateway_id", "target_id")
 
-// claim is a client token in use for one create. A nil claim has no token.
-type claim struct {
-	account, operation, token string
-	request                   []byte
-}
-
-func newClaim(account, operation string, token *string, request []byte) *claim {
+// newClaim makes one of a token and the request that came with it.
+func newClaim(account, operation string, token *string, request []byte) *store.Claim {
 	if token == nil || *token == "" {
 		return nil
 	}
 	digest := sha256.Sum256(request)
-	return &claim{account, operation, *token, digest[:]}
-}
-
-// earlier is what the token made before; found is false when it is new. The
-// same token with another request is refused.
-func (c *claim) earlier(tx *store.Tx) (gateway, target string, found bool, err error) {
-	if c == nil {
-		return "", "", false, nil
-	}
-	var request []byte
-	var created int64
-	err = tx.QueryRow("SELECT request, gateway_id, target_id, created FROM gateway_client_tokens WHERE account = $1 AND operation = $2 AND token = $3",
-		c.account, c.operation, c.token).Scan(&request, &gateway, &target, &created)
-	switch {
-	case errors.Is(err, store.ErrNoRows):
-		return "", "", false, nil
-	case err != nil:
-		return "", "", false, fault.Wrap(err, "looking a client token up")
-	case tx.Now.Sub(store.Time(created)) > tokenLifetime:
-		return "", "", false, nil
-	case !bytes.Equal(request, c.request):
-		return "", "", false, &fault.Error{Kind: fault.Invalid, Reason: fault.ReasonIdempotentMismatch,
-			Message: "The client token was used before, with another request.",
-			Fields:  []fault.Field{{Name: "clientToken", Message: "used before, with another request"}}}
-	}
-	return gateway, target, true, nil
-}
-
-// keep remembers what the token made, and forgets tokens that are too old.
-func (c *claim) keep(tx *store.Tx, gateway, target string) error {
-	if c == nil {
-		return nil
-	}
-	if _, err := tx.Exec("DELETE FROM gateway_client_tokens WHERE created < $1", store.Micros(tx.Now.Add(-tokenLifetime))); err != nil {
-		return fault.Wrap(err, "forgetting client tokens")
-	}
-	_, err := tx.Exec("INSERT INTO gateway_client_tokens (account, operation, token, request, gateway_id, target_id, created) VALUES ($1, $2, $3, $4, $5, $6, $7)",
-		c.account, c.operation, c.token, c.request, gateway, target, store.Micros(tx.Now))
-	return fault.Wrap(err, "keeping a client token")
+	return clientTokens.Claim(account, operation, *token, digest[:])
 }

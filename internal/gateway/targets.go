@@ -65,7 +65,7 @@ func (s *Service) CreateGatewayTarget(ctx context.Context, caller principal.Call
 	var made *targetRow
 	settings := p.settings
 	err = s.db.Update(ctx, func(tx *store.Tx) error {
-		_, earlier, found, err := claim.earlier(tx)
+		_, earlier, found, err := claim.Earlier(tx)
 		if err != nil {
 			return err
 		}
@@ -80,7 +80,7 @@ func (s *Service) CreateGatewayTarget(ctx context.Context, caller principal.Call
 		if made, err = s.createTarget(tx, caller.Account, gateway, id, p); err != nil {
 			return err
 		}
-		return claim.keep(tx, gateway, id)
+		return claim.Keep(tx, gateway, id)
 	})
 	if err != nil {
 		return nil, err

@@ -30,7 +30,7 @@ func (s *Service) CreateAgentRuntimeEndpoint(ctx context.Context, caller princip
 		if err != nil {
 			return err
 		}
-		_, earlier, found, err := c.earlier(tx)
+		_, earlier, found, err := c.Earlier(tx)
 		if err != nil {
 			return err
 		}
@@ -57,7 +57,7 @@ func (s *Service) CreateAgentRuntimeEndpoint(ctx context.Context, caller princip
 		if taken {
 			return fault.New(fault.Conflict, "The agent runtime has an endpoint %s already.", name)
 		}
-		return c.keep(tx, row.id, name)
+		return c.Keep(tx, row.id, name)
 	})
 	if err != nil {
 		return nil, err
@@ -184,7 +184,7 @@ func (s *Service) DeleteAgentRuntimeEndpoint(ctx context.Context, caller princip
 		if err != nil {
 			return err
 		}
-		if _, _, again, err := c.earlier(tx); err != nil || again {
+		if _, _, again, err := c.Earlier(tx); err != nil || again {
 			return err
 		}
 		if _, err := findRuntime(tx, caller.Account, r.AgentRuntimeId); err != nil {
@@ -211,7 +211,7 @@ func (s *Service) DeleteAgentRuntimeEndpoint(ctx context.Context, caller princip
 		if err := s.options.Deleted(tx, e.account, s.endpointARN(e.account, e.runtimeID, name)); err != nil {
 			return err
 		}
-		return c.keep(tx, "", name)
+		return c.Keep(tx, "", name)
 	})
 	if err != nil {
 		return nil, err

@@ -38,7 +38,7 @@ func (s *Service) CreateAgentRuntime(ctx context.Context, caller principal.Calle
 		if err != nil {
 			return err
 		}
-		earlier, _, found, err := c.earlier(tx)
+		earlier, _, found, err := c.Earlier(tx)
 		if err != nil {
 			return err
 		}
@@ -60,7 +60,7 @@ func (s *Service) CreateAgentRuntime(ctx context.Context, caller principal.Calle
 		if _, err := endpoint.insert(tx); err != nil {
 			return err
 		}
-		return c.keep(tx, id, "1")
+		return c.Keep(tx, id, "1")
 	})
 	if err != nil {
 		return nil, err
@@ -158,7 +158,7 @@ func (s *Service) DeleteAgentRuntime(ctx context.Context, caller principal.Calle
 		if err != nil {
 			return err
 		}
-		if _, _, again, err := c.earlier(tx); err != nil || again {
+		if _, _, again, err := c.Earlier(tx); err != nil || again {
 			return err
 		}
 		row, err := findRuntime(tx, caller.Account, r.AgentRuntimeId)
@@ -173,7 +173,7 @@ func (s *Service) DeleteAgentRuntime(ctx context.Context, caller principal.Calle
 		if err != nil {
 			return err
 		}
-		return c.keep(tx, "", request)
+		return c.Keep(tx, "", request)
 	})
 	if err != nil {
 		return nil, err

@@ -63,7 +63,7 @@ func (s *Service) UpdateAgentRuntime(ctx context.Context, caller principal.Calle
 		if row, err = findRuntime(tx, caller.Account, r.AgentRuntimeId); err != nil {
 			return err
 		}
-		_, version, found, err := c.earlier(tx)
+		_, version, found, err := c.Earlier(tx)
 		if err != nil {
 			return err
 		}
@@ -74,7 +74,7 @@ func (s *Service) UpdateAgentRuntime(ctx context.Context, caller principal.Calle
 		if v, err = s.updateRuntime(tx, row, *r, ready, authorizer); err != nil {
 			return err
 		}
-		return c.keep(tx, row.id, text(v.version))
+		return c.Keep(tx, row.id, text(v.version))
 	})
 	if err != nil {
 		return nil, err
