@@ -13,6 +13,9 @@ import (
 	"github.com/onbehalf/onbehalf/internal/api"
 )
 
+// maxHeaders is how many bytes the headers of an agent's answer may have.
+const maxHeaders = 256 << 10
+
 // transport reaches the session's agent, and nothing else.
 func (n *session) transport() *http.Transport {
 	return &http.Transport{
@@ -26,7 +29,7 @@ func (n *session) transport() *http.Transport {
 		MaxIdleConnsPerHost:    128,             // as many calls at once keep their connections
 		IdleConnTimeout:        3 * time.Second, // before the agent does: the servers of Python and Node close after five
 		DisableCompression:     true,            // bytes are passed on as they are
-		MaxResponseHeaderBytes: 256 << 10,
+		MaxResponseHeaderBytes: maxHeaders,
 		ResponseHeaderTimeout:  callLimit,
 	}
 }

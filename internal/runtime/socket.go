@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
@@ -156,10 +157,12 @@ func (n *session) upgrade(ctx context.Context, c *call, header http.Header) (age
 	release := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer release()
 	_ = conn.SetDeadline(time.Now().Add(time.Minute))
-	reader := bufio.NewReaderSize(conn, 8<<10)
+	head := &io.LimitedReader{R: conn, N: maxHeaders} // http.ReadResponse has no bound of its own
+	reader := bufio.NewReaderSize(head, 8<<10)
 	if err = request.Write(conn); err == nil {
 		var response *http.Response
 		if response, err = http.ReadResponse(reader, request); err == nil {
+			head.N = math.MaxInt64
 			if response.StatusCode == http.StatusSwitchingProtocols {
 				_ = conn.SetDeadline(time.Time{})
 				return agentSocket{conn, reader}, response, nil

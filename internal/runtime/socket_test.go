@@ -241,6 +241,37 @@ func TestSocketEnds(t *testing.T) {
 	}
 }
 
+// TestSocketHeaders: an agent's answer to the opening of a websocket is held to the
+// size of any other's.
+func TestSocketHeaders(t *testing.T) {
+	t.Parallel()
+	const most = 64 << 20
+	written := make(chan int, 1)
+	h := serving(t, func(w http.ResponseWriter, r *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		count, _ := io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\n")
+		for line := []byte("X-Long: " + strings.Repeat("x", 64<<10) + "\r\n"); err == nil && count < most; {
+			var n int
+			n, err = conn.Write(line)
+			count += n
+		}
+		written <- count
+	})
+	made := h.create(t, "headers", nil)
+	r := h.sign(t, h.request(t, http.MethodGet, h.socket(made.AgentRuntimeArn), "", headerSession, api.NewUUID()), "")
+	if conn, response, err := websocket.Dial(t.Context(), r.URL.String(), &websocket.DialOptions{HTTPHeader: r.Header}); err == nil || response == nil || response.StatusCode != http.StatusFailedDependency {
+		t.Errorf("%v %v %v", conn, response, err)
+	}
+	if count := <-written; count >= most {
+		t.Errorf("%d bytes of headers were taken in", count)
+	}
+}
+
 // FuzzFrames: what passes is what came, up to a whole frame or the end, and no
 // frame that is too long.
 func FuzzFrames(f *testing.F) {
