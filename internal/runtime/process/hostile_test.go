@@ -295,7 +295,7 @@ func TestBombs(t *testing.T) {
 	answers := func(t *testing.T) {
 		t.Helper()
 		begun := time.Now()
-		if got := neighbour.ask(t, "/hello"); !strings.HasPrefix(got, "hello") || time.Since(begun) > 5*time.Second {
+		if got := neighbour.ask(t, "/hello"); !strings.HasPrefix(got, "hello") || time.Since(begun) > 20*time.Second {
 			t.Errorf("its neighbour answers %q after %v", got, time.Since(begun))
 		}
 	}
@@ -305,7 +305,7 @@ func TestBombs(t *testing.T) {
 		answers(t)
 		begun := time.Now()
 		r.Stop(100 * time.Millisecond)
-		if took := time.Since(begun); took > 10*time.Second {
+		if took := time.Since(begun); took > 30*time.Second {
 			t.Errorf("a fork bomb was ended after %v", took)
 		}
 	})
@@ -314,7 +314,7 @@ func TestBombs(t *testing.T) {
 			r := start(t, small, func(l *runtime.Launch) { l.Command = []string{"./agent", "bomb", kind} })
 			select {
 			case <-r.Ended():
-			case <-time.After(20 * time.Second):
+			case <-time.After(time.Minute):
 				t.Error("it goes on")
 			}
 			refused := kind == "memory without a place" && watched(t) && strings.Contains(r.End(), "exit code 0")
@@ -345,12 +345,16 @@ func TestBombs(t *testing.T) {
 func TestOutputIsPaced(t *testing.T) {
 	t.Parallel()
 	counted := &counter{}
+	printed := time.Now()
 	r := start(t, func(l *runtime.Launch) { l.Command, l.Output = []string{"cat", "/dev/zero"}, counted })
-	time.Sleep(500 * time.Millisecond)
+	for counted.n.Load() < mostOutput { // as much as it may at once
+		time.Sleep(10 * time.Millisecond)
+	}
 	begun := time.Now()
 	r.Stop(0)
-	if n := counted.n.Load(); n < mostOutput || n > 3*mostOutput || time.Since(begun) > 5*time.Second {
-		t.Errorf("%d bytes, and %v to stop", n, time.Since(begun))
+	took := time.Since(begun)
+	if n, most := counted.n.Load(), int64((time.Since(printed).Seconds()+2)*mostOutput); n > most || took > 30*time.Second {
+		t.Errorf("%d bytes, %d are allowed, and %v to stop", n, most, took)
 	}
 }
 
@@ -374,11 +378,12 @@ func TestDaemon(t *testing.T) {
 	r := start(t, func(l *runtime.Launch) {
 		l.Command = []string{"sh", "-c", "trap '' TERM HUP; (setsid sh -c 'trap \"\" TERM HUP; setsid sleep " + marker + " & echo up; wait' &) ; while :; do sleep 0.1; done"}
 	})
-	for !strings.Contains(r.said.String(), "up") || len(commandsWith(t, marker)) == 0 {
+	sleeps := "sleep\x00" + marker + "\x00"
+	for !strings.Contains(r.said.String(), "up") || len(commandsWith(t, sleeps)) == 0 {
 		time.Sleep(10 * time.Millisecond)
 	}
 	r.Stop(100 * time.Millisecond)
-	if left := commandsWith(t, marker); len(left) > 0 {
+	if left := commandsWith(t, sleeps); len(left) > 0 {
 		t.Errorf("%v go on", left)
 	}
 }
@@ -486,7 +491,7 @@ func TestCommandWithADaemon(t *testing.T) {
 		"silent": "seq 20000; setsid sleep 60 & sleep 0.3; exit 3",
 		"loud":   "seq 20000; setsid sh -c 'while :; do echo loud; done' & sleep 0.3; exit 3",
 	} {
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second) // the sleep, and the command's own time, are longer
 		defer cancel()
 		done := make(chan struct{})
 		out := &output{}
@@ -498,7 +503,7 @@ func TestCommandWithADaemon(t *testing.T) {
 		}()
 		select {
 		case <-done:
-		case <-time.After(25 * time.Second):
+		case <-time.After(55 * time.Second):
 			t.Fatalf("%s: the command is held", name)
 		}
 		if !strings.Contains(out.String(), "\n20000\n") {
