@@ -30,11 +30,11 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/maypok86/otter/v2"
 	"golang.org/x/sync/singleflight"
 
 	"github.com/onbehalf/onbehalf/internal/egress"
 	"github.com/onbehalf/onbehalf/internal/fault"
+	"github.com/onbehalf/onbehalf/internal/memo"
 	"github.com/onbehalf/onbehalf/internal/secret"
 )
 
@@ -71,7 +71,7 @@ type Secrets struct {
 	sources map[string]map[string]source // by account and name
 	now     func() time.Time
 	flights singleflight.Group
-	known   *otter.Cache[string, content]
+	known   *memo.Cache[string, content]
 }
 
 type source struct {
@@ -96,7 +96,7 @@ func (c content) usable(now time.Time) bool {
 func New(sources []Source, o Options) (*Secrets, error) {
 	s := &Secrets{
 		region: o.Region, sources: map[string]map[string]source{}, now: time.Now,
-		known: otter.Must(&otter.Options[string, content]{MaximumWeight: cacheWeight, Weigher: func(_ string, c content) uint32 { return uint32(512 + len(c.data)) }}),
+		known: memo.ByWeight[string](cacheWeight, func(c content) uint32 { return uint32(512 + len(c.data)) }),
 	}
 	for _, declared := range sources {
 		r, err := open(declared, o)

@@ -41,15 +41,9 @@ func TestCachesAreBoundedInMemory(t *testing.T) {
 		c.verified.Set(cacheKey(address, raw), token)
 	}
 	for name, size := range map[string]func() (int, uint64){
-		"metadata": func() (int, uint64) {
-			c.metadata.CleanUp()
-			return c.metadata.EstimatedSize(), c.metadata.WeightedSize()
-		},
-		"keys": func() (int, uint64) { c.keys.CleanUp(); return c.keys.EstimatedSize(), c.keys.WeightedSize() },
-		"verified": func() (int, uint64) {
-			c.verified.CleanUp()
-			return c.verified.EstimatedSize(), c.verified.WeightedSize()
-		},
+		"metadata": c.metadata.Size,
+		"keys":     c.keys.Size,
+		"verified": c.verified.Size,
 	} {
 		if entries, weight := size(); weight > cacheWeight || entries > 200 {
 			t.Errorf("%s has %d entries, which weigh %d", name, entries, weight)

@@ -25,10 +25,10 @@ package oauth
 import (
 	"time"
 
-	"github.com/maypok86/otter/v2"
 	"golang.org/x/sync/singleflight"
 
 	"github.com/onbehalf/onbehalf/internal/egress"
+	"github.com/onbehalf/onbehalf/internal/memo"
 	"github.com/onbehalf/onbehalf/internal/secret"
 )
 
@@ -86,9 +86,9 @@ type Client struct {
 	egress   *egress.Client
 	now      func() time.Time
 	flights  singleflight.Group
-	metadata *otter.Cache[string, discovered]    // by discovery URL
-	keys     *otter.Cache[string, *keySet]       // by JWKS URL
-	verified *otter.Cache[[32]byte, verifiedJWT] // by hash of discovery URL and token
+	metadata *memo.Cache[string, discovered]    // by discovery URL
+	keys     *memo.Cache[string, *keySet]       // by JWKS URL
+	verified *memo.Cache[[32]byte, verifiedJWT] // by hash of discovery URL and token
 	watch    func(vendor, kind string, took time.Duration, err error)
 }
 
@@ -106,14 +106,14 @@ func (c *Client) told(s Server, kind string, began time.Time, err *error) {
 // New makes a Client. It holds no goroutines and needs no closing.
 //
 // The caches are bounded by weight and carry each entry's end of life in the
-// entry: otter's own expiry would keep a goroutine per cache.
+// entry.
 func New(e *egress.Client) *Client {
 	return &Client{
 		egress:   e,
 		now:      time.Now,
-		metadata: otter.Must(&otter.Options[string, discovered]{MaximumWeight: cacheWeight, Weigher: func(_ string, d discovered) uint32 { return weigh(d.size) }}),
-		keys:     otter.Must(&otter.Options[string, *keySet]{MaximumWeight: cacheWeight, Weigher: func(_ string, s *keySet) uint32 { return weigh(s.size) }}),
-		verified: otter.Must(&otter.Options[[32]byte, verifiedJWT]{MaximumWeight: cacheWeight, Weigher: func(_ [32]byte, v verifiedJWT) uint32 { return weigh(v.size) }}),
+		metadata: memo.ByWeight[string](cacheWeight, func(d discovered) uint32 { return weigh(d.size) }),
+		keys:     memo.ByWeight[string](cacheWeight, func(s *keySet) uint32 { return weigh(s.size) }),
+		verified: memo.ByWeight[[32]byte](cacheWeight, func(v verifiedJWT) uint32 { return weigh(v.size) }),
 	}
 }
 

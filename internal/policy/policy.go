@@ -29,10 +29,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/maypok86/otter/v2"
-
 	"github.com/onbehalf/onbehalf/internal/api"
 	"github.com/onbehalf/onbehalf/internal/fault"
+	"github.com/onbehalf/onbehalf/internal/memo"
 	"github.com/onbehalf/onbehalf/internal/principal"
 	"github.com/onbehalf/onbehalf/internal/store"
 )
@@ -66,7 +65,7 @@ type Engine struct {
 	db        *store.DB
 	tags      Tags
 	sets      *store.Cache[string, []Attached]
-	documents *otter.Cache[string, *Document]
+	documents *memo.Cache[string, *Document]
 }
 
 // Tags finds the tags of a resource by its ARN; none where there is no such
@@ -87,7 +86,7 @@ func New(db *store.DB) *Engine {
 	return &Engine{
 		db:        db,
 		sets:      store.NewCache[string, []Attached](db, maxSets),
-		documents: otter.Must(&otter.Options[string, *Document]{MaximumSize: maxDocuments}),
+		documents: memo.ByNumber[string, *Document](maxDocuments),
 	}
 }
 
