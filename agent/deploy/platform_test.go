@@ -297,7 +297,7 @@ func TestStartedProcessEnds(t *testing.T) {
 	if p.end() != "exit status 0" {
 		t.Errorf("it ended with %s", p.end())
 	}
-	for deadline := time.Now().Add(5 * time.Second); alive(child); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); alive(child); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("what the agent has started goes on")
 		}

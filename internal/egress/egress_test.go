@@ -349,7 +349,9 @@ func TestFailures(t *testing.T) {
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	t.Cleanup(func() { close(release) })
-	client := clientFor(t, server, Options{Allow: []string{"127.0.0.1:PORT", "nowhere.invalid:*"}, Timeout: 300 * time.Millisecond})
+	allow := func() []string { return []string{"127.0.0.1:PORT", "nowhere.invalid:*"} }
+	client := clientFor(t, server, Options{Allow: allow()})
+	impatient := clientFor(t, server, Options{Allow: allow(), Timeout: 300 * time.Millisecond})
 
 	for _, test := range []struct {
 		path    string
@@ -364,7 +366,11 @@ func TestFailures(t *testing.T) {
 		{"/header", fault.Unavailable, "failed"},
 		{"/headers", fault.Unavailable, "failed"},
 	} {
-		resp, err := get(t, client, server.URL+test.path+"?code=CANARY")
+		with := client
+		if strings.HasPrefix(test.path, "/slow") {
+			with = impatient
+		}
+		resp, err := get(t, with, server.URL+test.path+"?code=CANARY")
 		if err == nil {
 			_, err = ReadAll(resp, 1<<20)
 		}

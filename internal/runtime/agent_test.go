@@ -3,11 +3,13 @@ package runtime
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -110,15 +112,23 @@ func TestErrorsWithoutEnd(t *testing.T) {
 func TestWordlessErrors(t *testing.T) {
 	t.Parallel()
 	h := serving(t, nil)
+	var calls atomic.Int64
 	h.agents.handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		output := h.agents.newest().output
-		time.AfterFunc(lull/2, func() { _, _ = io.WriteString(output, "the reason\n") })
+		output, reason := h.agents.newest().output, fmt.Sprintf("the reason of call %d\n", calls.Load())
+		time.AfterFunc(lull/2, func() { _, _ = io.WriteString(output, reason) })
 		w.WriteHeader(http.StatusInternalServerError)
 	})
 	made := h.create(t, "wordless", nil)
-	response, body := h.invokes(t, made.AgentRuntimeArn, "{}")
-	if response.StatusCode != 424 || !strings.Contains(body, "It said nothing more") || !strings.Contains(body, "the reason") {
-		t.Errorf("%d %s", response.StatusCode, body)
+	told := false
+	for !told && calls.Add(1) <= 5 { // a busy machine may print later than that once
+		response, body := h.invokes(t, made.AgentRuntimeArn, "{}")
+		if response.StatusCode != 424 || !strings.Contains(body, "It said nothing more") {
+			t.Errorf("%d %s", response.StatusCode, body)
+		}
+		told = strings.Contains(body, fmt.Sprint("the reason of call ", calls.Load()))
+	}
+	if !told {
+		t.Error("nobody is told the reason")
 	}
 }
 

@@ -85,7 +85,7 @@ func TestAlikeSecretsCostLittle(t *testing.T) {
 			s.add(fmt.Sprintf("token-%0100d", i))
 		}
 		least := time.Hour
-		for range 3 {
+		for range 20 { // one of them is not disturbed by other tests
 			begun := time.Now()
 			s.hide(text)
 			least = min(least, time.Since(begun))

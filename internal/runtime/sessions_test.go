@@ -160,14 +160,15 @@ func TestLeavingDuringStart(t *testing.T) {
 func TestAgentsThatDoNotStart(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		ping func(h *hosted, w http.ResponseWriter)
-		want string
+		patience time.Duration
+		ping     func(h *hosted, w http.ResponseWriter)
+		want     string
 	}{
-		"ends": {func(h *hosted, w http.ResponseWriter) {
+		"ends": {startLimit, func(h *hosted, w http.ResponseWriter) {
 			_, _ = io.WriteString(h.lastAgent().output, "no module named bread\n")
 			h.lastAgent().end("The agent ended with exit code 1.")
 		}, "exit code 1"},
-		"silent": {func(h *hosted, w http.ResponseWriter) {
+		"silent": {2 * time.Second, func(h *hosted, w http.ResponseWriter) {
 			_, _ = io.WriteString(h.lastAgent().output, "no module named bread\n")
 			http.Error(w, "no", http.StatusInternalServerError)
 		}, "initialization time exceeded"},
@@ -175,7 +176,7 @@ func TestAgentsThatDoNotStart(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := serving(t, silent)
-			h.patience = 300 * time.Millisecond
+			h.patience = c.patience
 			h.agents.ping = func(w http.ResponseWriter, _ *http.Request) { c.ping(h, w) }
 			at := h.at(t, h.create(t, "bad", nil))
 			_, _, err := h.acquire(t.Context(), h.admin(), at, named("a"))
