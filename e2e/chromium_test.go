@@ -113,10 +113,10 @@ func (b *browser) flawless(status ...int) {
 	b.problems = nil
 }
 
-// act runs one action, for at most 20 seconds.
+// act runs one action, for at most a minute.
 func act[T any](b *browser, action chromedp.Action[T]) T {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(b.ctx, time.Minute)
 	defer cancel()
 	result, err := chromedp.Run(ctx, action)
 	if err != nil {

@@ -234,7 +234,7 @@ func (w *wreck) killIn(path string, answered bool, step func(context.Context) er
 	case <-waiting:
 	case err := <-failed:
 		w.t.Fatalf("the step ended without asking the provider: %v", err)
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		w.t.Fatal("the provider was not asked")
 	}
 	w.kill()

@@ -312,7 +312,7 @@ func TestStockGoClientNeitherHangsNorLoops(t *testing.T) {
 	if result, err := session.CallTool(t.Context(), getProfile()); err != nil || result.IsError {
 		t.Errorf("after consent the stock client fails: %v", err)
 	}
-	if took := time.Since(began); took > 30*time.Second {
+	if took := time.Since(began); took > time.Minute {
 		t.Errorf("all that took %v", took)
 	}
 }

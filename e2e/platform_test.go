@@ -81,9 +81,9 @@ func (p *platform) start() {
 	case <-ready:
 	case err := <-exited:
 		p.t.Fatalf("onbehalf serve ended at once: %v\n%s", err, p.logs.String())
-	case <-time.After(30 * time.Second):
+	case <-time.After(90 * time.Second):
 		_ = process.Process.Kill()
-		p.t.Fatalf("onbehalf serve is not ready after 30 s\n%s", p.logs.String())
+		p.t.Fatalf("onbehalf serve is not ready after 90 s\n%s", p.logs.String())
 	}
 	content, err := os.ReadFile(filepath.Join(p.data, "endpoint.json"))
 	if err != nil {
@@ -183,10 +183,10 @@ func (l *logs) watch(text string) <-chan struct{} {
 	return found
 }
 
-// command runs a program to its end, for at most a minute.
+// command runs a program to its end. Five minutes are for programs that hang, not for slow machines.
 func command(t testing.TB, env []string, name string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
-	return commandFor(t, time.Minute, env, name, args...)
+	return commandFor(t, 5*time.Minute, env, name, args...)
 }
 
 // commandFor is command with a patience of its own.

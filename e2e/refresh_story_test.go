@@ -154,7 +154,7 @@ func TestFailingProviderKeepsTheGrant(t *testing.T) {
 // renewed asks until there is another token than before: a provider that failed is left alone for some seconds.
 func (s *scene) renewed(token, before string) string {
 	s.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		out, err := s.try(s.t.Context(), token)
 		switch {
 		case err != nil:
@@ -179,7 +179,7 @@ func TestFailingProviderIsNotNoticedBeforeExpiry(t *testing.T) {
 	s.consent(token, jwt, demoidp.Ada)
 	before := s.access(token)
 	s.idp.FailTokens(http.StatusInternalServerError)
-	for deadline := time.Now().Add(5 * time.Second); s.idp.TokenRequests("refresh_token") == 0; time.Sleep(25 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); s.idp.TokenRequests("refresh_token") == 0; time.Sleep(25 * time.Millisecond) {
 		out, err := s.try(t.Context(), token)
 		switch {
 		case time.Now().After(deadline):
