@@ -73,7 +73,7 @@ func (h *hello) wait() int {
 	select {
 	case <-h.ended:
 		return h.process.ProcessState.ExitCode()
-	case <-time.After(30 * time.Second):
+	case <-time.After(90 * time.Second):
 		h.t.Fatalf("sayhello does not end\n%s%s", h.out, h.errOut)
 		return -1
 	}
@@ -83,7 +83,7 @@ func (h *hello) wait() int {
 func (h *hello) await(pattern string) string {
 	h.t.Helper()
 	expression := regexp.MustCompile(pattern)
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(90 * time.Second); ; time.Sleep(2 * time.Millisecond) {
 		over := false
 		select {
 		case <-h.ended:

@@ -50,7 +50,7 @@ func mode(ts *testscript.TestScript, _ bool, args []string) {
 // waitReady waits until the server on the data folder answers.
 func waitReady(ts *testscript.TestScript, _ bool, args []string) {
 	path := ts.MkAbs(args[0] + "/endpoint.json")
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		content, err := os.ReadFile(path)
 		if err != nil {
 			continue

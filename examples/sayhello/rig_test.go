@@ -88,7 +88,7 @@ func (r *played) wait() int {
 	select {
 	case <-r.done:
 		return r.code
-	case <-time.After(40 * time.Second):
+	case <-time.After(90 * time.Second):
 		r.t.Fatalf("the run does not end\n%s%s", r.out, r.errOut)
 		return -1
 	}
@@ -105,7 +105,7 @@ func (r *played) await(pattern string) string {
 		}
 		return found[len(found)-1], true
 	}
-	ctx, cancel := context.WithTimeout(r.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(r.t.Context(), time.Minute)
 	defer cancel()
 	go func() { <-r.done; cancel() }()
 	text, ok := r.out.await(ctx, find)
