@@ -23,8 +23,8 @@ const (
 	actionForget = "onbehalf:ForgetAgentCode"
 )
 
-// KeepCode removes archives that nothing uses, and this machine's folders of
-// archives that are gone, until the context ends.
+// KeepCode removes archives that nothing uses, this machine's folders of archives
+// that are gone, and storage that no session comes back for, until the context ends.
 func (s *Service) KeepCode(ctx context.Context) error {
 	ticker := time.NewTicker(sweepEvery)
 	defer ticker.Stop()
@@ -36,6 +36,7 @@ func (s *Service) KeepCode(ctx context.Context) error {
 			if err := s.sweepCode(ctx); err != nil && ctx.Err() == nil {
 				slog.WarnContext(ctx, "could not sweep agents' code", "error", err)
 			}
+			s.sweepStorage(ctx)
 		}
 	}
 }

@@ -25,9 +25,10 @@ type Process interface {
 	// Run runs a command beside the agent, in the same place and with the same environment.
 	Run(ctx context.Context, c Command) (exitCode int, err error)
 	// Stop ends all of it: politely, then after the grace time by force. It
-	// returns when nothing is left.
+	// returns when nothing is left, and what is kept of it is saved; without a
+	// grace time nothing is saved.
 	Stop(grace time.Duration)
-	// Ended is closed when nothing is left; then End says how it came.
+	// Ended is closed when nothing of the agent is left; then End says how it came.
 	Ended() <-chan struct{}
 	End() string
 }
@@ -44,7 +45,8 @@ type Launch struct {
 	Platform    http.Handler // what the agent reaches at 127.0.0.1:PlatformPort
 	Proxy       http.Handler // what it reaches at 127.0.0.1:ProxyPort: the way out
 	Output      io.Writer    // what it prints
-	Mounts      []string     // further folders of its own, empty and writable: sessionStorage's mount path
+	Mounts      []string     // further folders of its own, writable: sessionStorage's mount path
+	Storage     *Archive     // what the mounts held when the session ended before, and hold when it ends; nil: they are empty, and go with it
 }
 
 // The ports on which a session finds the platform and the way out.

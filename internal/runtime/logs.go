@@ -328,11 +328,8 @@ func (s *Service) sweepLogs(ctx context.Context) {
 	}
 }
 
-// removeLogs removes what a deleted runtime's sessions have printed, once they have ended.
+// removeLogs removes what a deleted runtime's sessions have printed.
 func (s *Service) removeLogs(runtime string) {
-	for _, n := range s.those(func(n *session) bool { return n.key.runtime == runtime }) {
-		<-n.over
-	}
 	if err := os.RemoveAll(s.logFolder(runtime)); err != nil {
 		slog.Warn("a deleted agent's logs could not be removed", "runtime", runtime, "error", err)
 	}

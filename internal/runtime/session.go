@@ -59,6 +59,7 @@ type session struct {
 	path     string // that calls go to
 	log      *sessionLog
 	secrets  *secrets // handed to it
+	storage  *Archive // that outlives it; nil where its runtime has none. Of run alone
 	started  time.Time
 
 	decided chan struct{}   // closed when it is written down, or will not be

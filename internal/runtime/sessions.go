@@ -122,15 +122,32 @@ func (s *Service) find(ctx context.Context, caller principal.Caller, runtime, id
 
 // endSessions ends a runtime's sessions, or those of one version, and does not wait.
 func (s *Service) endSessions(runtime string, version int64, text string) {
-	for _, n := range s.those(func(n *session) bool {
-		return n.key.runtime == runtime && (version == 0 || n.version.version == version)
-	}) {
+	for _, n := range s.sessionsOf(runtime, version) {
 		n.finish(endedDeleted, text)
 	}
 	s.live.mu.Lock()
 	defer s.live.mu.Unlock()
-	if version == 0 && !s.ends() {
-		s.work.Go(func() { s.removeLogs(runtime) })
+	if !s.ends() {
+		s.work.Go(func() { s.removeFiles(runtime, version) })
+	}
+}
+
+// sessionsOf are a runtime's sessions, or those of one version.
+func (s *Service) sessionsOf(runtime string, version int64) []*session {
+	return s.those(func(n *session) bool {
+		return n.key.runtime == runtime && (version == 0 || n.version.version == version)
+	})
+}
+
+// removeFiles removes what is kept of a deleted runtime's sessions, or of a deleted
+// version's, once they have ended.
+func (s *Service) removeFiles(runtime string, version int64) {
+	for _, n := range s.sessionsOf(runtime, version) {
+		<-n.over
+	}
+	s.removeStorage(runtime, version)
+	if version == 0 {
+		s.removeLogs(runtime)
 	}
 }
 
@@ -180,6 +197,9 @@ func (s *Service) run(ctx context.Context, n *session) {
 		return
 	}
 	s.options.Watch.started(s.now().Sub(n.started))
+	if n.storage != nil {
+		n.storage.hold(false)
+	}
 	close(n.ready)
 	s.attend(n)
 	process.Stop(stopGrace)

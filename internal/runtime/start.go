@@ -46,9 +46,10 @@ func (s *Service) start(ctx context.Context, n *session) (Process, error) {
 	_, port, _ := protocol(&n.version.settings)
 	token := rand.Text()
 	n.secrets.keep(token)
+	n.storage = s.storage(n)
 	process, err := driver.Start(n.until, Launch{
 		Name: n.name, Code: folder, Also: p.also, Command: p.command, Environment: append(p.environment, s.environment(n, port, token)...), Port: port, Limits: s.options.Limits,
-		Platform: s.inward(n, token), Proxy: s.wayOut(n), Output: n.log, Mounts: mounts(n.version.settings.FilesystemConfigurations),
+		Platform: s.inward(n, token), Proxy: s.wayOut(n), Output: n.log, Mounts: mounts(n.version.settings.FilesystemConfigurations), Storage: n.storage,
 	})
 	switch {
 	case err == nil:

@@ -133,8 +133,12 @@ type session struct {
 	group   *group
 	command *exec.Cmd
 	channel *inside.Channel
-	ended   chan struct{}
-	cleared chan struct{} // a moment later: the control group is gone, too
+	storage *storage      // that outlives it; nil where there is none
+	ended   chan struct{} // closed by agentEnded
+	cleared chan struct{} // a moment later: its storage is saved, and the control group gone
+
+	restoring time.Duration // that its storage may take at the start
+	over      sync.Once     // of agentEnded
 
 	mu      sync.Mutex
 	end     string
@@ -152,6 +156,7 @@ type dialled struct {
 // Start makes the session's surroundings and starts the agent in them.
 func (d *Driver) Start(ctx context.Context, l runtime.Launch) (runtime.Process, error) {
 	p := inside.Plan{Command: l.Command, Environment: l.Environment, Port: l.Port, Doors: []int{runtime.PlatformPort, runtime.ProxyPort}, Mounts: l.Mounts, Limits: withDefaults(l.Limits), Watch: d.groups == nil}
+	p.Keeps = l.Storage != nil
 	s := &session{driver: d, ended: make(chan struct{}), cleared: make(chan struct{}), dials: map[uint64]chan dialled{}}
 	ours, theirs, err := inside.Pair()
 	if err != nil {
@@ -167,6 +172,18 @@ func (d *Driver) Start(ctx context.Context, l runtime.Launch) (runtime.Process, 
 	if p.Shown, trees, err = show(l); err != nil {
 		_, _, _, _ = ours.Close(), theirs.Close(), read.Close(), write.Close()
 		return nil, err
+	}
+	if p.Keeps {
+		kept, patience, err := handOver(l.Storage)
+		if err != nil {
+			inside.CloseAll(trees)
+			_, _, _, _ = ours.Close(), theirs.Close(), read.Close(), write.Close()
+			return nil, fault.Wrap(err, "reading a session's storage")
+		}
+		if p.Kept = kept != nil; p.Kept {
+			trees = append(trees, kept)
+			s.restoring = patience
+		}
 	}
 	s.command = exec.Command("/proc/self/exe")
 	s.command.Args = []string{inside.Name}
@@ -207,11 +224,15 @@ func (d *Driver) Start(ctx context.Context, l runtime.Launch) (runtime.Process, 
 	}()
 	ready := make(chan struct{})
 	received := make(chan struct{})
+	s.storage = newStorage(l, p.Limits, received)
 	go func() {
 		defer close(received)
 		s.receive(ready, l.Platform, l.Proxy)
 	}()
 	go s.wait(printed, received)
+	if s.storage != nil {
+		go s.keep(ready, printed)
+	}
 	text, err := json.Marshal(p)
 	if err == nil {
 		err = ours.Send(inside.Message{Kind: inside.KindLaunch, Plan: text}, trees...)
@@ -232,14 +253,15 @@ func (d *Driver) Start(ctx context.Context, l runtime.Launch) (runtime.Process, 
 // begun waits until the agent runs. One that has ended by the time that this is heard
 // of did run, and what it printed and how it ended are the session's to tell.
 func (s *session) begun(ctx context.Context, ready <-chan struct{}) error {
-	patience := time.NewTimer(startTime)
+	longest := startTime + s.restoring
+	patience := time.NewTimer(longest)
 	defer patience.Stop()
 	select {
 	case <-ready:
 		return nil
 	case <-s.ended:
 	case <-patience.C:
-		return fmt.Errorf("the session's surroundings were not made within %v", startTime)
+		return fmt.Errorf("the session's surroundings were not made within %v", longest)
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -322,11 +344,21 @@ func (s *session) receive(ready chan<- struct{}, platform, proxy http.Handler) {
 					defer d.shut()
 				}
 			}
+			if s.storage != nil {
+				s.storage.looks = m.Text
+			}
 			close(ready)
 		case inside.KindDialled:
 			s.dialled(m, files)
+		case inside.KindSaved:
+			if s.storage != nil {
+				s.storage.answered(m)
+			}
 		case inside.KindEnd:
 			s.because(m.Text)
+			if s.storage != nil {
+				s.storage.settle()
+			}
 		}
 		inside.CloseAll(files)
 	}
@@ -339,23 +371,30 @@ func (s *session) wait(printed, received <-chan struct{}) {
 	<-printed
 	<-received // and the channel with the init, whose last word is in it
 	why := "The agent was ended."
-	if s.group != nil {
-		if s.group.outOfMemory() {
-			s.killedForMemory()
-			why = outOfMemory
-		}
+	if s.group != nil && s.group.outOfMemory() {
+		why = outOfMemory
 	}
 	if err != nil && !s.wasStopped() {
 		why = "The session's first process was ended: " + err.Error() + "."
 	}
-	s.because(why)
+	s.agentEnded(why)
 	_ = s.channel.Close()
 	s.driver.free(s.host)
-	close(s.ended)
 	if s.group != nil {
 		s.group.remove() // the kernel may take its time until it lets go of an empty group
 	}
 	close(s.cleared)
+}
+
+// agentEnded says that nothing of the agent is left, and why, if nobody has said so before.
+func (s *session) agentEnded(why string) {
+	s.over.Do(func() {
+		if s.group != nil && s.group.outOfMemory() {
+			s.killedForMemory()
+		}
+		s.because(why)
+		close(s.ended)
+	})
 }
 
 // because says why there is no agent any more; the first reason counts.
@@ -470,6 +509,14 @@ func (s *session) Stop(grace time.Duration) {
 			<-s.cleared
 			return
 		case <-timer.C:
+		}
+		if s.storage != nil && s.channel.Send(inside.Message{Kind: inside.KindFinish}) == nil {
+			timer.Reset(lastLimit + 2*lastWords)
+			select {
+			case <-s.cleared:
+				return
+			case <-timer.C:
+			}
 		}
 	}
 	_ = s.command.Process.Kill() // process 1: the kernel ends the rest

@@ -17,19 +17,22 @@ type Kind string
 
 // The kinds of message.
 const (
-	KindLaunch  Kind = "launch"  // platform ▶ init: the plan, the first message; descriptors: the folders that are shown
-	KindReady   Kind = "ready"   // init ▶ platform: the agent runs; descriptors: where it finds the platform, and the way out
+	KindLaunch  Kind = "launch"  // platform ▶ init: the plan, the first message; descriptors: the folders that are shown, and the archive of storage
+	KindReady   Kind = "ready"   // init ▶ platform: the agent runs; descriptors: where it finds the platform, and the way out; text: how its storage looks
 	KindDial    Kind = "dial"    // platform ▶ init: a connection to the agent's port is wanted
 	KindDialled Kind = "dialled" // init ▶ platform: here it is, or why not
 	KindRun     Kind = "run"     // platform ▶ init: a command; descriptors: stdout, stderr, and a pipe for how it ended
 	KindStop    Kind = "stop"    // platform ▶ init: ask the agent to end
-	KindEnd     Kind = "end"     // init ▶ platform: why there is no agent any more; the last message
+	KindSave    Kind = "save"    // platform ▶ init: pack the storage, where it looks otherwise than the text; descriptor: a pipe for the archive
+	KindSaved   Kind = "saved"   // init ▶ platform: how that went, a Saved; what it says of is in the pipe
+	KindFinish  Kind = "finish"  // platform ▶ init: end the agent by force, and stay for its storage
+	KindEnd     Kind = "end"     // init ▶ platform: why there is no agent any more; the last message but for those about storage
 )
 
 // Message is one on the channel; connections and pipes go along as descriptors.
 type Message struct {
 	Kind   Kind            `json:"kind"`
-	Number uint64          `json:"number,omitempty"` // of the dial that is wanted or answered
+	Number uint64          `json:"number,omitempty"` // of the dial or the saving that is wanted or answered
 	Text   string          `json:"text,omitempty"`
 	Plan   json.RawMessage `json:"plan,omitempty"`
 }

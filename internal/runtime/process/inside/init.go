@@ -11,6 +11,8 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -50,7 +52,11 @@ type supervisor struct {
 	output   *os.File
 	starter  *starter
 	starting childLock
+	over     bool // with starting: nothing is started any more
 	children map[int]chan syscall.WaitStatus
+
+	keeps atomic.Bool // there is storage to save
+	ended sync.Once
 }
 
 func (s *supervisor) run() (err error) {
@@ -71,6 +77,11 @@ func (s *supervisor) run() (err error) {
 	defer CloseAll(passed)
 	if err := json.Unmarshal(first.Plan, &s.plan); err != nil {
 		return err
+	}
+	var kept *os.File
+	if last := len(passed) - 1; s.plan.Kept && last >= 0 {
+		kept, passed = passed[last], passed[:last]
+		defer kept.Close()
 	}
 	// Where the machine runs short of memory, sessions go before the platform.
 	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("500"), 0)
@@ -109,6 +120,10 @@ func (s *supervisor) run() (err error) {
 	if s.starter, err = newStarter(s.plan); err != nil {
 		return err
 	}
+	looks, err := s.restore(kept)
+	if err != nil {
+		s.end("The session's storage could not be restored: " + err.Error() + ". What was kept stays as it is; a session of another id begins with none.")
+	}
 	go s.reap()
 	pid, ended, err := s.start(s.plan.Command, s.output, s.output)
 	if errors.Is(err, errNoProgram) {
@@ -120,7 +135,8 @@ func (s *supervisor) run() (err error) {
 		return err
 	}
 	_ = os.WriteFile("/proc/"+strconv.Itoa(pid)+"/oom_score_adj", []byte("600"), 0)
-	if err := s.channel.Send(Message{Kind: KindReady}, doors...); err != nil {
+	s.keeps.Store(s.plan.Keeps)
+	if err := s.channel.Send(Message{Kind: KindReady, Text: looks}, doors...); err != nil {
 		return err
 	}
 	if s.plan.Watch {
@@ -131,13 +147,23 @@ func (s *supervisor) run() (err error) {
 	return s.serve()
 }
 
-// end tells the platform why there is no agent any more, and ends the session.
+// end tells the platform why there is no agent any more, and ends the session. Where
+// there is storage to save, it ends the agent alone, and returns: the platform asks
+// for the storage, and then ends the session.
 func (s *supervisor) end(why string) {
-	if s.channel != nil {
-		_ = s.channel.Send(Message{Kind: KindEnd, Text: why})
-		// What the agent printed last is in the pipe; closing happens with the exit.
-	}
-	syscall.Exit(0) // at once: what waits for the news is a call; nothing here wants to be tidied up
+	s.ended.Do(func() {
+		keeps := s.keeps.Load()
+		if keeps {
+			s.clear()
+		}
+		if s.channel != nil {
+			_ = s.channel.Send(Message{Kind: KindEnd, Text: why})
+			// What the agent printed last is in the pipe; closing happens with the exit.
+		}
+		if !keeps {
+			syscall.Exit(0) // at once: what waits for the news is a call; nothing here wants to be tidied up
+		}
+	})
 }
 
 // ending is a wait status in words.
@@ -166,6 +192,11 @@ func (s *supervisor) serve() error {
 			continue
 		case KindStop:
 			_ = unix.Kill(-1, unix.SIGTERM) // everything but process 1
+		case KindFinish:
+			go s.end("The agent was ended.")
+		case KindSave:
+			go s.save(m, files)
+			continue
 		}
 		CloseAll(files)
 	}

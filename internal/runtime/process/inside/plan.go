@@ -10,6 +10,8 @@ type Plan struct {
 	Port        int   // the agent's
 	Doors       []int // ports of the platform's
 	Mounts      []string
+	Keeps       bool // what is in the mounts is saved before the session ends
+	Kept        bool // an archive of it comes along, the last descriptor
 	Limits      Limits
 	Agent       int  // the user and group within the namespace that the agent runs as
 	Watch       bool // no control group bounds the session

@@ -120,6 +120,9 @@ func (s *supervisor) start(command []string, stdout, stderr *os.File) (pid int, 
 	// The reaper must not see the end of a child before it is known here.
 	s.starting.Lock()
 	defer s.starting.Unlock()
+	if s.over {
+		return 0, nil, errors.New("the session is ending")
+	}
 	done := make(chan struct{})
 	s.starter.work <- func() {
 		defer close(done)

@@ -23,6 +23,7 @@ func (s *supervisor) watchMemory() {
 		}
 		if used > most {
 			s.end("The agent took more memory than its limit of " + strconv.FormatInt(most>>20, 10) + " MB, and was ended.")
+			return
 		}
 		pause := 200 * time.Millisecond
 		if used > most/2 {
