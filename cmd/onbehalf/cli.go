@@ -12,10 +12,16 @@ import (
 	"github.com/alecthomas/kong"
 )
 
+// serving is as much of the command line as starting the platform needs.
+type serving struct {
+	Config string   `name:"config" env:"ONBEHALF_CONFIG" type:"path" placeholder:"FILE" help:"YAML file with settings, under the flags' own names. Flags and environment win over it."`
+	Serve  serveCmd `cmd:"" help:"Run the platform." group:"Platform"`
+}
+
 // commands is the command line: one field per command family, one file each.
 type commands struct {
-	Config     string        `name:"config" env:"ONBEHALF_CONFIG" type:"path" placeholder:"FILE" help:"YAML file with settings, under the flags' own names. Flags and environment win over it."`
-	Serve      serveCmd      `cmd:"" help:"Run the platform." group:"Platform"`
+	serving
+
 	Env        envCmd        `cmd:"" help:"Print the variables that point AWS SDKs and the AWS CLI at it." group:"Platform"`
 	Model      modelCmd      `cmd:"" help:"Print the model of our own operations, for the AWS CLI and boto3." group:"Platform"`
 	Version    versionCmd    `cmd:"" help:"Print the version." example:"onbehalf version --output json" group:"Platform"`
@@ -53,6 +59,35 @@ type hinted struct {
 	hint string
 }
 
+// grammarOf is what kong is to know of the command line. Of the whole it makes a
+// model of some thousand parts, which costs 5 ms and a megabyte for as long as the
+// command runs: the platform, which runs for weeks, is started without.
+func grammarOf(args []string) (grammar any, line *serving) {
+	if len(args) > 0 && args[0] == "serve" {
+		line = &serving{}
+		return line, line
+	}
+	all := &commands{}
+	return all, &all.serving
+}
+
+func newParser(ctx context.Context, grammar any, line *serving, t *terminal, exit func(code int)) (*kong.Kong, error) {
+	parser, err := kong.New(grammar,
+		kong.Name("onbehalf"),
+		kong.Description("Lets AI agents act on behalf of people without holding their passwords. Speaks the API of Amazon Bedrock AgentCore.\n\nExamples:\n  onbehalf serve --dev\n  eval \"$(onbehalf env)\" && aws bedrock-agentcore-control list-workload-identities"),
+		kong.Writers(t.out, t.err),
+		kong.Exit(exit),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
+		kong.Resolvers(settingsFile()),
+		kong.Bind(t, line),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+	)
+	if err == nil {
+		withExamples(parser.Model.Node)
+	}
+	return parser, err
+}
+
 // run is main without the process: it returns the exit code. 0 is success, 1 a
 // command that failed, 2 a command line that makes no sense.
 func run(args []string, in io.Reader, out, errOut io.Writer) int {
@@ -60,23 +95,13 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 
-	var cli commands
+	grammar, line := grammarOf(args)
 	exit := -1
-	parser, err := kong.New(&cli,
-		kong.Name("onbehalf"),
-		kong.Description("Lets AI agents act on behalf of people without holding their passwords. Speaks the API of Amazon Bedrock AgentCore.\n\nExamples:\n  onbehalf serve --dev\n  eval \"$(onbehalf env)\" && aws bedrock-agentcore-control list-workload-identities"),
-		kong.Writers(out, errOut),
-		kong.Exit(func(code int) { exit = code }),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
-		kong.Resolvers(settingsFile()),
-		kong.Bind(&terminal{in: in, out: out, err: errOut}, &cli),
-		kong.BindTo(ctx, (*context.Context)(nil)),
-	)
+	parser, err := newParser(ctx, grammar, line, &terminal{in: in, out: out, err: errOut}, func(code int) { exit = code })
 	if err != nil {
 		fmt.Fprintln(errOut, "onbehalf:", err)
 		return 2
 	}
-	withExamples(parser.Model.Node)
 	if len(args) == 0 {
 		if err := overview(out, parser.Model); err != nil {
 			return 1

@@ -22,7 +22,7 @@ func (serveCmd) Help() string {
 }
 
 // Run serves until SIGINT or SIGTERM, then finishes what is in flight.
-func (c *serveCmd) Run(ctx context.Context, t *terminal, line *commands) error {
+func (c *serveCmd) Run(ctx context.Context, t *terminal, line *serving) error {
 	c.SettingsFile = line.Config
 	log := server.Logger(c.Config.WithDefaults(), t.err)
 	slog.SetDefault(log)
