@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"reflect"
+	"unicode/utf8"
 )
 
 // entrypoint is a function of any of the shapes that Entrypoint takes.
@@ -116,6 +117,9 @@ func (e *entrypoint) argument(r *http.Request) (reflect.Value, error) {
 	}
 	if e.payload.Kind() == reflect.Slice && e.payload.Elem().Kind() == reflect.Uint8 && e.payload != reflect.TypeFor[json.RawMessage]() {
 		return reflect.ValueOf(body).Convert(e.payload), nil
+	}
+	if !utf8.Valid(body) { // encoding/json would put other characters in the place of those
+		return reflect.Value{}, &badPayload{http.StatusBadRequest, "Invalid encoding", "the payload is not UTF-8"}
 	}
 	into := reflect.New(e.payload)
 	if err := json.Unmarshal(body, into.Interface()); err != nil {

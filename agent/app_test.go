@@ -162,6 +162,9 @@ func TestBadPayloads(t *testing.T) {
 			t.Errorf("%s: %+v %v", name, got, err)
 		}
 	}
+	if got := post(t, url, "{\"prompt\":\"gr\xfc\xdfe\"}"); got.Status != 400 || !strings.Contains(got.Body, `"error":"Invalid encoding"`) {
+		t.Errorf("Latin-1: %+v", got) // and not with other characters in the place of those
+	}
 	if called || strings.Contains(log.String(), "ERROR") {
 		t.Errorf("called %v; log:\n%s", called, log)
 	}
