@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 	"unicode/utf8"
 )
 
@@ -147,6 +148,7 @@ func (a *Agent) run(ctx context.Context, progress progress, c command) error {
 	to := io.MultiWriter(log, output, &lineWriter{each: func(line string) { progress.output(line) }})
 	run := exec.CommandContext(ctx, c.line[0], c.line[1:]...)
 	run.Dir, run.Env, run.Stdout, run.Stderr = c.folder, append(os.Environ(), c.also...), to, to
+	run.WaitDelay = time.Second // a child that does not heed Ctrl-C may hold its output open
 	err = run.Run()
 	switch {
 	case ctx.Err() != nil:

@@ -120,6 +120,9 @@ func (c *Client) do(ctx context.Context, k call) (*http.Response, error) {
 		if response.StatusCode < http.StatusMultipleChoices {
 			return response, nil
 		}
+		if k.at != "" { // whatever it is, it is the answer: nobody is busy between here and there
+			return nil, agentsRefusal(response)
+		}
 		failed := refusal(response)
 		theirs, noDate := http.ParseTime(response.Header.Get("Date"))
 		again := false
@@ -193,8 +196,23 @@ func (c *Client) send(ctx context.Context, k call) (*http.Response, error) {
 // mostRefused bounds what is read of an error.
 const mostRefused = 1 << 20
 
-// refusal is the error of an answer, in the form that the AWS SDK gives its own:
-// errors.As finds smithy.APIError and awshttp.ResponseError.
+// Of errors: what the platform calls an agent's own, and the header that says which one it is.
+const (
+	runtimeClientError = "RuntimeClientError"
+	headerErrorType    = "X-Amzn-Errortype"
+)
+
+// agentsRefusal is the error of an agent that Dev runs, in the platform's words for an agent's error.
+func agentsRefusal(response *http.Response) error {
+	if response.Header.Get(headerErrorType) != "" { // it is the front door's
+		return refusal(response)
+	}
+	defer response.Body.Close()
+	body, _ := io.ReadAll(io.LimitReader(response.Body, mostRefused))
+	return failure(response, runtimeClientError, strings.TrimSpace(fmt.Sprintf("Received error (%d) from runtime. %s", response.StatusCode, body)))
+}
+
+// refusal is the error of an answer.
 func refusal(response *http.Response) error {
 	defer response.Body.Close()
 	body, _ := io.ReadAll(io.LimitReader(response.Body, mostRefused))
@@ -215,7 +233,7 @@ func refusal(response *http.Response) error {
 	} else if xml.Unmarshal(body, &query) == nil {
 		code, said.Message = query.Error.Code, query.Error.Message
 	}
-	for _, other := range []string{response.Header.Get("X-Amzn-Errortype"), said.Type} {
+	for _, other := range []string{response.Header.Get(headerErrorType), said.Type} {
 		if code == "" {
 			code, _, _ = strings.Cut(other, ":")
 		}
@@ -223,12 +241,18 @@ func refusal(response *http.Response) error {
 	if code == "" {
 		code = "UnknownError" // a proxy on the way may have answered with anything
 	}
+	return failure(response, code, said.Message)
+}
+
+// failure is an error in the form that the AWS SDK gives its own: errors.As finds
+// smithy.APIError and awshttp.ResponseError.
+func failure(response *http.Response, code, message string) error {
 	fault := smithy.FaultClient
 	if response.StatusCode >= http.StatusInternalServerError {
 		fault = smithy.FaultServer
 	}
 	return &awshttp.ResponseError{RequestID: response.Header.Get("X-Amzn-Requestid"), ResponseError: &smithyhttp.ResponseError{
-		Response: &smithyhttp.Response{Response: response}, Err: &smithy.GenericAPIError{Code: code, Message: said.Message, Fault: fault},
+		Response: &smithyhttp.Response{Response: response}, Err: &smithy.GenericAPIError{Code: code, Message: message, Fault: fault},
 	}}
 }
 

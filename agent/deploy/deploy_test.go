@@ -2,12 +2,14 @@ package deploy
 
 import (
 	"archive/zip"
+	"context"
 	"errors"
 	"io"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -81,6 +83,7 @@ func TestDetect(t *testing.T) {
 		"an option":                 {files: map[string]string{"-x.js": ""}, given: Agent{Entrypoint: "-x.js"}, fails: "not in the agent's folder"},
 		"a file that is not there":  {files: map[string]string{"main.py": ""}, given: Agent{Entrypoint: "agent.py"}, fails: "agent.py is not in"},
 		"a file elsewhere":          {files: map[string]string{"main.py": ""}, given: Agent{Language: Python, Entrypoint: "../../agent.py"}, fails: "is not in"},
+		"requirements elsewhere":    {files: map[string]string{"main.py": ""}, given: Agent{Requirements: "requirement.txt"}, fails: "the requirements requirement.txt are not in"},
 		"a name that is none":       {files: map[string]string{"main.py": ""}, given: Agent{Name: "my-agent"}, fails: "letters, digits and underscores"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -367,6 +370,23 @@ func TestBuildFailure(t *testing.T) {
 	}
 	if log := readFile(t, failed.Log); !strings.Contains(log, "undefined: undefined") {
 		t.Errorf("%q", log)
+	}
+	// Who stops a launch does not wait for what a build has left behind.
+	ctx, stop := context.WithCancel(t.Context())
+	a.Build = "sleep 60 & echo $!; wait"
+	began, child := time.Now(), ""
+	if _, err := a.build(ctx, func(p Progress) {
+		if p.Output {
+			child = p.Text
+			stop()
+		}
+	}); !errors.Is(err, context.Canceled) || time.Since(began) > 30*time.Second {
+		t.Errorf("%v, after %v", err, time.Since(began))
+	}
+	if pid, err := strconv.Atoi(child); err != nil {
+		t.Errorf("it printed %q", child)
+	} else if left, err := os.FindProcess(pid); err == nil {
+		_ = left.Kill()
 	}
 	a.Build = "echo words; exit 3"
 	if _, err := a.build(t.Context(), nil); !errors.As(err, &failed) || failed.Output != "words\n" || !strings.Contains(err.Error(), "exit status 3") {

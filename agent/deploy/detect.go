@@ -42,6 +42,9 @@ func (a *Agent) Detect() error {
 	}
 	if a.Language == Python {
 		a.detectPython()
+		if a.Requirements != "" && !isFile(filepath.Join(a.Folder(), a.Requirements)) {
+			return fmt.Errorf("the requirements %s are not in %s", a.Requirements, a.Folder())
+		}
 	}
 	if a.Name == "" {
 		a.Name = nameOf(a.Folder())

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -93,6 +94,21 @@ type runner struct {
 	options  DevOptions
 	progress progress
 	port     int
+
+	mu   sync.Mutex
+	down string // why no agent answers, until a file changes; "" while one runs, or begins to
+}
+
+func (r *runner) setDown(why string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.down = why
+}
+
+func (r *runner) isDown() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.down
 }
 
 // lookInterval is how often the folder is looked at.
@@ -104,6 +120,7 @@ func (r *runner) run(ctx context.Context) error {
 		return err
 	}
 	for first := true; ; first = false {
+		r.setDown("")
 		line, also, err := r.prepare(ctx)
 		var running *process
 		switch {
@@ -129,11 +146,12 @@ func (r *runner) run(ctx context.Context) error {
 
 func (r *runner) failed(err error) {
 	var build *BuildError
-	if errors.As(err, &build) {
+	if errors.As(err, &build) && r.options.Line != nil {
 		for line := range strings.Lines(build.Output) {
-			r.progress.output(strings.TrimRight(line, "\n"))
+			r.options.Line(strings.TrimRight(line, "\r\n"))
 		}
 	}
+	r.setDown("the agent could not be built: " + err.Error())
 	r.progress.say("failed", err.Error()+". Waiting for a change")
 }
 
@@ -148,6 +166,7 @@ func (r *runner) awaitChange(ctx context.Context, seen string, running *process)
 			return seen, nil
 		case <-ended:
 			ended = nil
+			r.setDown("the agent has ended: " + running.end())
 			r.progress.say("ended", "the agent has ended: "+running.end()+". Waiting for a change")
 			if r.options.NoReload {
 				return seen, fmt.Errorf("the agent has ended: %s", running.end())

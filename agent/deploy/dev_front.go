@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/aws/smithy-go"
 )
 
 // developer is who an agent acts as on this machine: the content of .agentcore.json,
@@ -121,12 +123,12 @@ const (
 func (f *front) serve(w http.ResponseWriter, r *http.Request) {
 	token, err := f.token(r)
 	if err != nil {
-		answerError(w, http.StatusForbidden, err.Error())
+		answerError(w, http.StatusForbidden, err)
 		return
 	}
 	out, err := http.NewRequestWithContext(r.Context(), r.Method, "http://127.0.0.1:"+strconv.Itoa(f.runner.port), r.Body)
 	if err != nil {
-		answerError(w, http.StatusBadRequest, err.Error())
+		answerError(w, http.StatusBadRequest, err)
 		return
 	}
 	// Path and query alone: no spelling of a request line leads to another host.
@@ -148,7 +150,7 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	response, err := f.forward(out)
 	if err != nil {
-		answerError(w, http.StatusFailedDependency, "The agent does not answer on port "+strconv.Itoa(f.runner.port)+": "+err.Error())
+		answerError(w, http.StatusFailedDependency, err)
 		return
 	}
 	defer response.Body.Close()
@@ -197,22 +199,30 @@ func (f *front) headers(from, to http.Header) {
 // startTime is how long an agent may take until it listens.
 const startTime = 30 * time.Second
 
-// forward sends a call to the agent; one that starts just now is waited for.
+// forward sends a call to the agent; one that starts just now is waited for, and one
+// that waits for a change itself is not.
 func (f *front) forward(out *http.Request) (*http.Response, error) {
 	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(f.runner.port))
 	for deadline := time.Now().Add(startTime); ; {
+		if why := f.runner.isDown(); why != "" {
+			return nil, errors.New(why)
+		}
 		connection, err := (&net.Dialer{}).DialContext(out.Context(), "tcp", address)
 		if err == nil {
 			_ = connection.Close()
 			break
 		}
 		if time.Now().After(deadline) || out.Context().Err() != nil {
-			return nil, err
+			return nil, fmt.Errorf("the agent does not listen on port %d: %w", f.runner.port, err)
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
 	transport := &http.Transport{DisableKeepAlives: true, DisableCompression: true}
-	return transport.RoundTrip(out)
+	response, err := transport.RoundTrip(out)
+	if err != nil {
+		return nil, fmt.Errorf("the agent ended before it answered, or broke off: %w", err)
+	}
+	return response, nil
 }
 
 // copyAsItComes writes each part of a stream as soon as it is there.
@@ -233,8 +243,16 @@ func copyAsItComes(w http.ResponseWriter, from io.Reader) {
 	}
 }
 
-func answerError(w http.ResponseWriter, status int, message string) {
+// answerError answers what the platform has said, where it was the platform; else it
+// is the agent that cannot be called.
+func answerError(w http.ResponseWriter, status int, err error) {
+	code, message := runtimeClientError, err.Error()
+	var said smithy.APIError
+	if errors.As(err, &said) {
+		code, message = said.ErrorCode(), said.ErrorMessage()
+	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set(headerErrorType, code)
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(map[string]string{"message": message})
 }

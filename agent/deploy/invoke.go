@@ -121,7 +121,7 @@ func (c *Client) Invoke(ctx context.Context, a *Agent, in Invocation) (*Answer, 
 		}
 	}
 	response, err := c.do(ctx, call{method: http.MethodPost, at: in.Dev, path: path, header: header, body: in.Payload, bearer: in.Bearer, once: true})
-	if codeOf(err) == "RuntimeClientError" { // the session is there
+	if codeOf(err) == runtimeClientError { // the session is there
 		keep(in.SessionID)
 	}
 	if err != nil {

@@ -156,7 +156,13 @@ func (c *Client) put(ctx context.Context, a *Agent, id string, request object) (
 		return Runtime{}, err
 	}
 	c.progress.say("runtime", answer.ID+", version "+answer.Version)
-	return c.await(ctx, answer)
+	ready, err := c.await(ctx, answer)
+	if err != nil || len(c.remembered(a).Sessions) == 0 {
+		return ready, err
+	}
+	// Whoever launches wants to see the new version, and a session that runs keeps its own.
+	c.progress.say("sessions", "the next call begins one with version "+ready.Version+"; those that run keep theirs")
+	return ready, c.remember(a, func(s *state) { s.Sessions = nil })
 }
 
 // launchTime bounds the wait for READY, and for a runtime that is deleted to be gone.

@@ -72,6 +72,30 @@ func TestSilence(t *testing.T) {
 	})
 }
 
+// The call after a launch reaches what was launched, and not a session that an earlier version began; a launch that failed changes nothing.
+func TestNextVersionBeginsAnew(t *testing.T) {
+	t.Parallel()
+	status := statusUpdateFailed
+	c, a := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, `{"agentRuntimeId": "weather-1", "agentRuntimeName": "weather", "agentRuntimeVersion": "2", "status": %q}`, status)
+	})
+	before := state{Runtime: "weather-1", Sessions: map[string]string{"": "nobodys", "ada": "hers"}, Last: "hers"}
+	if err := c.remember(a, func(s *state) { *s = before }); err != nil {
+		t.Fatal(err)
+	}
+	var failed *FailedError
+	if _, err := c.put(t.Context(), a, "weather-1", object{}); !errors.As(err, &failed) || c.LastSession(a, "ada") != "hers" {
+		t.Errorf("%v; the session is %q", err, c.LastSession(a, "ada"))
+	}
+	status = statusReady
+	if _, err := c.put(t.Context(), a, "weather-1", object{}); err != nil {
+		t.Fatal(err)
+	}
+	if s := c.remembered(a); len(s.Sessions) != 0 || s.Last != "hers" || s.Runtime != "weather-1" {
+		t.Errorf("what is remembered: %+v", s)
+	}
+}
+
 // A state that came with somebody's folder leads to no runtime of another name.
 func TestStateOfSomebodyElse(t *testing.T) {
 	t.Parallel()

@@ -167,6 +167,11 @@ func TestDev(t *testing.T) {
 	}
 	write("package main\n\nfunc main() { broken() }\n")
 	seen.await(t, "failed go build")
+	seen.await(t, "undefined: broken") // what the compiler says, among the agent's lines
+	_, err = c.Invoke(t.Context(), a, Invocation{Payload: []byte("{}"), Dev: door})
+	if codeOf(err) != runtimeClientError || !strings.Contains(err.Error(), "could not be built") {
+		t.Errorf("a call of what was not built: %v", err)
+	}
 	write(strings.Replace(mirror, `"build", 1`, `"build", 2`, 1))
 	line = seen.await(t, "build 2")
 	second, err := strconv.Atoi(line[strings.LastIndex(line, " ")+1:])
