@@ -81,7 +81,10 @@ func (a *agents) Start(_ context.Context, l Launch) (Process, error) {
 		}
 		a.handler.ServeHTTP(w, r)
 	}))
-	p.output = l.Output
+	p.output, p.storage = l.Output, l.Storage
+	if err := p.restore(); err != nil {
+		return nil, err
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.started = append(a.started, l)
@@ -105,9 +108,10 @@ type inProcess struct {
 	agents *agents
 	server *httptest.Server
 	output io.Writer
-	ended  chan struct{}
-	once   sync.Once
-	why    string
+	storing
+	ended chan struct{}
+	once  sync.Once
+	why   string
 }
 
 func (p *inProcess) Dial(ctx context.Context) (net.Conn, error) {
@@ -116,9 +120,15 @@ func (p *inProcess) Dial(ctx context.Context) (net.Conn, error) {
 }
 
 func (p *inProcess) Run(ctx context.Context, c Command) (int, error) { return p.agents.run(ctx, c) }
-func (p *inProcess) Stop(time.Duration)                              { p.end("It was stopped.") }
 func (p *inProcess) Ended() <-chan struct{}                          { return p.ended }
 func (p *inProcess) End() string                                     { return p.why }
+
+func (p *inProcess) Stop(grace time.Duration) {
+	p.end("It was stopped.")
+	if grace > 0 {
+		p.save()
+	}
+}
 
 func (p *inProcess) end(why string) {
 	p.once.Do(func() {
