@@ -2,18 +2,12 @@ package gateway
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"log/slog"
 	"slices"
 	"strings"
-	"sync/atomic"
-	"time"
-
-	"github.com/maypok86/otter/v2"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/onbehalf/onbehalf/internal/api"
 	"github.com/onbehalf/onbehalf/internal/auth"
@@ -23,7 +17,7 @@ import (
 )
 
 // endpoint is a gateway as it is served: read from the database once, compiled,
-// immutable but for the time of its last check.
+// immutable.
 type endpoint struct {
 	account, id, arn string
 	name             string
@@ -40,8 +34,6 @@ type endpoint struct {
 	tools            []*tool
 	byName           map[string]*tool
 	weight           uint32
-
-	checked atomic.Int64 // when version was last known to hold, in nanoseconds since the shelf's start
 }
 
 // tool is a tool as it is served.
@@ -59,92 +51,30 @@ type boundTarget struct {
 	credential *credential
 }
 
-// freshness is how long an endpoint is served without a look at its version.
-// A change made through this process is seen at once, one made through another
-// replica within this time; a look costs one indexed read of one number. A
-// look per call would be exact and cost each call a transaction.
-const freshness = time.Second
-
 const (
 	maxEndpoints = 128 << 20 // bytes of compiled gateways kept in memory, roughly
 	toolsPerPage = 100
 )
 
-// shelf keeps endpoints, bounded by weight.
-type shelf struct {
-	service *Service
-	start   time.Time
-	holds   time.Duration // freshness, but for tests
-	kept    *otter.Cache[string, *endpoint]
-	loads   singleflight.Group
-	drops   atomic.Uint64
-}
-
-func newShelf(s *Service) *shelf {
-	return &shelf{service: s, start: time.Now(), holds: freshness, kept: otter.Must(&otter.Options[string, *endpoint]{
-		MaximumWeight: maxEndpoints,
-		Weigher:       func(_ string, e *endpoint) uint32 { return e.weight },
-	})}
-}
-
-func (h *shelf) age() int64 { return int64(time.Since(h.start)) }
-
-// drop forgets an endpoint that this process has just changed.
-func (h *shelf) drop(id string) {
-	h.drops.Add(1) // what is being read now may be what was before, and is not kept
-	h.loads.Forget(id)
-	h.kept.Invalidate(id)
-}
-
-// find is the endpoint of a gateway id, whoever's it is: the MCP path names
-// nothing else. fault.NotFound.
-func (h *shelf) find(ctx context.Context, id string) (*endpoint, error) {
-	if e, ok := h.kept.GetIfPresent(id); ok && h.age()-e.checked.Load() < int64(h.holds) {
-		return e, nil
-	}
-	// All who wait share one load, so it must not end with the first one's request.
-	loaded, err, _ := h.loads.Do(id, func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-		defer cancel()
-		return h.load(ctx, id)
+// newShelf keeps endpoints, each under its gateway's id, whoever's it is: the MCP
+// path names nothing else.
+func newShelf(s *Service) *store.Shelf[string, *endpoint] {
+	return store.NewShelf(s.db, store.Shelving[string, *endpoint]{
+		Room:   maxEndpoints,
+		Weight: func(e *endpoint) uint32 { return e.weight },
+		Make:   s.read,
+		Holds:  holds,
 	})
-	if err != nil {
-		return nil, err
-	}
-	return loaded.(*endpoint), nil
 }
 
-func (h *shelf) load(ctx context.Context, id string) (*endpoint, error) {
-	began, drops := h.age(), h.drops.Load()
-	kept, _ := h.kept.GetIfPresent(id)
-	var fresh *endpoint
-	err := h.service.db.View(ctx, func(tx *store.Tx) error {
-		if kept != nil {
-			var version int64
-			err := tx.QueryRow("SELECT version FROM gateways WHERE id = $1", id).Scan(&version)
-			if err == nil && version == kept.version {
-				fresh = kept
-				return nil
-			}
-			if err != nil && !errors.Is(err, store.ErrNoRows) {
-				return fault.Wrap(err, "checking a gateway's version")
-			}
-		}
-		var err error
-		fresh, err = h.service.read(tx, id)
-		return err
-	})
-	if err != nil {
-		if fault.Is(err, fault.NotFound) {
-			h.kept.Invalidate(id)
-		}
-		return nil, err
+// holds reports whether the gateway still has the version that the endpoint was made of.
+func holds(tx *store.Tx, id string, e *endpoint) (bool, error) {
+	var version int64
+	err := tx.QueryRow("SELECT version FROM gateways WHERE id = $1", id).Scan(&version)
+	if errors.Is(err, store.ErrNoRows) {
+		return false, nil
 	}
-	fresh.checked.Store(began)
-	if fresh != kept && h.drops.Load() == drops {
-		h.kept.Set(id, fresh)
-	}
-	return fresh, nil
+	return version == e.version, fault.Wrap(err, "checking a gateway's version")
 }
 
 // read makes an endpoint of a gateway's rows.

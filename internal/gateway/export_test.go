@@ -4,7 +4,7 @@ import "time"
 
 // SetFreshness shortens how long an endpoint is served without a look at the
 // database, so that a test of two replicas need not wait.
-func (s *Service) SetFreshness(d time.Duration) { s.shelf.holds = d }
+func (s *Service) SetFreshness(d time.Duration) { s.shelf.SetFreshness(d) }
 
 // Relayed reads a call and renders a target's answer to it, without everything between.
 func Relayed(call, answer []byte) ([]byte, error) {

@@ -55,7 +55,7 @@ type Service struct {
 	gate     *gate.Gate
 	options  Options
 	public   *url.URL
-	shelf    *shelf
+	shelf    *store.Shelf[string, *endpoint]
 	now      func() time.Time
 }
 

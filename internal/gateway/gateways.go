@@ -157,7 +157,7 @@ func (s *Service) UpdateGateway(ctx context.Context, caller principal.Caller, r 
 	if err != nil {
 		return nil, err
 	}
-	s.shelf.drop(id)
+	s.shelf.Drop(id)
 	return (*api.UpdateGatewayResponse)(s.described(g)), nil
 }
 
@@ -210,7 +210,7 @@ func (s *Service) DeleteGateway(ctx context.Context, caller principal.Caller, r 
 	if err != nil {
 		return nil, err
 	}
-	s.shelf.drop(id)
+	s.shelf.Drop(id)
 	return &api.DeleteGatewayResponse{GatewayId: id, Status: api.GatewayStatusDeleting}, nil
 }
 

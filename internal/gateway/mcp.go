@@ -44,7 +44,7 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusMethodNotAllowed, "This gateway takes POST only: it has no sessions and no streams.")
 		return
 	}
-	e, err := s.shelf.find(r.Context(), id)
+	e, err := s.shelf.Find(r.Context(), id)
 	if err != nil {
 		s.refuseFault(w, r, nil, err)
 		return

@@ -41,7 +41,7 @@ func (s *Service) Metadata() http.Handler {
 			http.Error(w, "Method Not Allowed", http.StatusMethodNotAllowed)
 			return
 		}
-		e, err := s.shelf.find(r.Context(), id)
+		e, err := s.shelf.Find(r.Context(), id)
 		switch {
 		case fault.Is(err, fault.NotFound):
 			auth.WriteMetadata(w, nil)

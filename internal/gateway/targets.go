@@ -85,7 +85,7 @@ func (s *Service) CreateGatewayTarget(ctx context.Context, caller principal.Call
 	if err != nil {
 		return nil, err
 	}
-	s.shelf.drop(gateway)
+	s.shelf.Drop(gateway)
 	return s.describedTarget(made, settings), nil
 }
 
@@ -252,7 +252,7 @@ func (s *Service) UpdateGatewayTarget(ctx context.Context, caller principal.Call
 	if err != nil {
 		return nil, err
 	}
-	s.shelf.drop(gateway)
+	s.shelf.Drop(gateway)
 	return (*api.UpdateGatewayTargetResponse)(s.describedTarget(t, p.settings)), nil
 }
 
@@ -296,7 +296,7 @@ func (s *Service) DeleteGatewayTarget(ctx context.Context, caller principal.Call
 	if err != nil {
 		return nil, err
 	}
-	s.shelf.drop(gateway)
+	s.shelf.Drop(gateway)
 	return &api.DeleteGatewayTargetResponse{GatewayArn: s.arn(caller.Account, gateway), TargetId: r.TargetId, Status: api.TargetStatusDeleting}, nil
 }
 

@@ -167,7 +167,7 @@ func (s *Service) UpdateAgentRuntimeEndpoint(ctx context.Context, caller princip
 	if err != nil {
 		return nil, err
 	}
-	s.shelf.drop()
+	s.shelf.DropAll()
 	d := s.described(e)
 	return &api.UpdateAgentRuntimeEndpointResponse{
 		AgentRuntimeArn: d.AgentRuntimeArn, AgentRuntimeEndpointArn: d.AgentRuntimeEndpointArn, CreatedAt: d.CreatedAt, LastUpdatedAt: d.LastUpdatedAt,
@@ -216,7 +216,7 @@ func (s *Service) DeleteAgentRuntimeEndpoint(ctx context.Context, caller princip
 	if err != nil {
 		return nil, err
 	}
-	s.shelf.drop()
+	s.shelf.DropAll()
 	s.endEndpoint(r.AgentRuntimeId, name, "The endpoint was deleted.")
 	return &api.DeleteAgentRuntimeEndpointResponse{AgentRuntimeId: &r.AgentRuntimeId, EndpointName: &r.EndpointName, Status: api.AgentRuntimeEndpointStatusDeleting}, nil
 }

@@ -42,7 +42,7 @@ func (s *Service) serveMetadata(w http.ResponseWriter, r *http.Request, named re
 		notAllowed(w, "GET, HEAD")
 		return
 	}
-	at, err := s.shelf.find(r.Context(), named)
+	at, err := s.shelf.Find(r.Context(), named)
 	switch {
 	case err != nil && !fault.Is(err, fault.NotFound):
 		s.options.Refuse(w, r, api.InvokeAgentRuntime.Info, err)

@@ -75,9 +75,10 @@ type Service struct {
 	public   *url.URL
 	now      func() time.Time
 	patience time.Duration // with an agent that starts: startLimit, but for tests
-	shelf    *shelf        // what calls find
 	mcp      conversations // of MCP
 	logTime  logClock
+
+	shelf *store.Shelf[reference, *served] // what calls find
 
 	node      machine
 	leasing   sync.Mutex

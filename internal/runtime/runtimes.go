@@ -178,7 +178,7 @@ func (s *Service) DeleteAgentRuntime(ctx context.Context, caller principal.Calle
 	if err != nil {
 		return nil, err
 	}
-	s.shelf.drop()
+	s.shelf.DropAll()
 	out := &api.DeleteAgentRuntimeResponse{AgentRuntimeId: &r.AgentRuntimeId, AgentRuntimeVersion: r.AgentRuntimeVersion, Status: api.AgentRuntimeStatusDeleting}
 	version := int64(0)
 	if r.AgentRuntimeVersion != nil {

@@ -85,7 +85,7 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
 		c.browser = browserToken(r)
 	}
 	if err == nil {
-		c.at, err = s.shelf.find(r.Context(), named)
+		c.at, err = s.shelf.Find(r.Context(), named)
 	}
 	if c.at != nil && c.at.authorizer != nil {
 		shareWithPages(w.Header())

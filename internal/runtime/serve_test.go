@@ -63,7 +63,7 @@ func TestHeadersTowardTheAgent(t *testing.T) {
 		AllowedResourceOauth2ReturnUrls: []string{"https://app.example.com/back", "https://app.example.com/other"}}); err != nil {
 		t.Fatal(err)
 	}
-	h.shelf.holds = 0
+	h.shelf.SetFreshness(0)
 
 	// With a user the agent gets a token of the runtime's own workload, twice, and where people come back to.
 	got = ask(headerUser, "alice", headerToken, "forged")
@@ -243,17 +243,17 @@ func TestServedWithoutReads(t *testing.T) {
 	t.Parallel()
 	h := serving(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "ok") })
 	made := h.create(t, "warm", nil)
-	h.shelf.holds = 1 << 62
+	h.shelf.SetFreshness(1 << 62)
 	call := func() int {
 		response, _ := h.invokes(t, made.AgentRuntimeArn, "{}")
 		return response.StatusCode
 	}
 	call()
-	before := h.shelf.reads.Load()
+	before := h.shelf.Loads()
 	for range 5 {
 		call()
 	}
-	if reads := h.shelf.reads.Load() - before; reads != 0 {
+	if reads := h.shelf.Loads() - before; reads != 0 {
 		t.Errorf("%d reads", reads)
 	}
 	if _, err := h.UpdateAgentRuntime(t.Context(), h.admin(), &api.UpdateAgentRuntimeRequest{AgentRuntimeId: made.AgentRuntimeId, RoleArn: testRole, AgentRuntimeArtifact: h.artifact(t), AuthorizerConfiguration: h.jwt()}); err != nil {
@@ -353,7 +353,7 @@ func TestShelfOnBothEngines(t *testing.T) {
 		h := servingOn(t, db, echo)
 		made := h.create(t, "replicas", nil)
 		named := reference{testAccount, made.AgentRuntimeId, DefaultEndpoint}
-		first, err := h.shelf.find(t.Context(), named)
+		first, err := h.shelf.Find(t.Context(), named)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -363,16 +363,16 @@ func TestShelfOnBothEngines(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		h.shelf.holds = 0
-		if again, err := h.shelf.find(t.Context(), named); err != nil || again != first {
+		h.shelf.SetFreshness(0)
+		if again, err := h.shelf.Find(t.Context(), named); err != nil || again != first {
 			t.Errorf("it was read anew: %v", err)
 		}
 		change("DELETE FROM agent_runtime_endpoints WHERE runtime_id = $1")
-		if _, err := h.shelf.find(t.Context(), named); !fault.Is(err, fault.NotFound) {
+		if _, err := h.shelf.Find(t.Context(), named); !fault.Is(err, fault.NotFound) {
 			t.Errorf("deleted elsewhere: %v", err)
 		}
-		h.shelf.holds = freshness
-		if _, err := h.shelf.find(t.Context(), named); !fault.Is(err, fault.NotFound) {
+		h.shelf.SetFreshness(1 << 62)
+		if _, err := h.shelf.Find(t.Context(), named); !fault.Is(err, fault.NotFound) {
 			t.Errorf("it came back: %v", err)
 		}
 	})

@@ -23,7 +23,7 @@ func silent(http.ResponseWriter, *http.Request) {}
 // at is a runtime as a call finds it, with settings that the API would not take.
 func (h *hosted) at(t testing.TB, made *api.CreateAgentRuntimeResponse, change ...func(*api.UpdateAgentRuntimeRequest)) *served {
 	t.Helper()
-	found, err := h.shelf.find(t.Context(), reference{testAccount, made.AgentRuntimeId, DefaultEndpoint})
+	found, err := h.shelf.Find(t.Context(), reference{testAccount, made.AgentRuntimeId, DefaultEndpoint})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -79,7 +79,7 @@ func (s *Service) UpdateAgentRuntime(ctx context.Context, caller principal.Calle
 	if err != nil {
 		return nil, err
 	}
-	s.shelf.drop()
+	s.shelf.DropAll()
 	withoutEffect(row.id, r)
 	return &api.UpdateAgentRuntimeResponse{
 		AgentRuntimeArn: s.arn(row.account, row.id), AgentRuntimeId: row.id, AgentRuntimeVersion: text(v.version), CreatedAt: api.ISO(row.created),
