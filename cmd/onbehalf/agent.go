@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
@@ -60,6 +61,8 @@ type host struct {
 	*connection
 	agents *deploy.Client
 	agent  *deploy.Agent
+
+	bearer, dev bool // of a call: it brings a token; it is for the agent of dev
 }
 
 // host finds the agent and the platform.
@@ -123,18 +126,29 @@ func (h *host) told(err error) error {
 		return hinted{err, "to take it over: --auto-update-on-conflict; or give the agent another name: onbehalf agent configure --name NAME"}
 	case errors.Is(err, deploy.ErrNotLaunched):
 		return hinted{err, "onbehalf agent launch puts it there"}
+	case errors.Is(err, syscall.EADDRINUSE):
+		return hinted{err, "does another agent run there? --port names another port"}
 	case errors.Is(err, deploy.ErrNoSession):
 		return hinted{err, "onbehalf agent sessions lists those that run"}
 	}
 	advised := h.advised(err, agentStatus)
 	if strings.HasPrefix(advised.Error(), "Authorization method mismatch") {
+		if h.bearer {
+			return hinted{advised, "the agent has no authorizer and takes signed requests: leave --bearer-token-file out; or give it one: onbehalf agent configure --discovery-url URL, then launch"}
+		}
 		return hinted{advised, "an agent with an authorizer takes tokens, and no signed requests: --bearer-token-file FILE"}
 	}
 	var said smithy.APIError
 	if errors.As(err, &said) && said.ErrorCode() == "RuntimeClientError" {
 		advised = errors.New(readableLines(said.ErrorMessage()))
-		if strings.Contains(said.ErrorMessage(), "is not authorized to perform") {
+		if strings.Contains(said.ErrorMessage(), "is not authorized to perform") && !h.dev {
 			return hinted{advised, "a policy of the agent's role lets it: onbehalf agent policy put FILE"}
+		}
+		if strings.Contains(said.ErrorMessage(), "Runtime-User-Id") { // so say the SDKs where no workload token came
+			return hinted{advised, "the agent has to know on whose behalf it is called: --user-id USER"}
+		}
+		if h.dev {
+			return hinted{advised, "the terminal of onbehalf agent dev shows what the agent printed"}
 		}
 		return hinted{advised, "onbehalf agent logs shows what the agent printed"}
 	}

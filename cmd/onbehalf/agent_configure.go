@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -175,11 +176,9 @@ func (c agentConfigureCmd) detect(ctx context.Context, q questions, a *deploy.Ag
 	if person && a.Name == "" {
 		proposed := *a
 		if proposed.Detect() == nil { // all but the name is plain: it is the one thing to agree on
-			name, err := q.ask(ctx, "Name of the agent", proposed.Name, nil)
-			if err != nil {
+			if err := q.decide(ctx, a, &deploy.Undecided{Setting: "name"}, proposed.Name); err != nil {
 				return err
 			}
-			a.Name = name
 		}
 	}
 	for {
@@ -194,24 +193,54 @@ func (c agentConfigureCmd) detect(ctx context.Context, q questions, a *deploy.Ag
 		if !person {
 			return usageError{hinted{err, "say which: " + flagOf[undecided.Setting]}}
 		}
-		choices := undecided.Choices
-		if undecided.Setting == "language" && len(choices) == 0 {
-			for _, l := range deploy.Languages {
-				choices = append(choices, string(l))
-			}
+		if err := q.decide(ctx, a, undecided, ""); err != nil {
+			return err
 		}
-		value, err := q.ask(ctx, strings.ToUpper(undecided.Setting[:1])+undecided.Setting[1:], "", choices)
+	}
+}
+
+// questionOf is what a person is asked for a setting.
+var questionOf = map[string]string{"language": "Language", "entrypoint": "Entry point", "name": "Name of the agent"}
+
+// decide has a person say what the folder does not, until it is something that can be.
+func (q questions) decide(ctx context.Context, a *deploy.Agent, open *deploy.Undecided, proposed string) error {
+	choices := open.Choices
+	if open.Setting == "language" && len(choices) == 0 {
+		for _, l := range deploy.Languages {
+			choices = append(choices, string(l))
+		}
+	}
+	for {
+		value, err := q.ask(ctx, questionOf[open.Setting], proposed, choices)
 		if err != nil {
 			return err
 		}
-		switch undecided.Setting {
+		// It is tried among settings that are right, so that what is wrong with it is the answer's.
+		trial := deploy.New(a.Folder(), a.Settings())
+		trial.Name, trial.Language, trial.Entrypoint = "agent", deploy.Command, "agent"
+		switch open.Setting {
 		case "language":
-			a.Language = deploy.Language(value)
+			trial.Language = deploy.Language(value)
+			err = trial.Check()
 		case "entrypoint":
+			trial.Language, trial.Entrypoint = a.Language, value
+			err = trial.Detect()
+		default:
+			trial.Name = value
+			err = trial.Check()
+		}
+		switch {
+		case err != nil:
+			fmt.Fprintln(q.t.err, told(err.Error()))
+			continue
+		case open.Setting == "language":
+			a.Language = trial.Language
+		case open.Setting == "entrypoint":
 			a.Entrypoint = value
 		default:
 			a.Name = value
 		}
+		return nil
 	}
 }
 
@@ -235,6 +264,10 @@ func (q questions) ask(ctx context.Context, what, proposed string, choices []str
 		line, err := q.answers.ReadString('\n')
 		return []byte(line), err
 	})
+	if errors.Is(err, io.EOF) { // Ctrl-D
+		fmt.Fprintln(q.t.err)
+		return "", errStopped
+	}
 	if err != nil {
 		return "", err
 	}
@@ -248,15 +281,30 @@ func (q questions) ask(ctx context.Context, what, proposed string, choices []str
 	return text, nil
 }
 
+// agrees puts a question that is answered by yes or no.
+func (q questions) agrees(ctx context.Context, what string) (bool, error) {
+	for {
+		answer, err := q.ask(ctx, what, "yes", nil)
+		if err != nil {
+			return false, err
+		}
+		switch strings.ToLower(answer) {
+		case "y", "yes":
+			return true, nil
+		case "n", "no":
+			return false, nil
+		}
+	}
+}
+
 // role makes the agent's role where that is wanted, and answers its ARN; "" where it is left to launch.
 func (c agentConfigureCmd) role(ctx context.Context, q questions, a *deploy.Agent, person bool) (string, error) {
 	wanted := c.CreateRole
 	if !wanted && person && a.Role == "" {
-		answer, err := q.ask(ctx, "Make the role "+a.RoleName()+" now, which only this agent can take on?", "yes", nil)
-		if err != nil {
+		var err error
+		if wanted, err = q.agrees(ctx, "Make the role "+a.RoleName()+" now, which only this agent can take on?"); err != nil {
 			return "", err
 		}
-		wanted = strings.HasPrefix(strings.ToLower(answer), "y")
 	}
 	if !wanted {
 		return "", nil

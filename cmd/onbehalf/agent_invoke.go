@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -47,6 +48,7 @@ func (c agentInvokeCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
+	h.bearer, h.dev = c.BearerToken != "", c.Dev
 	if c.Dev {
 		in.Dev = "http://127.0.0.1:" + strconv.Itoa(c.Port) + h.agent.Path()
 	}
@@ -101,6 +103,9 @@ func (c agentInvokeCmd) invocation(ctx context.Context, t *terminal) (in deploy.
 	if c.SessionID != "" && c.NewSession {
 		return in, usageError{errors.New("--session-id and --new-session are two wishes")}
 	}
+	if meant := strings.TrimLeft(text, " \t\r\n"); (strings.HasPrefix(meant, "{") || strings.HasPrefix(meant, "[")) && !json.Valid([]byte(text)) {
+		fmt.Fprintln(t.err, "warning: the payload is no JSON: it is sent as a prompt")
+	}
 	in = deploy.Invocation{Payload: deploy.Payload(text), SessionID: c.SessionID, UserID: c.UserID, Qualifier: c.Qualifier, Header: http.Header{}}
 	if c.BearerToken != "" {
 		if in.Bearer, err = t.secret(ctx, "--bearer-token-file", c.BearerToken, "Token"); err != nil {
@@ -142,6 +147,9 @@ func (c agentInvokeCmd) print(t *terminal, answer *deploy.Answer) error {
 }
 
 func brokenOff(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return errStopped
+	}
 	return hinted{fmt.Errorf("the answer broke off: %w", err), "onbehalf agent logs shows what the agent printed"}
 }
 
@@ -195,7 +203,7 @@ func (w *safeWriter) Write(p []byte) (int, error) {
 			break
 		}
 	}
-	text := strings.ReplaceAll(told(string(w.rest[:whole])), `\x09`, "\t")
+	text := told(string(w.rest[:whole]))
 	w.rest = append(w.rest[:0], w.rest[whole:]...)
 	_, err := io.WriteString(w.out, text)
 	return len(p), err

@@ -1,10 +1,17 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+
+	"github.com/aws/smithy-go"
 
 	"github.com/onbehalf/onbehalf/internal/servertest"
 )
@@ -27,10 +34,17 @@ func TestPersonConfigures(t *testing.T) {
 	s := sit(t, env, "agent", "configure", "--file", file)
 	s.sees("  2  go")
 	s.sees("Language: ")
+	s.types("rust\n") // what cannot be is asked for again
+	s.sees(`the language "rust" is none of`)
+	s.sees("Language: ")
 	s.types("1\n")
 	s.sees("  2  two.js")
+	s.types("three.js\n")
+	s.sees("three.js is not in")
 	s.types("two.js\n")
 	s.sees("Make the role agent-day now, which only this agent can take on? [yes]: ")
+	s.types("perhaps\n")
+	s.sees("can take on? [yes]: ")
 	s.types("\n")
 	if code := s.leaves(); code != 0 || !strings.Contains(s.screen(), "arn:aws:iam::000000000000:role/agent-day") {
 		t.Fatalf("exit code %d\n%s", code, s.screen())
@@ -95,6 +109,36 @@ func TestPersonConfigures(t *testing.T) {
 	wants(t, errOut, "no agent is configured here", "onbehalf agent configure")
 }
 
+// What goes wrong with an agent is told with what to do about it.
+func TestAgentsErrors(t *testing.T) {
+	t.Parallel()
+	agents := func(message string) error {
+		return fmt.Errorf("https response error: %w", &smithy.GenericAPIError{Code: "RuntimeClientError", Message: message})
+	}
+	const mismatch = "Authorization method mismatch. The agent is configured for a different authorization method"
+	for _, test := range []struct {
+		host       host
+		err        error
+		told, hint string
+	}{
+		{host{}, &url.Error{Op: "Put", URL: "http://x", Err: context.Canceled}, "stopped", ""},
+		{host{}, fmt.Errorf("the port 8090 cannot be had: %w", syscall.EADDRINUSE), "the port 8090", "--port"},
+		{host{}, agents("Received error (500) from runtime. no"), "no", "onbehalf agent logs"},
+		{host{dev: true}, agents("Received error (500) from runtime. no"), "no", "the terminal of onbehalf agent dev"},
+		{host{}, agents("specify the X-Amzn-Bedrock-AgentCore-Runtime-User-Id header and retry"), "specify", "--user-id USER"},
+		{host{}, &smithy.GenericAPIError{Code: "AccessDeniedException", Message: mismatch}, "mismatch", "takes tokens, and no signed requests"},
+		{host{bearer: true}, &smithy.GenericAPIError{Code: "AccessDeniedException", Message: mismatch}, "mismatch", "leave --bearer-token-file out"},
+	} {
+		test.host.connection = &connection{endpoint: "http://127.0.0.1:7080"}
+		err := test.host.told(test.err)
+		var advice hinted
+		errors.As(err, &advice)
+		if !strings.Contains(err.Error(), test.told) || !strings.Contains(advice.hint, test.hint) || test.hint == "" && advice.hint != "" {
+			t.Errorf("%v is told as %v; hint: %s", test.err, err, advice.hint)
+		}
+	}
+}
+
 // Log lines of the agent SDKs are text again, and a terminal obeys none of them.
 func TestReadableLines(t *testing.T) {
 	t.Parallel()
@@ -103,10 +147,12 @@ func TestReadableLines(t *testing.T) {
 		"plain \x1b[2J": `plain \x1b[2J`,
 		`{"timestamp":"t","level":"ERROR","message":"no \u001b[1mluck","requestId":"r-1","sessionId":"","count":2,"stackTrace":"a\nb\n"}`: "ERROR no \\x1b[1mluck  count=2  requestId=r-1\n    a\n    b",
 		`{"level":"ERROR","message":"no","stackTrace":["Traceback:\n","  File \"a\", line 1\n    f()\n",7]}`:                              "ERROR no\n    Traceback:\n      File \"a\", line 1\n        f()",
-		`{"answer":42}`:   `{"answer":42}`,
-		`{"msg":"hello"}`: `hello`,
+		`{"level":"ERROR","message":"no","stackTrace":"main.main()\n\tmain.go:7"}`:                                                        "ERROR no\n    main.main()\n    \tmain.go:7",
+		"\t/app/main.go:7 +0x5e":                  "\t/app/main.go:7 +0x5e",
+		`{"answer":42}`:                           `{"answer":42}`,
+		`{"msg":"hello"}`:                         `hello`,
 		`{"msg":"[onbehalf] The session ended."}`: `| [onbehalf] The session ended.`,
-		`{"message":`: `{"message":`,
+		`{"message":`:                             `{"message":`,
 	} {
 		if got := readable(term, line); got != want {
 			t.Errorf("%q becomes %q, want %q", line, got, want)

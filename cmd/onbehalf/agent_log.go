@@ -18,11 +18,11 @@ var hiddenFields = map[string]bool{"timestamp": true, "time": true, "level": tru
 func readable(t *terminal, line string) string {
 	var fields map[string]any
 	if !strings.HasPrefix(line, "{") || json.Unmarshal([]byte(line), &fields) != nil {
-		return plain(line)
+		return tabbed(line)
 	}
 	message, isText := either(fields, "message", "msg").(string)
 	if !isText {
-		return plain(line)
+		return tabbed(line)
 	}
 	level, _ := fields["level"].(string)
 	var text strings.Builder
@@ -32,7 +32,7 @@ func readable(t *terminal, line string) string {
 	} else if strings.HasPrefix(message, "[onbehalf]") {
 		text.WriteString("| ") // so begin the platform's own lines, and no agent's
 	}
-	text.WriteString(plain(message))
+	text.WriteString(tabbed(message))
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		if hiddenFields[name] || fields[name] == nil || fields[name] == "" {
 			continue
@@ -48,7 +48,7 @@ func readable(t *terminal, line string) string {
 		fmt.Fprintf(&text, "  %s=%s", plain(name), plain(value))
 	}
 	for l := range strings.Lines(trace(fields["stackTrace"])) {
-		text.WriteString("\n    " + plain(strings.TrimRight(l, "\r\n")))
+		text.WriteString("\n    " + tabbed(strings.TrimRight(l, "\r\n")))
 	}
 	return text.String()
 }

@@ -121,6 +121,7 @@ func (c agentStopSessionCmd) Run(ctx context.Context, t *terminal) error {
 		if o.Bearer, err = t.secret(ctx, "--bearer-token-file", c.BearerToken, "Token"); err != nil {
 			return err
 		}
+		h.bearer = true
 	}
 	id, err := h.agents.StopSession(ctx, h.agent, o)
 	if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -30,6 +31,8 @@ func (c *connection) advised(err error, missing string) error {
 	switch {
 	case err == nil || errors.As(err, &own) || errors.As(err, &usage):
 		return err
+	case errors.Is(err, context.Canceled): // Ctrl-C
+		return errStopped
 	case errors.As(err, &said):
 		return c.answered(err, said, missing)
 	case errors.Is(err, syscall.ECONNREFUSED):
@@ -144,7 +147,10 @@ func (c *connection) exists(err error, hint, missing string) error {
 func told(text string) string {
 	shown := strings.Split(text, "\n")
 	for i, line := range shown {
-		shown[i] = plain(line)
+		shown[i] = tabbed(line)
 	}
 	return strings.Join(shown, "\n")
 }
+
+// tabbed is plain, for what is in no table: tabs stay, as stack traces have them.
+func tabbed(line string) string { return strings.ReplaceAll(plain(line), `\x09`, "\t") }
