@@ -25,7 +25,8 @@ import (
 
 type payload struct {
 	Do     string
-	Path   string   // of a file or folder to read
+	Path   string   // of a file or folder to read or write
+	Text   string   // to write
 	Where  []string // addresses or URLs to reach
 	Count  int
 	Millis int
@@ -85,6 +86,8 @@ func answer(ctx context.Context, in payload) (any, error) {
 		return burn(in), nil
 	case "read":
 		return read(in.Path), nil
+	case "write":
+		return nil, os.WriteFile(in.Path, []byte(in.Text), 0o600)
 	case "reach":
 		return reach(ctx, in.Where), nil
 	case "get":
