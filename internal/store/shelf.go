@@ -6,10 +6,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/maypok86/otter/v2"
 	"golang.org/x/sync/singleflight"
 
 	"github.com/onbehalf/onbehalf/internal/fault"
+	"github.com/onbehalf/onbehalf/internal/memo"
 )
 
 const (
@@ -35,7 +35,7 @@ type Shelf[K comparable, V any] struct {
 	filled    Shelving[K, V]
 	start     time.Time
 	freshness atomic.Int64
-	kept      *otter.Cache[K, *shelved[V]]
+	kept      *memo.Cache[K, *shelved[V]]
 	flights   singleflight.Group
 	drops     atomic.Uint64
 	loads     atomic.Uint64
@@ -61,10 +61,7 @@ type shelved[V any] struct {
 
 // NewShelf makes an empty shelf.
 func NewShelf[K comparable, V any](db *DB, s Shelving[K, V]) *Shelf[K, V] {
-	h := &Shelf[K, V]{db: db, filled: s, start: time.Now(), kept: otter.Must(&otter.Options[K, *shelved[V]]{
-		MaximumWeight: s.Room,
-		Weigher:       func(_ K, it *shelved[V]) uint32 { return s.Weight(it.made) },
-	})}
+	h := &Shelf[K, V]{db: db, filled: s, start: time.Now(), kept: memo.ByWeight[K](s.Room, func(it *shelved[V]) uint32 { return s.Weight(it.made) })}
 	h.SetFreshness(freshness)
 	return h
 }
