@@ -60,6 +60,8 @@ func TestArchitectureCanFail(t *testing.T) {
 		{"the server uses the AWS SDK", "internal/wire/a.go", importing("github.com/aws/aws-sdk-go-v2/config"), "never uses the AWS SDK"},
 		{"a test uses the AWS SDK", "internal/wire/a_test.go", importing("github.com/aws/aws-sdk-go-v2/config"), ""},
 		{"the command uses the AWS SDK", "cmd/onbehalf/a.go", importing("github.com/aws/aws-sdk-go-v2/config"), ""},
+		{"memo names otter", "internal/memo/a.go", importing("github.com/maypok86/otter/v2"), ""},
+		{"a room names otter", "internal/oauth/a.go", importing("github.com/maypok86/otter/v2"), "only memo names otter"},
 		{"a reverse proxy", "internal/gateway/a.go", importing("net/http/httputil"), "a reverse proxy brings its own"},
 
 		{"a client by value", "internal/broker/a.go", "package x\nimport \"net/http\"\nvar c = &http.Client{}\n", "uses http.Client at line 3: only egress"},

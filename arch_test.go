@@ -118,6 +118,11 @@ var nevers = []never{
 		reason:   "only store names a SQL driver: every other room speaks one SQL to two engines",
 	},
 	{
+		prefixes: []string{"github.com/maypok86/otter"},
+		only:     []string{"internal/memo"},
+		reason:   "only memo names otter: each kind of cache compiles it anew, half a megabyte of program",
+	},
+	{
 		prefixes: []string{"net/http/httputil"},
 		only:     []string{"internal/egress"},
 		tests:    true,

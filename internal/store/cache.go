@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/maypok86/otter/v2"
+	"github.com/onbehalf/onbehalf/internal/memo"
 )
 
 // staleAfter bounds, on SQLite, how long a write by another process (a command of
@@ -20,7 +20,7 @@ const staleAfter = time.Second
 // other replicas write, each Read reads.
 type Cache[K comparable, V any] struct {
 	db      *DB
-	entries *otter.Cache[K, remembered[V]]
+	entries *memo.Cache[K, remembered[V]]
 }
 
 type remembered[V any] struct {
@@ -31,7 +31,7 @@ type remembered[V any] struct {
 
 // NewCache makes a cache of at most size entries.
 func NewCache[K comparable, V any](db *DB, size int) *Cache[K, V] {
-	return &Cache[K, V]{db: db, entries: otter.Must(&otter.Options[K, remembered[V]]{MaximumSize: size})}
+	return &Cache[K, V]{db: db, entries: memo.ByNumber[K, remembered[V]](size)}
 }
 
 // Read answers what read found under the key, on the state of now or of a write
