@@ -77,7 +77,7 @@ func newRigOn(t testing.TB, db *store.DB) *rig {
 		t.Fatal(err)
 	}
 	protocol := oauth.New(r.egress)
-	guard := auth.New(db, r.keeper, protocol, auth.Options{Region: region})
+	guard := auth.New(db, r.keeper, protocol, auth.Options{Region: region, Rates: map[string]float64{}})
 	r.audit, err = audit.New(t.Context(), db, r.keeper, "")
 	ok(t, err)
 	t.Cleanup(func() { _ = r.audit.Close() })
