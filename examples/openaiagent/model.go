@@ -72,6 +72,9 @@ func (m *Model) ready(ctx context.Context) (*openai.Client, error) {
 	if m.client != nil {
 		return m.client, nil
 	}
+	if provider := m.env("OPENAI_PROVIDER"); provider != "" && !m.azure() && !strings.EqualFold(provider, "openai") {
+		return nil, fmt.Errorf("OPENAI_PROVIDER=%s is neither openai nor azure", provider) // and the key is not for somebody else
+	}
 	key, err := m.key(ctx)
 	if err != nil {
 		return nil, err
