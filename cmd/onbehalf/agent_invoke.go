@@ -76,7 +76,7 @@ func (c agentInvokeCmd) Run(ctx context.Context, t *terminal) error {
 			return hinted{fmt.Errorf("no agent runs on port %d of this machine", c.Port), "in another terminal: onbehalf agent dev; --port says another port"}
 		}
 		var advice hinted
-		if err = h.told(err); remembered && !errors.As(err, &advice) {
+		if err = h.told(err); remembered && !errors.As(err, &advice) && !errors.Is(err, errStopped) {
 			err = hinted{err, "--new-session begins another conversation"}
 		}
 		return err
