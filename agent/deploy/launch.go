@@ -61,7 +61,7 @@ var ErrTaken = errors.New("a runtime of this name is there already, and was not 
 
 // Launch packages an agent, puts it on the platform, and waits until it is READY.
 // The first time makes the runtime, each further time its next version, to which
-// new sessions go; sessions that run end with the version that they began with.
+// the next call from here goes; sessions that run keep the version that they began with.
 func (c *Client) Launch(ctx context.Context, a *Agent, o LaunchOptions) (Runtime, error) {
 	if err := a.Check(); err != nil {
 		return Runtime{}, err

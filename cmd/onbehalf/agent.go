@@ -176,7 +176,7 @@ func (agentLaunchCmd) Help() string {
 	return `Examples:
   onbehalf agent launch
   onbehalf agent launch --auto-update-on-conflict --output json      # on a build server
-Each launch makes a version; new sessions go to it, those that run end with theirs.
+Each launch makes a version: the next call begins a session with it, those that run keep theirs.
 Left out of the package: version control, caches, virtual environments, and what looks like a
 secret (.env, keys, credentials). .agentignore leaves out more, in the manner of .gitignore.`
 }
