@@ -157,7 +157,9 @@ func TestWrongKey(t *testing.T) {
 // A provider that is none of the two gets no key of theirs.
 func TestUnknownProvider(t *testing.T) {
 	t.Parallel()
-	a := NewAssistant(NewModel(func(name string) string { return map[string]string{"OPENAI_PROVIDER": "azur", "OPENAI_API_KEY": key}[name] }), "")
+	a := NewAssistant(NewModel(func(name string) string {
+		return map[string]string{"OPENAI_PROVIDER": "azur", "OPENAI_API_KEY": key}[name]
+	}), "")
 	if _, err := a.Answer(t.Context(), Prompt{"How much is 2X2?"}); err == nil || !strings.Contains(err.Error(), "neither openai nor azure") {
 		t.Errorf("got %v", err)
 	}
