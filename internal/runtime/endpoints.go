@@ -223,7 +223,7 @@ func (s *Service) DeleteAgentRuntimeEndpoint(ctx context.Context, caller princip
 
 // ListAgentRuntimeEndpoints lists a runtime's endpoints by name.
 func (s *Service) ListAgentRuntimeEndpoints(ctx context.Context, caller principal.Caller, r *api.ListAgentRuntimeEndpointsRequest) (*api.ListAgentRuntimeEndpointsResponse, error) {
-	limit, after := page(r.MaxResults, r.NextToken)
+	limit, after := api.Page(r.MaxResults, r.NextToken, pageSize)
 	out := &api.ListAgentRuntimeEndpointsResponse{}
 	err := s.db.View(ctx, func(tx *store.Tx) error {
 		out.RuntimeEndpoints, out.NextToken = []api.AgentRuntimeEndpoint{}, nil

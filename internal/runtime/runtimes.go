@@ -214,7 +214,7 @@ func (s *Service) deleteRuntime(tx *store.Tx, row *runtimeRow) error {
 
 // ListAgentRuntimes lists the account's runtimes by id, each in its newest version.
 func (s *Service) ListAgentRuntimes(ctx context.Context, caller principal.Caller, r *api.ListAgentRuntimesRequest) (*api.ListAgentRuntimesResponse, error) {
-	limit, after := page(r.MaxResults, r.NextToken)
+	limit, after := api.Page(r.MaxResults, r.NextToken, pageSize)
 	out := &api.ListAgentRuntimesResponse{AgentRuntimes: []api.AgentRuntime{}}
 	err := s.db.View(ctx, func(tx *store.Tx) error {
 		out.AgentRuntimes, out.NextToken = out.AgentRuntimes[:0], nil

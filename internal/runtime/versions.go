@@ -146,7 +146,7 @@ func deleteVersion(tx *store.Tx, row *runtimeRow, version int64) error {
 
 // ListAgentRuntimeVersions lists a runtime's versions, the newest first.
 func (s *Service) ListAgentRuntimeVersions(ctx context.Context, caller principal.Caller, r *api.ListAgentRuntimeVersionsRequest) (*api.ListAgentRuntimeVersionsResponse, error) {
-	limit, cursor := page(r.MaxResults, r.NextToken)
+	limit, cursor := api.Page(r.MaxResults, r.NextToken, pageSize)
 	below := int64(1 << 40)
 	if cursor != "" {
 		below = number(cursor)
@@ -199,15 +199,4 @@ func (s *Service) summary(r *runtimeRow, v *versionRow) api.AgentRuntime {
 		out.Description = *v.settings.Description
 	}
 	return out
-}
-
-func page(limit *int32, token *string) (int, string) {
-	n, after := pageSize, ""
-	if limit != nil {
-		n = int(*limit)
-	}
-	if token != nil {
-		after = *token
-	}
-	return n, after
 }
