@@ -168,11 +168,11 @@ func TestNames(t *testing.T) {
 	t.Parallel()
 	for name, prefix := range map[string]string{"Hello": "hello-", "My-Gateway": "my-gateway-", "trailing-": "trailing-"} {
 		id := newGatewayID(name)
-		if !strings.HasPrefix(id, prefix) || len(id) != len(prefix)+idLength {
+		if !strings.HasPrefix(id, prefix) || len(id) != len(prefix)+10 {
 			t.Errorf("%s: %s", name, id)
 		}
 	}
-	if id := newTargetID(); len(id) != idLength || strings.ToUpper(id) != id {
+	if id := newTargetID(); len(id) != 10 || strings.ToUpper(id) != id {
 		t.Errorf("target id %s", id)
 	}
 }

@@ -1,18 +1,11 @@
 package gateway
 
 import (
-	"crypto/rand"
 	"strings"
 
 	"github.com/onbehalf/onbehalf/internal/api"
 	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/store"
-)
-
-const (
-	lowerAlphanumeric = "0123456789abcdefghijklmnopqrstuvwxyz"
-	upperAlphanumeric = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-	idLength          = 10
 )
 
 // separator stands between a target's name, which cannot contain it, and a
@@ -22,26 +15,10 @@ const separator = "___"
 // newGatewayID is the name as a slug and ten random characters: readable in
 // URLs and logs, and never the id of an earlier gateway of that name.
 func newGatewayID(name string) string {
-	return strings.Trim(strings.ToLower(name), "-") + "-" + randomText(lowerAlphanumeric)
+	return strings.Trim(strings.ToLower(name), "-") + "-" + api.NewLowerID()
 }
 
-func newTargetID() string { return randomText(upperAlphanumeric) }
-
-// randomText draws idLength characters without bias: 252 is the largest
-// multiple of 36 that a byte holds.
-func randomText(alphabet string) string {
-	out := make([]byte, 0, idLength)
-	for len(out) < idLength {
-		var raw [2 * idLength]byte
-		_, _ = rand.Read(raw[:]) // never fails
-		for _, b := range raw {
-			if len(out) < idLength && int(b) < 256/len(alphabet)*len(alphabet) {
-				out = append(out, alphabet[int(b)%len(alphabet)])
-			}
-		}
-	}
-	return string(out)
-}
+func newTargetID() string { return api.NewUpperID() }
 
 // gatewayID takes the id out of a gatewayIdentifier: an id, or the ARN of a
 // gateway of this account and region.

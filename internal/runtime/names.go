@@ -1,31 +1,14 @@
 package runtime
 
 import (
-	"crypto/rand"
 	"strconv"
 
 	"github.com/onbehalf/onbehalf/internal/api"
 	"github.com/onbehalf/onbehalf/internal/fault"
 )
 
-const alphanumeric = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-
 // newID is the name and ten random characters: never the id of an earlier runtime of that name.
-func newID(name string) string {
-	const length = 10
-	out := make([]byte, 0, length)
-	for len(out) < length {
-		var raw [2 * length]byte
-		_, _ = rand.Read(raw[:]) // never fails
-		for _, b := range raw {
-			// 248 is the largest multiple of 62 that a byte holds: no bias
-			if len(out) < length && b < 248 {
-				out = append(out, alphanumeric[b%62])
-			}
-		}
-	}
-	return name + "-" + string(out)
-}
+func newID(name string) string { return name + "-" + api.NewMixedID() }
 
 func (s *Service) arn(account, id string) string {
 	return api.AgentRuntimeARN(s.options.Region, account, id)
