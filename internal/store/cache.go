@@ -38,6 +38,15 @@ func NewCache[K comparable, V any](db *DB, size int) *Cache[K, V] {
 // that is not finished yet. Errors are not remembered. Whoever gets the value
 // shares it: it must not be changed.
 func (c *Cache[K, V]) Read(ctx context.Context, key K, read func(*Tx) (V, error)) (V, error) {
+	return c.answer(ctx, key, read, c.db.View)
+}
+
+// Look is Read for what one query finds (see DB.Look).
+func (c *Cache[K, V]) Look(ctx context.Context, key K, read func(*Tx) (V, error)) (V, error) {
+	return c.answer(ctx, key, read, c.db.Look)
+}
+
+func (c *Cache[K, V]) answer(ctx context.Context, key K, read func(*Tx) (V, error), view func(context.Context, func(*Tx) error) error) (V, error) {
 	// The count is taken before the snapshot: a write in between makes the entry
 	// void although it is fresh, never the other way round.
 	generation := c.db.generation.Load()
@@ -46,7 +55,7 @@ func (c *Cache[K, V]) Read(ctx context.Context, key K, read func(*Tx) (V, error)
 		return known.value, nil
 	}
 	var value V
-	err := c.db.View(ctx, func(tx *Tx) (err error) {
+	err := view(ctx, func(tx *Tx) (err error) {
 		value, err = read(tx)
 		return err
 	})

@@ -3,6 +3,7 @@
 //
 //	room ── View / Update ──▶ Tx ──┬─▶ SQLite: one writer, a pool of read-only readers
 //	          (may run again)      └─▶ PostgreSQL: serializable, tried again on a clash
+//	room ── Look / AppendRow ──▶ one statement: on PostgreSQL one round trip, and Looks share it
 //	Open ── schema/*.sql, in name order, under a lock ──▶ tables
 //
 // SQL is one text for both engines: $1 parameters, ON CONFLICT, RETURNING, times
@@ -59,8 +60,10 @@ type kind int
 
 const (
 	reading   kind = iota // a snapshot, read-only
+	looking               // one query
 	writing               // serializable, durable
 	swapping              // writing, statement by statement
+	appending             // one statement that adds a row
 	migrating             // writing, and one replica at a time
 	alone                 // holds the lock of Alone, and does nothing else
 )
@@ -68,15 +71,17 @@ const (
 // statements runs SQL within a transaction: a *sql.Conn on SQLite, where store
 // says BEGIN and COMMIT itself, a *sql.Tx on PostgreSQL.
 type statements struct {
-	runner interface {
-		ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
-		QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-		QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-	}
+	runner runner
 	// context is what statements run under. On SQLite it is one that never ends,
 	// because database/sql and the driver start a goroutine each per statement
 	// for a context that can; there the connection checks the real one.
 	context context.Context
+}
+
+type runner interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
 // Open opens the database, asserts its settings, and brings its tables up to
@@ -160,10 +165,15 @@ func (db *DB) Swap(ctx context.Context, fn func(*Tx) error) error {
 func (db *DB) Now() time.Time { return db.now().UTC().Truncate(time.Microsecond) }
 
 func (db *DB) update(ctx context.Context, k kind, fn func(*Tx) error) error {
+	return db.again(ctx, func() error {
+		return db.engine.transact(ctx, k, func(s statements) error { return fn(db.begin(ctx, s)) })
+	})
+}
+
+// again runs a transaction until it does not clash with others.
+func (db *DB) again(ctx context.Context, transaction func() error) error {
 	for attempt := 1; ; attempt++ {
-		err := db.engine.transact(ctx, k, func(s statements) error {
-			return fn(db.begin(ctx, s))
-		})
+		err := transaction()
 		if err == nil || !db.engine.clash(err) {
 			return err
 		}

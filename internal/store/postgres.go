@@ -15,10 +15,12 @@ import (
 )
 
 // postgresEngine has a pool per direction, so that Views opened inside Updates
-// never wait for an Update's connection.
+// never wait for an Update's connection. Looks share round trips of the readers.
 type postgresEngine struct {
-	readers *sql.DB
-	writers *sql.DB
+	readers  *sql.DB
+	writers  *sql.DB
+	gatherer *gatherer
+	looks    *sql.DB
 }
 
 // Connections per replica. A few per core keep a database busy, and more of them
@@ -67,6 +69,7 @@ func openPostgres(ctx context.Context, address string) (engine, error) {
 	}
 	writers := connections * 2 / 5
 	e := &postgresEngine{readers: openPool(config, connections-writers), writers: openPool(config, writers)}
+	e.gatherer, e.looks = openGatherer(e.readers, e.clash)
 	if err := e.check(ctx); err != nil {
 		_ = e.close()
 		return nil, err
@@ -115,6 +118,10 @@ const (
 func (e *postgresEngine) transact(ctx context.Context, k kind, fn func(statements) error) error {
 	pool, options, lock := e.writers, sql.TxOptions{Isolation: sql.LevelSerializable}, ""
 	switch k {
+	case looking:
+		return explained(ctx, e.gatherer.over(), fn(statements{e.looks, quiet(ctx)}))
+	case appending:
+		return e.append(ctx, fn)
 	case reading:
 		pool, options = e.readers, sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true}
 	case swapping:
@@ -144,7 +151,18 @@ func (e *postgresEngine) transact(ctx context.Context, k kind, fn func(statement
 		}
 		return tx.Commit()
 	}()
-	return explained(ctx, conn, err)
+	return explained(ctx, err != nil && gone(conn), err)
+}
+
+// append runs one statement as its own transaction.
+func (e *postgresEngine) append(ctx context.Context, fn func(statements) error) error {
+	conn, err := take(ctx, e.writers)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	err = fn(statements{conn, ctx})
+	return explained(ctx, err != nil && gone(conn), err)
 }
 
 // begins is how many connections are tried: those that were idle when the
@@ -154,11 +172,9 @@ const begins = 3
 // begin takes a connection and opens a transaction on it.
 func begin(ctx context.Context, pool *sql.DB, options *sql.TxOptions) (*sql.Conn, *sql.Tx, error) {
 	for attempt := 1; ; attempt++ {
-		waiting, cancel := context.WithTimeout(ctx, acquireWithin)
-		conn, err := pool.Conn(waiting)
-		cancel()
+		conn, err := take(ctx, pool)
 		if err != nil {
-			return nil, nil, unreachable(ctx, err)
+			return nil, nil, err
 		}
 		tx, err := conn.BeginTx(ctx, options)
 		if err == nil {
@@ -171,6 +187,17 @@ func begin(ctx context.Context, pool *sql.DB, options *sql.TxOptions) (*sql.Conn
 	}
 }
 
+// take is a connection of a pool.
+func take(ctx context.Context, pool *sql.DB) (*sql.Conn, error) {
+	waiting, cancel := context.WithTimeout(ctx, acquireWithin)
+	defer cancel()
+	conn, err := pool.Conn(waiting)
+	if err != nil {
+		return nil, unreachable(ctx, err)
+	}
+	return conn, nil
+}
+
 // unreachable is the error of who got no transaction.
 func unreachable(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
@@ -181,7 +208,7 @@ func unreachable(ctx context.Context, err error) error {
 
 // explained keeps a database's own error codes, for clash, and what fn itself
 // decided; what failed because the connection broke is told as that.
-func explained(ctx context.Context, conn *sql.Conn, err error) error {
+func explained(ctx context.Context, broken bool, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -190,7 +217,7 @@ func explained(ctx context.Context, conn *sql.Conn, err error) error {
 	}
 	_, state := codes(err)
 	switch {
-	case state == readOnly || gone(conn): // a server that was the primary, or one that is gone
+	case state == readOnly || broken: // a server that was the primary, or one that is gone
 		return unreachable(ctx, err)
 	case state == notText: // as SQLite's connection says it, before it sends anything
 		return fault.New(fault.Invalid, "A text holds a NUL character or is not UTF-8.").Because(err)
@@ -225,5 +252,6 @@ func (e *postgresEngine) clash(err error) bool {
 }
 
 func (e *postgresEngine) close() error {
-	return errors.Join(e.readers.Close(), e.writers.Close())
+	e.gatherer.close()
+	return errors.Join(e.looks.Close(), e.readers.Close(), e.writers.Close())
 }

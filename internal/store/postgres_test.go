@@ -129,6 +129,29 @@ func TestLostConnectionsAreToldAsThat(t *testing.T) {
 			t.Errorf("%s after an idle connection was cut: %v", what, err)
 		}
 	}
+	// A Look reads again where its connection was cut, idle or not.
+	for range 20 {
+		pid := 0
+		if err := db.Look(t.Context(), func(tx *store.Tx) (err error) { pid, err = pidOf(tx); return err }); err != nil {
+			t.Fatalf("Look: %v", err)
+		}
+		kill(pid)
+	}
+}
+
+// When nobody answers, a Look and an AppendRow say so, as all others do.
+func TestLooksOfALostDatabase(t *testing.T) {
+	t.Parallel()
+	db := replicas(t, 1)[0]
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Look(t.Context(), func(tx *store.Tx) error { var n int; return tx.QueryRow(`SELECT 1`).Scan(&n) }); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("Look: %v", err)
+	}
+	if err := db.AppendRow(t.Context(), `DELETE FROM leases`); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("AppendRow: %v", err)
+	}
 }
 
 func TestDatabaseURLIsASecret(t *testing.T) {
