@@ -303,7 +303,7 @@ func TestLostAnswer(t *testing.T) {
 			var end link
 			lost := errors.New("the answer got lost")
 			err := db.Update(t.Context(), func(tx *store.Tx) (err error) {
-				end, _, err = w.insert(tx, l.end, batch)
+				end, _, err = w.insert(tx, w.nextID(), l.end, batch)
 				if err == nil && !arrived {
 					err = lost
 				}
@@ -343,7 +343,7 @@ func TestLostFirstAnswer(t *testing.T) {
 	lost := errors.New("the answer got lost")
 	var end link
 	if err := db.Update(t.Context(), func(tx *store.Tx) (err error) {
-		if end, _, err = w.insert(tx, link{}, together(t, 1, 2)); err != nil {
+		if end, _, err = w.insert(tx, w.nextID(), link{}, together(t, 1, 2)); err != nil {
 			return err
 		}
 		return lost

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/store"
 )
 
@@ -112,46 +113,98 @@ func newBatchWriter(l *Log) *batchWriter {
 
 var errForeignRow = errors.New("audit: this writer's chain was changed by somebody else")
 
-// write adds a batch to the chain as one block in one transaction.
+// attempt is a batch on its way into the chain.
+type attempt struct {
+	batch      []*pending
+	id         int64 // of its block; 0: not chosen
+	start, end link  // of the chain, before the block and with it
+	noted      int64
+	sent       *link // the end that this very block makes, once it may be there although nobody said so
+}
+
+// errWhole says that one statement is not enough.
+var errWhole = errors.New("audit: this block wants a transaction")
+
+// write adds a batch to the chain as one block in one transaction. As a rule that
+// is a single statement, and so a single round trip to PostgreSQL.
 func (w *batchWriter) write(batch []*pending) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	began := time.Now()
-	start := w.log.end // written by this goroutine alone, so it may be read without the lock
-	end := start
-	var noted int64
-	add := func(tx *store.Tx) error {
-		if w.unsure != nil {
-			found, err := w.find(tx)
-			if err != nil {
-				return err
-			}
-			if found != w.log.end && found != *w.unsure {
-				return errForeignRow
-			}
-			start, end = found, found
-		}
-		reached, note, err := w.insert(tx, start, batch)
-		if err == nil {
-			end, noted = reached, note
-		}
-		return err
+	a := &attempt{batch: batch, start: w.log.end, end: w.log.end} // written by this goroutine alone, so it may be read without the lock
+	whole := func() error { return w.log.db.Append(ctx, func(tx *store.Tx) error { return w.add(tx, a) }) }
+	err := w.addRow(ctx, a)
+	if errors.Is(err, errWhole) {
+		err = whole()
 	}
-	err := w.log.db.Append(ctx, add)
 	for try := 0; store.IsUnique(err) && try < 5; try++ { // another writer had the same number in the same microsecond
-		w.slot = rand.Int64N(slots)
-		err = w.log.db.Append(ctx, add)
+		w.slot, a.id = rand.Int64N(slots), 0
+		err = whole()
 	}
 	w.log.observe(time.Since(began), len(batch), err)
 	if err != nil {
-		w.log.advance(start)
-		w.unsure = &end
+		w.log.advance(a.start)
+		w.unsure = &a.end
 		w.log.logger().Error("audit records could not be written", "records", len(batch), "error", err)
 		return err
 	}
-	w.unsure, w.noted = nil, noted
-	w.log.advance(end)
+	w.unsure, w.noted = nil, a.noted
+	w.log.advance(a.end)
 	return nil
+}
+
+// addRow adds a block by its row alone, where the chain's end is known and
+// nothing else is due. Where the connection broke, the block is looked for, and
+// added under the same id if it is not there: of that there is one, whatever the
+// server still does with the first statement.
+func (w *batchWriter) addRow(ctx context.Context, a *attempt) error {
+	if w.unsure != nil || a.start.sequence == 0 {
+		return errWhole
+	}
+	if a.id = w.nextID(); w.noteDue(a.id) {
+		return errWhole
+	}
+	end := w.encode(a.start, a.id, a.batch)
+	err := w.log.db.AppendRow(ctx, insertBlock, w.row(a.id, w.log.number, a.start, end, len(a.batch))...)
+	switch {
+	case err == nil:
+		a.end, a.noted = end, w.noted
+	case fault.Is(err, fault.Unavailable):
+		a.end, a.sent = end, &end
+		return errWhole
+	}
+	return err
+}
+
+// add is addRow with all that it leaves out.
+func (w *batchWriter) add(tx *store.Tx, a *attempt) error {
+	unsure := w.unsure
+	if a.sent != nil {
+		unsure = a.sent
+	}
+	if unsure != nil {
+		found, err := w.find(tx)
+		switch {
+		case err != nil:
+			return err
+		case a.sent != nil && found == *a.sent:
+			a.end, a.noted = found, w.noted
+			return nil
+		case found != w.log.end && found != *unsure:
+			return errForeignRow
+		}
+		if a.start = found; a.sent == nil {
+			a.end = found
+		}
+	}
+	if a.id == 0 {
+		a.id = w.nextID()
+	}
+	end, noted, err := w.insert(tx, a.id, a.start, a.batch)
+	if err == nil {
+		a.end, a.noted = end, noted
+	}
+	return err
 }
 
 func (l *Log) advance(end link) {
@@ -185,19 +238,32 @@ func endOf(tx *store.Tx, number, until int64) (link, error) {
 	return end, err
 }
 
+// nextID is in a microsecond after the last one's, for whatever slot that had.
+func (w *batchWriter) nextID() int64 {
+	w.last = max(blockID(w.now()), (w.last/slots+1)*slots) + w.slot
+	return w.last
+}
+
+// noteDue reports whether the chain's row is to say where the chain is now.
+func (w *batchWriter) noteDue(id int64) bool { return id-w.noted > noteEvery.Microseconds()*slots }
+
+const insertBlock = "INSERT INTO audit_blocks (id, chain, sequence, records, mac, body) VALUES ($1, $2, $3, $4, $5, $6)"
+
+// row is the values of insertBlock, for what encode has written.
+func (w *batchWriter) row(id, number int64, start, end link, records int) []any {
+	return []any{id, number, start.sequence + 1, records, end.mac[:], w.body}
+}
+
 // insert adds the batch after start and returns the chain's new end, and the id
 // that the chain's row has now. It changes nothing but the database and buffers,
 // because Update may run it again.
-func (w *batchWriter) insert(tx *store.Tx, start link, batch []*pending) (end link, noted int64, err error) {
-	id := max(blockID(w.now()), (w.last/slots+1)*slots) + w.slot // in a microsecond after the last one's, for whatever slot that had
-	w.last = id
+func (w *batchWriter) insert(tx *store.Tx, id int64, start link, batch []*pending) (end link, noted int64, err error) {
 	number := w.log.number
 	if start.sequence == 0 { // also after a first write that failed
 		number = id
 	}
 	end = w.encode(start, id, batch)
-	if _, err := tx.Exec("INSERT INTO audit_blocks (id, chain, sequence, records, mac, body) VALUES ($1, $2, $3, $4, $5, $6)",
-		id, number, start.sequence+1, len(batch), end.mac[:], w.body); err != nil {
+	if _, err := tx.Exec(insertBlock, w.row(id, number, start, end, len(batch))...); err != nil {
 		return link{}, 0, err
 	}
 	noted = w.noted
@@ -205,7 +271,7 @@ func (w *batchWriter) insert(tx *store.Tx, start link, batch []*pending) (end li
 	case number == id:
 		w.log.number, noted = id, id
 		_, err = tx.Exec("INSERT INTO audit_chains (number, writer, noted, sequence) VALUES ($1, $2, $1, 0)", number, w.log.writer)
-	case id-noted > noteEvery.Microseconds()*slots:
+	case w.noteDue(id):
 		noted = id
 		var rows int64
 		if rows, err = tx.Exec("UPDATE audit_chains SET noted = $1 WHERE number = $2 AND writer = $3", id, number, w.log.writer); err == nil && rows != 1 {
