@@ -87,7 +87,7 @@ func (k *keyring) look(ctx context.Context, id string) (*cachedKey, error) {
 	defer cancel()
 	asked := k.age() // before the read: what was committed after this moment may have been missed
 	var row *keyRow
-	err := k.db.View(ctx, func(tx *store.Tx) (err error) {
+	err := k.db.Look(ctx, func(tx *store.Tx) (err error) {
 		row, err = readKey(tx, id)
 		return err
 	})

@@ -111,7 +111,7 @@ func (a *Authenticator) temporary(ctx context.Context, header *sigv4.Header) (pr
 	if !a.now().Before(store.Time(s.Expires)) {
 		return nobody, sigv4.SigningKey{}, fault.New(fault.ExpiredToken, "The security token included in the request is expired")
 	}
-	id, err := a.roles.Read(ctx, account+" "+s.Role, func(tx *store.Tx) (string, error) { return roleID(tx, account, s.Role) })
+	id, err := a.roles.Look(ctx, account+" "+s.Role, func(tx *store.Tx) (string, error) { return roleID(tx, account, s.Role) })
 	if fault.Is(err, fault.NotFound) || err == nil && id != s.RoleID {
 		return nobody, sigv4.SigningKey{}, unknownKey()
 	}

@@ -25,7 +25,7 @@ func (b *Broker) GetResourceApiKey(ctx context.Context, caller principal.Caller,
 	if caller.Workload.IsZero() {
 		return nil, fault.New(fault.Invalid, "An API key is given to a workload identity, and the caller has none.")
 	}
-	p, err := b.keys.Read(ctx, keyName{caller.Account, r.ResourceCredentialProviderName}, func(tx *store.Tx) (*apiKeyProvider, error) {
+	p, err := b.keys.Look(ctx, keyName{caller.Account, r.ResourceCredentialProviderName}, func(tx *store.Tx) (*apiKeyProvider, error) {
 		return b.apiKeyProvider(tx, caller.Account, r.ResourceCredentialProviderName)
 	})
 	if err != nil {

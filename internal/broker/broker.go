@@ -92,13 +92,14 @@ type Broker struct {
 	found      *store.Cache[finding, found]
 	cached     *store.Cache[obtainable, obtained]
 	keys       *store.Cache[keyName, *apiKeyProvider]
+	hints      hints
 }
 
 // New opens the room. Run, in the background, keeps it swept.
 func New(db *store.DB, k *seal.Keeper, i *identity.Service, v *vault.Vault, o *oauth.Client, e *egress.Client, a *auth.Authenticator, g *gate.Gate, options Options) *Broker {
 	return &Broker{db: db, keeper: k, identity: i, vault: v, oauth: o, egress: e, auth: a, gate: g, options: options, holder: rand.Text(), holding: usualHolding, background: newBackground(),
 		found: store.NewCache[finding, found](db, mostFound), cached: store.NewCache[obtainable, obtained](db, mostFound),
-		keys: store.NewCache[keyName, *apiKeyProvider](db, mostKeys)}
+		keys: store.NewCache[keyName, *apiKeyProvider](db, mostKeys), hints: hints{ids: make(map[hintKey]string)}}
 }
 
 // hashed is how values that a stranger might present are kept: enough to

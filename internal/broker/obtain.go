@@ -74,15 +74,33 @@ func (b *Broker) lookUp(ctx context.Context, caller principal.Caller, r TokenReq
 	if err != nil {
 		return obtained{}, err
 	}
-	looked, err := b.cached.Read(ctx, obtainable{caller.Account, r.ProviderName, r.ProviderARN, q.lookup(macKey, o)}, func(tx *store.Tx) (looked obtained, err error) {
-		asked := q
-		if asked.key.ProviderID, err = b.resolveProvider(tx, caller.Account, r); err != nil {
+	wanted, asked := obtainable{caller.Account, r.ProviderName, r.ProviderARN, q.lookup(macKey, o)}, q
+	keyed := func(providerID string) vault.CachedKey {
+		asked.key.ProviderID = providerID
+		return vault.CachedKey{Account: caller.Account, WorkloadID: caller.Workload.ID, ProviderID: providerID, Lookup: asked.lookup(macKey, o), User: o.user}
+	}
+	looked, err := b.cached.Look(ctx, wanted, func(tx *store.Tx) (looked obtained, err error) {
+		name, id, err := b.hinted(caller.Account, r)
+		if err != nil {
 			return looked, err
 		}
-		looked.key = vault.CachedKey{Account: caller.Account, WorkloadID: caller.Workload.ID, ProviderID: asked.key.ProviderID, Lookup: asked.lookup(macKey, o), User: o.user}
-		looked.token, err = b.vault.FindCached(tx, caller.Account, looked.key.Lookup)
+		looked.key = keyed(id)
+		if looked.token, err = b.vault.FindCachedNamed(tx, looked.key, name); err == nil && looked.token == nil {
+			err = errNoHint
+		}
 		return looked, err
 	})
+	if errors.Is(err, errNoHint) {
+		looked, err = b.cached.Read(ctx, wanted, func(tx *store.Tx) (looked obtained, err error) {
+			id, err := b.resolveProvider(tx, caller.Account, r)
+			if err != nil {
+				return looked, err
+			}
+			looked.key = keyed(id)
+			looked.token, err = b.vault.FindCached(tx, caller.Account, looked.key.Lookup)
+			return looked, err
+		})
+	}
 	return looked, fault.Wrap(err, "looking for a cached token")
 }
 

@@ -138,15 +138,29 @@ func (b *Broker) UserToken(ctx context.Context, caller principal.Caller, r Token
 
 // find reads the grant that a question has, if any.
 func (b *Broker) find(ctx context.Context, caller principal.Caller, r TokenRequest, q question) (found, error) {
-	looked, err := b.found.Read(ctx, finding{caller.Account, r.ProviderName, r.ProviderARN, q.key.Lookup()}, func(tx *store.Tx) (found found, err error) {
-		key := q.key
-		if key.ProviderID, err = b.resolveProvider(tx, caller.Account, r); err != nil {
-			return found, err
+	wanted, key := finding{caller.Account, r.ProviderName, r.ProviderARN, q.key.Lookup()}, q.key
+	looked, err := b.found.Look(ctx, wanted, func(tx *store.Tx) (looked found, err error) {
+		name, id, err := b.hinted(caller.Account, r)
+		if err != nil {
+			return looked, err
 		}
-		found.providerID = key.ProviderID
-		found.grant, err = b.vault.Find(tx, key)
-		return found, err
+		key.ProviderID = id
+		looked.providerID = id
+		if looked.grant, err = b.vault.FindNamed(tx, key, name); err == nil && looked.grant == nil {
+			err = errNoHint
+		}
+		return looked, err
 	})
+	if errors.Is(err, errNoHint) {
+		looked, err = b.found.Read(ctx, wanted, func(tx *store.Tx) (looked found, err error) {
+			if key.ProviderID, err = b.resolveProvider(tx, caller.Account, r); err != nil {
+				return looked, err
+			}
+			looked.providerID = key.ProviderID
+			looked.grant, err = b.vault.Find(tx, key)
+			return looked, err
+		})
+	}
 	return looked, fault.Wrap(err, "looking for a grant")
 }
 
@@ -162,17 +176,6 @@ type (
 
 // mostFound bounds the grants that are remembered, sealed, between requests: about 3 KB each.
 const mostFound = 4096
-
-func (b *Broker) resolveProvider(tx *store.Tx, account string, r TokenRequest) (string, error) {
-	if r.ProviderARN == "" {
-		return b.providerID(tx, account, r.ProviderName)
-	}
-	name, err := b.nameInARN(account, r.ProviderARN)
-	if err != nil {
-		return "", err
-	}
-	return b.providerID(tx, account, name)
-}
 
 // use answers the grant's access token, refreshed where that is due. A refresh
 // that fails while the old token still lives costs nobody anything.

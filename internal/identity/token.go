@@ -86,7 +86,7 @@ func (s *Service) issue(ctx context.Context, account, name string, c content, us
 
 // mintable is the id of a workload identity that callers may have tokens of.
 func (s *Service) mintable(ctx context.Context, account, name string) (id string, now time.Time, err error) {
-	err = s.db.View(ctx, func(tx *store.Tx) error {
+	err = s.db.Look(ctx, func(tx *store.Tx) error {
 		found, err := s.named(tx, account, name)
 		if err == nil && found.Owner != "" {
 			return fault.New(fault.Denied, "WorkloadIdentity is linked to a service and cannot retrieve an access token by the caller.")
@@ -101,7 +101,7 @@ func (s *Service) mintable(ctx context.Context, account, name string) (id string
 // of a caller whom the gateway or runtime has authenticated itself.
 func (s *Service) Mint(ctx context.Context, caller principal.Caller) (secret.Text, error) {
 	var now time.Time
-	err := s.db.View(ctx, func(tx *store.Tx) error {
+	err := s.db.Look(ctx, func(tx *store.Tx) error {
 		found, err := s.Get(tx, caller.Account, caller.Workload.ID)
 		if err != nil {
 			return err
@@ -163,7 +163,7 @@ func (s *Service) Open(ctx context.Context, caller principal.Caller, token secre
 	if !s.db.Now().Before(c.expires) {
 		return principal.Caller{}, errExpiredToken
 	}
-	is, err := s.known.Read(ctx, standing{caller.Account, c.workloadID, c.user.String()}, s.stand(caller.Account, c))
+	is, err := s.known.Look(ctx, standing{caller.Account, c.workloadID, c.user.String()}, s.stand(caller.Account, c))
 	if err != nil {
 		return principal.Caller{}, fault.Wrap(err, "opening a workload access token")
 	}
@@ -173,7 +173,7 @@ func (s *Service) Open(ctx context.Context, caller principal.Caller, token secre
 	caller.Workload, caller.User, caller.Authorizer = is.workload, c.user, c.authorizer
 	caller.UserToken = secret.New(c.userToken)
 	if c.storedToken != "" {
-		err = s.db.View(ctx, func(tx *store.Tx) (err error) {
+		err = s.db.Look(ctx, func(tx *store.Tx) (err error) {
 			caller.UserToken, err = s.kept(tx, caller.Account, c.storedToken)
 			return err
 		})

@@ -143,7 +143,7 @@ type (
 )
 
 func (s *Service) trustedBy(ctx context.Context, account, workloadID string) ([]auth.TrustedIssuer, error) {
-	found, err := s.trusted.Read(ctx, trusting{account, workloadID}, func(tx *store.Tx) (trusts, error) {
+	found, err := s.trusted.Look(ctx, trusting{account, workloadID}, func(tx *store.Tx) (trusts, error) {
 		own, err := ownIssuers(tx, workloadID)
 		return trusts{own}, err
 	})

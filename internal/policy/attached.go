@@ -120,7 +120,7 @@ func (e *Engine) attached(ctx context.Context, account, principal string) ([]Att
 	if e.db == nil || account == "" || principal == "" {
 		return nil, fault.Wrap(errors.New("no database, account or principal"), "reading policies")
 	}
-	return e.sets.Read(ctx, account+" "+principal, func(tx *store.Tx) ([]Attached, error) {
+	return e.sets.Look(ctx, account+" "+principal, func(tx *store.Tx) ([]Attached, error) {
 		list, err := e.List(tx, account, principal)
 		if err != nil {
 			return nil, err

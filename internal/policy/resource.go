@@ -117,7 +117,7 @@ func (e *Engine) onResource(ctx context.Context, resource string) ([]Attached, e
 	if err != nil || !HasPolicy(arn) || e.db == nil {
 		return nil, nil
 	}
-	return e.sets.Read(ctx, resource, func(tx *store.Tx) ([]Attached, error) {
+	return e.sets.Look(ctx, resource, func(tx *store.Tx) ([]Attached, error) {
 		document, err := e.Resource(tx, arn.Account, resource)
 		if fault.Is(err, fault.NotFound) {
 			return nil, nil

@@ -40,12 +40,23 @@ func (c *Cached) Fresh(now time.Time) bool { return fresh(now, c.Expiry, c.Refre
 // Expired reports whether the token is of no use any more.
 func (c *Cached) Expired(now time.Time) bool { return !now.Before(c.Expiry) }
 
+const cachedColumns = `SELECT id, workload_id, provider_id, access_token, expires, version, refreshed FROM cached_tokens WHERE lookup = $1 AND account = $2 AND version > 0`
+
 // FindCached reads the token of a lookup; nil when there is none.
 func (v *Vault) FindCached(tx *store.Tx, account, lookup string) (*Cached, error) {
+	return scanCached(tx.QueryRow(cachedColumns, lookup, account), account, lookup)
+}
+
+// FindCachedNamed is FindCached for a provider that was known to have this name:
+// nil also when it has not any more.
+func (v *Vault) FindCachedNamed(tx *store.Tx, key CachedKey, provider string) (*Cached, error) {
+	return scanCached(tx.QueryRow(cachedColumns+` AND provider_id = $3`+providerNamed, key.Lookup, key.Account, key.ProviderID, provider), key.Account, key.Lookup)
+}
+
+func scanCached(row interface{ Scan(...any) error }, account, lookup string) (*Cached, error) {
 	c := &Cached{CachedKey: CachedKey{Account: account, Lookup: lookup}}
 	var expires, refreshed int64
-	err := tx.QueryRow(`SELECT id, workload_id, provider_id, access_token, expires, version, refreshed FROM cached_tokens WHERE account = $1 AND lookup = $2 AND version > 0`, account, lookup).
-		Scan(&c.ID, &c.WorkloadID, &c.ProviderID, &c.access, &expires, &c.Version, &refreshed)
+	err := row.Scan(&c.ID, &c.WorkloadID, &c.ProviderID, &c.access, &expires, &c.Version, &refreshed)
 	if errors.Is(err, store.ErrNoRows) {
 		return nil, nil
 	}
