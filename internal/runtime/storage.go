@@ -4,8 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -38,11 +38,15 @@ func (s *Service) storage(n *session) *Archive {
 	if s.options.SharedSessions {
 		who = owner{} // the id is all that counts
 	}
-	text, _ := json.Marshal([]string{n.key.id, who.account, who.principal, who.user})
-	sum := sha256.Sum256(text)
-	a := NewArchive(s.storageFolder(n.key.runtime), hex.EncodeToString(sum[:]), n.version.version, func(text string, cause error) {
+	sum := sha256.New()
+	for _, part := range []string{n.key.id, who.account, who.principal, who.user} {
+		fmt.Fprintf(sum, "%d:%s\n", len(part), part) // no two of them look like another two
+	}
+	a := NewArchive(s.storageFolder(n.key.runtime), hex.EncodeToString(sum.Sum(nil)), n.version.version, func(text string, cause error) {
 		n.log.note(text)
-		slog.Warn("an agent's session storage", "runtime", n.key.runtime, "session", n.name, "text", text, "error", cause)
+		if cause != nil {
+			slog.Warn("an agent's session storage: "+text, "runtime", n.key.runtime, "session", n.name, "error", cause)
+		}
 	})
 	a.hold(true) // until the agent answers
 	return a

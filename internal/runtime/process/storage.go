@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/onbehalf/onbehalf/internal/runtime"
@@ -65,8 +67,9 @@ func handOver(a *runtime.Archive) (read *os.File, patience time.Duration, err er
 	go func() {
 		defer file.Close()
 		defer write.Close()
-		// Through a Writer alone, or the file would be spliced, whose errors say less.
-		_, _ = io.Copy(struct{ io.Writer }{write}, file)
+		if _, err := io.Copy(write, file); err != nil && !errors.Is(err, syscall.EPIPE) { // the session may have given up
+			slog.Error("what was kept of a session's storage cannot be read", "file", file.Name(), "error", err)
+		}
 	}()
 	return read, time.Duration(size/restoreSpeed) * time.Second, nil
 }
