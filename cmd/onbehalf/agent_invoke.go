@@ -75,11 +75,7 @@ func (c agentInvokeCmd) Run(ctx context.Context, t *terminal) error {
 		if c.Dev && errors.Is(err, syscall.ECONNREFUSED) {
 			return hinted{fmt.Errorf("no agent runs on port %d of this machine", c.Port), "in another terminal: onbehalf agent dev; --port says another port"}
 		}
-		var advice hinted
-		if err = h.told(err); remembered && !errors.As(err, &advice) && !errors.Is(err, errStopped) {
-			err = hinted{err, "--new-session begins another conversation"}
-		}
-		return err
+		return orAnew(h.told(err), remembered)
 	}
 	defer answer.Body.Close()
 	if c.Output == "json" {
@@ -91,12 +87,27 @@ func (c agentInvokeCmd) Run(ctx context.Context, t *terminal) error {
 	return c.print(t, answer)
 }
 
+// orAnew is an error with advice for a conversation that was gone on with, where it has no other.
+func orAnew(err error, remembered bool) error {
+	var advice hinted
+	if !remembered || errors.Is(err, errStopped) || errors.As(err, &advice) && advice.hint != "" {
+		return err
+	}
+	return hinted{err, "--new-session begins another conversation"}
+}
+
+// longestPayload is what the platform accepts.
+const longestPayload = 100 << 20
+
 func (c agentInvokeCmd) invocation(ctx context.Context, t *terminal) (in deploy.Invocation, err error) {
 	text := c.Payload
 	if text == "-" {
-		content, err := io.ReadAll(io.LimitReader(t.in, 100<<20))
+		content, err := io.ReadAll(io.LimitReader(t.in, longestPayload+1))
 		if err != nil {
 			return in, err
+		}
+		if len(content) > longestPayload { // half of it would be another one
+			return in, usageError{errors.New("the payload has more than 100 MB, which is what an agent takes")}
 		}
 		text = string(content)
 	}

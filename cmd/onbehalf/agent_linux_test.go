@@ -122,6 +122,8 @@ func TestAgentsErrors(t *testing.T) {
 		told, hint string
 	}{
 		{host{}, &url.Error{Op: "Put", URL: "http://x", Err: context.Canceled}, "stopped", ""},
+		{host{}, &smithy.OperationError{Err: fmt.Errorf("the credentials cannot be had: %w", &smithy.OperationError{OperationName: "GetRole", Err: errors.New("no EC2 IMDS role found")})},
+			errNoCredentials.Error(), "--profile"},
 		{host{}, fmt.Errorf("the port 8090 cannot be had: %w", syscall.EADDRINUSE), "the port 8090", "--port"},
 		{host{}, agents("Received error (500) from runtime. no"), "no", "onbehalf agent logs"},
 		{host{dev: true}, agents("Received error (500) from runtime. no"), "no", "the terminal of onbehalf agent dev"},
@@ -135,6 +137,28 @@ func TestAgentsErrors(t *testing.T) {
 		errors.As(err, &advice)
 		if !strings.Contains(err.Error(), test.told) || !strings.Contains(advice.hint, test.hint) || test.hint == "" && advice.hint != "" {
 			t.Errorf("%v is told as %v; hint: %s", test.err, err, advice.hint)
+		}
+	}
+}
+
+// Of a conversation that another key began, or that was cut, the way out is told.
+func TestAnotherConversation(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		err        error
+		remembered bool
+		want       string
+	}{
+		{hinted{errors.New("the session belongs to another caller"), ""}, true, "--new-session"},
+		{errors.New("the session is stopping"), true, "--new-session"},
+		{errors.New("the session is stopping"), false, ""},
+		{hinted{errors.New("no"), "onbehalf agent logs"}, true, "onbehalf agent logs"},
+		{errStopped, true, ""},
+	} {
+		var advice hinted
+		errors.As(orAnew(test.err, test.remembered), &advice)
+		if !strings.Contains(advice.hint, test.want) || test.want == "" && advice.hint != "" {
+			t.Errorf("%v: the hint is %q, want %q", test.err, advice.hint, test.want)
 		}
 	}
 }

@@ -44,12 +44,12 @@ func (c *connection) advised(err error, missing string) error {
 	if errors.As(err, &transport) {
 		return hinted{fmt.Errorf("%s cannot be reached: %w", c.endpoint, transport.Err), "is the address right? --endpoint says another"}
 	}
-	var operation *smithy.OperationError
-	if errors.As(err, &operation) {
-		err = operation.Err
-	}
 	if errors.Is(err, errNoCredentials) || strings.Contains(err.Error(), "get credentials") || strings.Contains(err.Error(), "credentials cannot be had") {
 		return hinted{errNoCredentials, `on the platform's own machine: eval "$(onbehalf env)"; elsewhere name a profile: --profile`}
+	}
+	var operation *smithy.OperationError
+	if errors.As(err, &operation) {
+		return operation.Err
 	}
 	return err
 }
