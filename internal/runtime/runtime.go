@@ -7,6 +7,7 @@
 //	                  who calls (gate) ─▶ endpoint, version ─▶ session: theirs? running? started, awaited
 //	                  ─▶ workload token for the caller's user ─▶ the agent ─▶ its answer, as it comes
 //	a session       starting ─▶ active ⇄ idle ─▶ ended: by itself, idle, too old, stopped, or with the platform
+//	its storage     unpacked at its start, packed while it runs and at its end: a file for each session and owner
 //
 // What runs a session is a [Driver]; the room knows no process.
 //
@@ -109,7 +110,8 @@ func New(db *store.DB, k *seal.Keeper, i *identity.Service, a *auth.Authenticato
 }
 
 // Close ends all sessions, at once and side by side, and returns when nothing of
-// them is left: after fifteen seconds at most, and what a kill takes.
+// them is left: after fifteen seconds at most, and what it takes to save their
+// storage and to kill the rest.
 func (s *Service) Close() {
 	s.close.Do(func() {
 		s.live.mu.Lock() // no session begins from here on

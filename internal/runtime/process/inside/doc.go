@@ -7,5 +7,6 @@
 // memory for each session, than all that is done here. Therefore it imports nothing
 // of ours and little else, no HTTP above all.
 //
-// Invariant: it ends with its channel, and everything of the session with it.
+// Invariants: it ends with its channel, and everything of the session with it. An
+// archive of storage is believed nothing that would lead out of its folders.
 package inside
