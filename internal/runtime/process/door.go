@@ -35,6 +35,25 @@ type visitor struct {
 // what has come of it is held in the platform's memory, and not in the session's.
 const patience = 2 * time.Minute
 
+// What a door to the platform takes in at once of requests that are long, or do not
+// say how long they are: the platform holds them whole, and the session's memory does not.
+const (
+	shortRequest = 64 << 10 // bytes
+	longRequests = 16
+)
+
+// inTurn lets long requests in when there is room for them.
+func inTurn(h http.Handler) http.Handler {
+	room := make(chan struct{}, longRequests)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength < 0 || r.ContentLength > shortRequest {
+			room <- struct{}{} // those who are in have two minutes to come whole
+			defer func() { <-room }()
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
 // openDoor serves what comes by a listening socket. A request has so long to come; 0
 // is no bound, for a door behind which nothing waits for the whole of one.
 func openDoor(socket *os.File, h http.Handler, patience time.Duration) (*door, error) {
@@ -44,6 +63,9 @@ func openDoor(socket *os.File, h http.Handler, patience time.Duration) (*door, e
 	}
 	if h == nil {
 		h = http.NotFoundHandler()
+	}
+	if patience != 0 {
+		h = inTurn(h)
 	}
 	d := &door{Listener: listener, room: make(chan struct{}, maxConnections), open: map[*visitor]bool{}}
 	d.server = &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: patience, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 192 << 10,

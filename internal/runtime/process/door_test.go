@@ -6,9 +6,77 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
+
+// Long requests come in a few at a time, whatever a session's agent begins; short
+// ones pass them.
+func TestLongRequests(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket, err := listener.(*net.TCPListener).File()
+	_ = listener.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	var long atomic.Int64
+	d, err := openDoor(socket, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/long" {
+			long.Add(1)
+			_, _ = io.Copy(io.Discard, r.Body)
+		}
+		_, _ = io.WriteString(w, strconv.FormatInt(long.Load(), 10))
+	}), time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.shut()
+	begin := func(head string) net.Conn {
+		conn, err := net.Dial("tcp", d.Addr().String())
+		if err == nil {
+			_, err = io.WriteString(conn, "POST /long HTTP/1.1\r\nHost: localhost\r\n"+head+"\r\n\r\nhalf")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return conn
+	}
+	var all []net.Conn
+	for range longRequests {
+		all = append(all, begin("Content-Length: 7000000"), begin("Transfer-Encoding: chunked"))
+	}
+	inside := func() string {
+		answer, err := http.Post("http://"+d.Addr().String()+"/short", "text/plain", strings.NewReader(strings.Repeat("x", shortRequest)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		count, _ := io.ReadAll(answer.Body)
+		return string(count)
+	}
+	for inside() != strconv.Itoa(longRequests) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	time.Sleep(100 * time.Millisecond) // one too many would come now
+	if count := inside(); count != strconv.Itoa(longRequests) {
+		t.Errorf("%s long requests were let in", count)
+	}
+	for _, conn := range all { // whoever leaves makes room
+		_ = conn.Close()
+	}
+	for inside() != strconv.Itoa(2*longRequests) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	http.DefaultClient.CloseIdleConnections()
+}
 
 // A request that does not come whole holds the platform's memory for so long and no
 // longer; one that goes by the way out may take its time.

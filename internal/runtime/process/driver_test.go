@@ -72,6 +72,7 @@ func agent() {
 	mux.HandleFunc("/attack", attack)
 	mux.HandleFunc("/core", core)
 	mux.HandleFunc("/flood", flood)
+	mux.HandleFunc("/take", take)
 	mux.HandleFunc("/exit", func(http.ResponseWriter, *http.Request) { fmt.Println("good bye"); os.Exit(3) })
 	fmt.Println("listening")
 	fmt.Println(http.ListenAndServe("127.0.0.1:8080", mux))

@@ -38,8 +38,41 @@ var attacks = map[string]func(about string) error{
 		_, err := os.Readlink("/proc/1/fd/0")
 		return err
 	},
-	"a file of process 1":  func(string) error { return readAll("/proc/1/root/etc/passwd") },
-	"killing process 1":    func(string) error { return syscall.Kill(1, syscall.SIGKILL) },
+	"a file of process 1": func(string) error { return readAll("/proc/1/root/etc/passwd") },
+	"killing process 1":   func(string) error { return syscall.Kill(1, syscall.SIGKILL) },
+	// Process 1 watches over the session's memory where nothing else does.
+	"limits of process 1":             func(string) error { return unix.Prlimit(1, unix.RLIMIT_AS, &unix.Rlimit{}, nil) },
+	"limits of a thread of process 1": func(string) error { return unix.Prlimit(3, unix.RLIMIT_AS, &unix.Rlimit{}, nil) },
+	"pace of process 1":               func(string) error { return unix.Setpriority(unix.PRIO_PROCESS, 1, 19) },
+	"pace of all": func(string) error {
+		if err := unix.Setpriority(unix.PRIO_USER, 0, 19); err != nil {
+			return err
+		}
+		if nice, err := unix.Getpriority(unix.PRIO_PROCESS, 1); err != nil || nice != 1 { // as the system call has it: 20 less the pace
+			return fmt.Errorf("process 1 has its own: %d %w", nice, err)
+		}
+		return nil
+	},
+	"processors of process 1": func(string) error {
+		var one unix.CPUSet
+		one.Set(0)
+		return unix.SchedSetaffinity(1, &one)
+	},
+	"scheduling of process 1": func(string) error {
+		return unix.SchedSetAttr(1, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}, 0)
+	},
+	"more open files": func(string) error {
+		var now unix.Rlimit
+		_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &now)
+		before := now.Cur
+		_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: now.Max, Max: now.Max})
+		_ = unix.Prlimit(0, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: now.Max, Max: now.Max}, nil)
+		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &now); err != nil || now.Cur <= before {
+			return fmt.Errorf("still %d: %w", now.Cur, err)
+		}
+		return nil
+	},
+	"firewalls":            func(string) error { return socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_NETFILTER) },
 	"ptrace":               func(string) error { return syscall.PtraceAttach(1) },
 	"memory of another":    func(string) error { return call(unix.SYS_PROCESS_VM_READV, 1) },
 	"a descriptor's theft": func(string) error { return call(unix.SYS_PIDFD_GETFD, 1) },

@@ -33,7 +33,7 @@ func TestWithoutRoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	// It begins when it is in its group.
-	command := exec.Command("sh", "-c", `read go; exec "$0" -test.v -test.run '^(TestASession|TestAttacks|TestIsolation|TestBombs|TestLimits|TestDaemon|TestStop|TestStorage|TestStorageThatIsFull)$'`, program)
+	command := exec.Command("sh", "-c", `read go; exec "$0" -test.v -test.run '^(TestASession|TestAttacks|TestIsolation|TestBombs|TestLimits|TestDaemon|TestStop|TestStorage|TestStorageThatIsFull|TestShares)$'`, program)
 	command.Dir, command.Env = folder, []string{"TMPDIR=" + folder, "HOME=" + folder, "PATH=" + os.Getenv("PATH")}
 	command.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	out := &output{}

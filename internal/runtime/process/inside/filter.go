@@ -33,6 +33,11 @@ var denied = []uintptr{
 // watch bounds a session, they are closed as well.
 var unseen = []uintptr{unix.SYS_MEMFD_CREATE, unix.SYS_MEMFD_SECRET, unix.SYS_SHMGET, unix.SYS_MQ_OPEN}
 
+// ofOthers are ways to slow another process down, by its number as the first argument.
+// Where only a watch bounds a session, and is to the kernel who its agent is, they are
+// for a program's own pace alone.
+var ofOthers = []uint32{unix.SYS_SCHED_SETAFFINITY, unix.SYS_SCHED_SETSCHEDULER, unix.SYS_SCHED_SETPARAM, unix.SYS_SCHED_SETATTR}
+
 // Filters is whether there is a filter of system calls on this architecture.
 const Filters = auditArchitecture != 0
 
@@ -49,8 +54,9 @@ const (
 	atArgument     = 16 // the lower half of the first; eight bytes each
 )
 
-// filter is the program that the kernel asks about each system call.
-func filter(more []uintptr) []unix.SockFilter {
+// filter is the program that the kernel asks about each system call; watched is for a
+// session that only a watch bounds.
+func filter(watched bool) []unix.SockFilter {
 	const (
 		load   = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
 		equal  = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
@@ -72,7 +78,25 @@ func filter(more []uintptr) []unix.SockFilter {
 	add(load, 0, 0, atNumber)
 	add(least, 0, 1, 0x40000000) // x32
 	refuse(unix.ENOSYS)
-	for _, number := range slices.Concat(denied, more) {
+	numbers := denied
+	if watched {
+		numbers = slices.Concat(denied, unseen)
+		for _, number := range ofOthers {
+			add(equal, 0, 4, number)
+			add(load, 0, 0, atArgument)
+			add(equal, 0, 1, 0)
+			allow()
+			refuse(unix.EPERM)
+		}
+		add(equal, 0, 6, unix.SYS_SETPRIORITY)
+		add(load, 0, 0, atArgument)
+		add(equal, 0, 3, unix.PRIO_PROCESS)
+		add(load, 0, 0, atArgument+8)
+		add(equal, 0, 1, 0)
+		allow()
+		refuse(unix.EPERM)
+	}
+	for _, number := range numbers {
 		add(equal, 0, 1, uint32(number))
 		refuse(unix.EPERM)
 	}
@@ -84,6 +108,14 @@ func filter(more []uintptr) []unix.SockFilter {
 	add(some, 0, 1, newNamespaces)
 	refuse(unix.EPERM)
 	allow()
+	// Of netlink what libraries ask for addresses, and not the way to firewalls and tunnels.
+	add(equal, 0, 6, unix.SYS_SOCKET)
+	add(load, 0, 0, atArgument)
+	add(equal, 0, 3, unix.AF_NETLINK)
+	add(load, 0, 0, atArgument+16)
+	add(equal, 1, 0, unix.NETLINK_ROUTE)
+	refuse(unix.EPROTONOSUPPORT)
+	add(load, 0, 0, atNumber)
 	for _, number := range []uint32{unix.SYS_SOCKET, unix.SYS_SOCKETPAIR} {
 		add(equal, 0, uint8(3+len(families)), number)
 		add(load, 0, 0, atArgument)
@@ -94,22 +126,31 @@ func filter(more []uintptr) []unix.SockFilter {
 		allow()
 	}
 	// A core dump that is piped to a program of the machine is stopped by a limit of 1
-	// alone. Programs that set it to 0 are told that it worked.
-	add(equal, 0, 4, unix.SYS_SETRLIMIT)
+	// alone, and that of open files keeps programs below process 1 (fewerFiles). Programs that set
+	// these are told that it worked.
+	add(equal, 0, 5, unix.SYS_SETRLIMIT)
 	add(load, 0, 0, atArgument)
-	add(equal, 0, 1, unix.RLIMIT_CORE)
+	add(equal, 1, 0, unix.RLIMIT_CORE)
+	add(equal, 0, 1, unix.RLIMIT_NOFILE)
 	refuse(0)
 	allow()
-	add(equal, 0, 8, unix.SYS_PRLIMIT64)
-	add(load, 0, 0, atArgument+8)
-	add(equal, 0, 5, unix.RLIMIT_CORE)
+	add(equal, 1, 0, unix.SYS_PRLIMIT64)
+	allow()                        // all else
 	add(load, 0, 0, atArgument+16) // where the new limit lies; nowhere, if it is only asked for
-	add(equal, 0, 2, 0)
+	add(equal, 0, 3, 0)
 	add(load, 0, 0, atArgument+20)
-	add(equal, 1, 0, 0)
+	add(equal, 0, 1, 0)
+	allow()
+	if watched {
+		add(load, 0, 0, atArgument)
+		add(equal, 1, 0, 0)
+		refuse(unix.EPERM) // process 1, who watches, is another
+	}
+	add(load, 0, 0, atArgument+8)
+	add(equal, 1, 0, unix.RLIMIT_CORE)
+	add(equal, 0, 1, unix.RLIMIT_NOFILE)
 	refuse(0)
 	allow()
-	allow() // all else
 	return f
 }
 
@@ -118,11 +159,7 @@ func install(p Plan) error {
 	if auditArchitecture == 0 {
 		return nil
 	}
-	var more []uintptr
-	if p.Watch {
-		more = unseen
-	}
-	program := filter(more)
+	program := filter(p.Watch)
 	header := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
 	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&header)))
 	goruntime.KeepAlive(program)

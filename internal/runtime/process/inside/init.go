@@ -105,6 +105,11 @@ func (s *supervisor) run() (err error) {
 	if err := os.WriteFile("/proc/sys/user/max_user_namespaces", []byte("0"), 0); err != nil {
 		return fmt.Errorf("forbidding user namespaces: %w", err)
 	}
+	for name, most := range shares {
+		if err := os.WriteFile("/proc/sys/user/"+name, []byte(most), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("limiting %s: %w", name, err)
+		}
+	}
 	if err := sealProc(); err != nil {
 		return err
 	}
@@ -214,12 +219,13 @@ func (s *supervisor) dial(number uint64) {
 	}
 	defer conn.Close()
 	file, err := conn.(*net.TCPConn).File()
-	if err != nil {
+	if err == nil {
+		err = s.channel.Send(answer, file)
+	}
+	if err != nil { // nobody is to wait for an answer that cannot be given
 		answer.Text = err.Error()
 		_ = s.channel.Send(answer)
-		return
 	}
-	_ = s.channel.Send(answer, file)
 }
 
 // connect finds the agent on either loopback address: some servers listen on one alone.

@@ -37,5 +37,9 @@ const (
 	HomeFolder = "/home/agent"
 )
 
-// maxFiles is how many files each process of a session may have open.
+// maxFiles is how many files each program of a session may have open.
 const maxFiles = 8192
+
+// shares are a session's of what the kernel counts for all sessions together, as
+// the platform's user's: without them one could take it all.
+var shares = map[string]string{"max_inotify_instances": "8", "max_inotify_watches": "8192"}

@@ -38,18 +38,9 @@ func newStarter(p Plan) (*starter, error) {
 
 // limit bounds what each program may take. The init itself has little use for more.
 func limit(processes int) error {
-	// More than its hard limit only root of the machine can have.
-	var files syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
-		return err
-	}
-	files.Max = min(files.Max, maxFiles)
-	files.Cur = files.Max
-	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &files); err != nil { // package syscall hands it on to children
-		return err
-	}
+	// Queued signals and messages are counted for the platform's user as well.
 	// 1, and not 0, keeps a core from a program that the machine pipes cores to, too.
-	for resource, most := range map[int]uint64{unix.RLIMIT_CORE: 1, unix.RLIMIT_NPROC: uint64(processes), unix.RLIMIT_MEMLOCK: 8 << 20} {
+	for resource, most := range map[int]uint64{unix.RLIMIT_CORE: 1, unix.RLIMIT_NPROC: uint64(processes), unix.RLIMIT_MEMLOCK: 8 << 20, unix.RLIMIT_SIGPENDING: 4096, unix.RLIMIT_MSGQUEUE: 128 << 10} {
 		var now unix.Rlimit
 		if err := unix.Getrlimit(resource, &now); err != nil {
 			return err
@@ -60,6 +51,27 @@ func limit(processes int) error {
 		}
 	}
 	return nil
+}
+
+// fewerFiles lowers this process's bound on open files for the time of a start: a
+// program keeps what it is born with, since the filter lets none raise it. Process 1
+// has more. Where the platform is not root the kernel counts descriptors that are on
+// their way in sockets for all sessions together, and refuses more to whoever has come
+// to his own bound: programs come to theirs first.
+func fewerFiles() (back func(), err error) {
+	var own syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &own); err != nil {
+		return nil, err
+	}
+	fewer := own
+	fewer.Cur = min(maxFiles, own.Max/2)
+	if !Filters {
+		fewer.Max = fewer.Cur
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &fewer); err != nil { // package syscall hands it on to children
+		return nil, err
+	}
+	return func() { _ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &own) }, nil
 }
 
 // shed gives up what a program could gain by being started from this thread.
@@ -124,6 +136,11 @@ func (s *supervisor) start(command []string, stdout, stderr *os.File) (pid int, 
 		return 0, nil, errors.New("the session is ending")
 	}
 	done := make(chan struct{})
+	back, err := fewerFiles() // not by the starter, which may no more
+	if err != nil {
+		return 0, nil, err
+	}
+	defer back()
 	s.starter.work <- func() {
 		defer close(done)
 		// A program that has just been written may be open in a process that the platform
