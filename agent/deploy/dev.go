@@ -287,6 +287,9 @@ func (r *runner) start(line, also []string) (*process, error) {
 	}
 	environment = append(environment, r.options.Environment...)
 	port := strconv.Itoa(r.port)
+	if r.options.Port != 0 { // so that the card of an A2A agent leads to the front door
+		environment = append(environment, "AGENTCORE_RUNTIME_URL=http://127.0.0.1:"+strconv.Itoa(r.options.Port)+r.agent.Path())
+	}
 	environment = append(environment, "PORT="+port, "FASTMCP_PORT="+port, "A2A_PORT="+port, "LOCAL_DEV=1", "PYTHONUNBUFFERED=1", "PYTHONDONTWRITEBYTECODE=1")
 	for name, value := range r.agent.Environment {
 		environment = append(environment, name+"="+value)

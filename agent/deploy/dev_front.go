@@ -8,9 +8,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -121,12 +123,23 @@ const (
 )
 
 func (f *front) serve(w http.ResponseWriter, r *http.Request) {
+	if origin := r.Header.Get("Origin"); origin != "" && r.Header.Get("Upgrade") != "" { // which cross-origin protection lets pass, as browsers do
+		if from, err := url.Parse(origin); err != nil || from.Host != r.Host {
+			http.Error(w, "This door is not for pages of other origins.", http.StatusForbidden)
+			return
+		}
+	}
 	token, err := f.token(r)
 	if err != nil {
 		answerError(w, http.StatusForbidden, err)
 		return
 	}
-	out, err := http.NewRequestWithContext(r.Context(), r.Method, "http://127.0.0.1:"+strconv.Itoa(f.runner.port), r.Body)
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(f.runner.port))
+	if err := f.awaitAgent(r.Context(), address); err != nil {
+		answerError(w, http.StatusFailedDependency, err)
+		return
+	}
+	out, err := http.NewRequestWithContext(r.Context(), r.Method, "http://"+address, r.Body)
 	if err != nil {
 		answerError(w, http.StatusBadRequest, err)
 		return
@@ -148,16 +161,21 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request) {
 	if f.who.callback != "" {
 		out.Header.Set(headerCallback, f.who.callback)
 	}
-	response, err := f.forward(out)
+	transport := &http.Transport{DisableKeepAlives: true, DisableCompression: true}
+	response, err := transport.RoundTrip(out)
 	if err != nil {
-		answerError(w, http.StatusFailedDependency, err)
+		answerError(w, http.StatusFailedDependency, fmt.Errorf("the agent ended before it answered, or broke off: %w", err))
 		return
 	}
 	defer response.Body.Close()
+	response.Header.Set(headerSession, session)
+	if response.StatusCode == http.StatusSwitchingProtocols {
+		join(w, response)
+		return
+	}
 	for name, values := range response.Header {
 		w.Header()[name] = values
 	}
-	w.Header().Set(headerSession, session)
 	w.WriteHeader(response.StatusCode)
 	copyAsItComes(w, response.Body)
 }
@@ -186,9 +204,16 @@ var forwarded = []string{
 	"Content-Type", "Accept", "Mcp-Session-Id", "Mcp-Protocol-Version", "Mcp-Method", "Mcp-Name", "Traceparent", "Tracestate", "Baggage", "X-Amzn-Trace-Id", "Last-Event-Id",
 }
 
+// ofUpgrades are the headers that make a websocket of a request.
+var ofUpgrades = []string{"Connection", "Upgrade", "Sec-Websocket-Key", "Sec-Websocket-Version", "Sec-Websocket-Protocol", "Sec-Websocket-Extensions"}
+
 // headers hands on what a runtime would: these, and what the settings let through.
 func (f *front) headers(from, to http.Header) {
-	for _, name := range append(forwarded, f.agent.Headers...) {
+	names := slices.Concat(forwarded, f.agent.Headers)
+	if from.Get("Upgrade") != "" {
+		names = append(names, ofUpgrades...)
+	}
+	for _, name := range names {
 		name = http.CanonicalHeaderKey(name)
 		if values := from.Values(name); len(values) > 0 {
 			to[name] = values
@@ -199,33 +224,50 @@ func (f *front) headers(from, to http.Header) {
 // startTime is how long an agent may take until it listens.
 const startTime = 30 * time.Second
 
-// forward sends a call to the agent; one that starts just now is waited for, and one
-// that waits for a change itself is not.
-func (f *front) forward(out *http.Request) (*http.Response, error) {
-	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(f.runner.port))
+// awaitAgent returns when the agent listens; one that itself waits for a change is not waited for.
+func (f *front) awaitAgent(ctx context.Context, address string) error {
 	for deadline := time.Now().Add(startTime); ; {
 		if why := f.runner.isDown(); why != "" {
-			return nil, errors.New(why)
+			return errors.New(why)
 		}
-		connection, err := (&net.Dialer{}).DialContext(out.Context(), "tcp", address)
+		connection, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 		if err == nil {
-			_ = connection.Close()
-			break
+			return connection.Close()
 		}
-		if time.Now().After(deadline) || out.Context().Err() != nil {
-			return nil, fmt.Errorf("the agent does not listen on port %d: %w", f.runner.port, err)
+		if time.Now().After(deadline) || ctx.Err() != nil {
+			return fmt.Errorf("the agent does not listen on port %d: %w", f.runner.port, err)
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	transport := &http.Transport{DisableKeepAlives: true, DisableCompression: true}
-	response, err := transport.RoundTrip(out)
-	if err != nil {
-		return nil, fmt.Errorf("the agent ended before it answered, or broke off: %w", err)
-	}
-	return response, nil
 }
 
-// copyAsItComes writes each part of a stream as soon as it is there.
+// join connects a caller with the agent once both have agreed on a websocket, until one of them is done.
+func join(w http.ResponseWriter, agreed *http.Response) {
+	agent, ok := agreed.Body.(io.ReadWriteCloser)
+	connection, caller, err := http.NewResponseController(w).Hijack()
+	if !ok || err != nil {
+		answerError(w, http.StatusNotImplemented, errors.New("the connection cannot be made another one"))
+		return
+	}
+	defer connection.Close()
+	agreed.Body = nil
+	if agreed.Write(caller) != nil || caller.Flush() != nil {
+		_ = agent.Close()
+		return
+	}
+	done := make(chan struct{}, 2)
+	pass := func(to io.Writer, from io.Reader) {
+		_, _ = io.Copy(to, from)
+		done <- struct{}{}
+	}
+	go pass(agent, caller)
+	go pass(connection, agent)
+	<-done
+	_ = agent.Close()
+}
+
+// copyAsItComes writes each part of a stream as soon as it is there. A stream that
+// breaks off breaks off for the caller, too, who must not take the half for the whole.
 func copyAsItComes(w http.ResponseWriter, from io.Reader) {
 	flusher := http.NewResponseController(w)
 	buffer := make([]byte, 32<<10)
@@ -237,8 +279,11 @@ func copyAsItComes(w http.ResponseWriter, from io.Reader) {
 			}
 			_ = flusher.Flush()
 		}
-		if err != nil {
+		switch {
+		case errors.Is(err, io.EOF):
 			return
+		case err != nil:
+			panic(http.ErrAbortHandler)
 		}
 	}
 }

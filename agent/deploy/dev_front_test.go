@@ -6,13 +6,25 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"testing"
 
 	"github.com/aws/smithy-go"
+	"github.com/coder/websocket"
 )
+
+// doorTo is Dev's front door before a server that is the agent.
+func doorTo(t *testing.T, agentHere *httptest.Server) (*Client, *front, *httptest.Server) {
+	t.Helper()
+	c, a := clientOf(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"workloadAccessToken": "wat"}`) })
+	f := &front{client: c, agent: a, who: developer{Workload: "dev", User: "ada"}, runner: &runner{agent: a, port: agentHere.Listener.Addr().(*net.TCPAddr).Port}, session: uuid()}
+	door := httptest.NewServer(f.handler())
+	t.Cleanup(door.Close)
+	return c, f, door
+}
 
 // Whatever a caller's request line looks like, the user's token goes to the agent of this machine and nowhere else.
 func TestDevForwardsToItsAgentAlone(t *testing.T) {
@@ -26,10 +38,7 @@ func TestDevForwardsToItsAgentAlone(t *testing.T) {
 		t.Errorf("the thief gets %q with the token %q", r.URL, r.Header.Get(headerToken))
 	}))
 	t.Cleanup(thief.Close)
-	c, a := clientOf(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"workloadAccessToken": "wat"}`) })
-	f := &front{client: c, agent: a, who: developer{Workload: "dev", User: "ada"}, runner: &runner{agent: a, port: agentHere.Listener.Addr().(*net.TCPAddr).Port}, session: uuid()}
-	door := httptest.NewServer(f.handler())
-	t.Cleanup(door.Close)
+	_, _, door := doorTo(t, agentHere)
 	elsewhere := thief.Listener.Addr().String()
 	for target, want := range map[string]string{
 		"/invocations":               "/invocations wat",
@@ -98,4 +107,64 @@ func TestErrorsOfDev(t *testing.T) {
 	ask(runtimeClientError, "the agent has ended: exit status 1")
 	refuses = true
 	ask("AccessDeniedException", "not you")
+}
+
+// A websocket goes through the door to the agent, with the user's token; a page of another origin has none.
+func TestWebSocketOfDev(t *testing.T) {
+	t.Parallel()
+	agentHere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		connection, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer connection.CloseNow()
+		_, said, err := connection.Read(r.Context())
+		if err == nil {
+			_ = connection.Write(r.Context(), websocket.MessageText, append([]byte(r.Header.Get(headerToken)+" "), said...))
+		}
+		_ = connection.Close(4000, "enough")
+	}))
+	t.Cleanup(agentHere.Close)
+	_, f, door := doorTo(t, agentHere)
+	connection, response, err := websocket.Dial(t.Context(), door.URL+"/ws", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer connection.CloseNow()
+	if response.Header.Get(headerSession) != f.session {
+		t.Errorf("the session is %q", response.Header.Get(headerSession))
+	}
+	if err := connection.Write(t.Context(), websocket.MessageText, []byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	if _, said, err := connection.Read(t.Context()); err != nil || string(said) != "wat hello" {
+		t.Errorf("%q %v", said, err)
+	}
+	if _, _, err := connection.Read(t.Context()); websocket.CloseStatus(err) != 4000 {
+		t.Errorf("it closes with %v", err)
+	}
+	_, response, err = websocket.Dial(t.Context(), door.URL+"/ws", &websocket.DialOptions{HTTPHeader: http.Header{"Origin": {"http://evil.example"}}})
+	if err == nil || response == nil || response.StatusCode != http.StatusForbidden {
+		t.Errorf("a page of another origin: %v", err)
+	}
+}
+
+// An answer that breaks off is not taken for a whole one.
+func TestHalfAnAnswerOfDev(t *testing.T) {
+	t.Parallel()
+	agentHere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, "half")
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	}))
+	t.Cleanup(agentHere.Close)
+	c, f, door := doorTo(t, agentHere)
+	answer, err := c.Invoke(t.Context(), f.agent, Invocation{Payload: []byte("{}"), Dev: door.URL + "/invocations"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if got, err := io.ReadAll(answer.Body); err == nil || string(got) != "half" {
+		t.Errorf("%q %v", got, err)
+	}
 }
