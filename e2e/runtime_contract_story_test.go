@@ -113,7 +113,7 @@ func (a *hosted) checkHostedStream(t *testing.T, one string) {
 			at = append(at, time.Now())
 		}
 	}
-	if len(at) != 3 || at[2].Sub(at[0]) < 300*time.Millisecond {
+	if len(at) != 3 || at[2].Sub(at[0]) < 100*time.Millisecond { // the agent takes 600 ms, and the first may come late
 		t.Errorf("%d events, at %v", len(at), at)
 	}
 }
@@ -131,5 +131,5 @@ func (a *hosted) checkHostedTask(t *testing.T, one string) {
 		}
 		return all[0].Status
 	}
-	eventually(t, 15*time.Second, "the session is idle when its task has ended", func() bool { return status() == "IDLE" })
+	eventually(t, time.Minute, "the session is idle when its task has ended", func() bool { return status() == "IDLE" })
 }

@@ -29,7 +29,7 @@ func TestHostedMCPAgent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	session, err := mcp.NewClient(&mcp.Implementation{Name: "story", Version: "1"}, nil).Connect(ctx, &mcp.StreamableClientTransport{
 		Endpoint: a.url + "/runtimes/" + url.QueryEscape(a.arn) + "/invocations?qualifier=DEFAULT", DisableStandaloneSSE: true,

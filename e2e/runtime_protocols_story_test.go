@@ -61,7 +61,7 @@ func TestHostedWebSocket(t *testing.T) {
 	h := startHosting(t)
 	a := h.host("socket", goAgent(t, "agents/echo"))
 	one := session("one")
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	address := a.url + "/runtimes/" + url.QueryEscape(a.arn) + "/ws"
 	query := url.Values{"qualifier": {"DEFAULT"}, sessionHeader: {one}, "X-Amz-Expires": {"300"}}

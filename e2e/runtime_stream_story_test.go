@@ -20,7 +20,7 @@ func TestHostedStreams(t *testing.T) {
 		t.Parallel()
 		one := session("first")
 		a.do(one, nil, nil) // so that its start is not what is measured
-		answer, err := a.begin(t.Context(), call{session: one, payload: map[string]any{"do": "stream", "count": 10, "millis": 200}})
+		answer, err := a.begin(t.Context(), call{session: one, payload: map[string]any{"do": "stream", "count": 10, "millis": 400}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -34,8 +34,9 @@ func TestHostedStreams(t *testing.T) {
 				at = append(at, time.Now())
 			}
 		}
+		// Ten, of which the last is sent 3.6 seconds after the first.
 		if len(at) != 10 || at[9].Sub(at[0]) < 1500*time.Millisecond {
-			t.Errorf("%d events, the last %v after the first: not as the agent sent them", len(at), at[len(at)-1].Sub(at[0]))
+			t.Errorf("%d events, at %v: not as the agent sent them", len(at), at)
 		}
 	})
 
@@ -47,34 +48,55 @@ func TestHostedStreams(t *testing.T) {
 			t.Parallel()
 			one := session(strings.ReplaceAll(what, " ", "-"))
 			a.do(one, nil, nil)
-			ctx, leave := context.WithCancel(t.Context())
-			defer leave()
-			if payload["do"] == "stream" {
-				answer, err := a.begin(ctx, call{session: one, payload: payload})
-				if err != nil {
-					t.Fatal(err)
-				}
-				if _, err := io.ReadFull(answer.Response, make([]byte, 10)); err != nil {
-					t.Fatal(err)
-				}
-				leave()
-				_ = answer.Response.Close()
-			} else {
-				time.AfterFunc(500*time.Millisecond, leave)
-				if answer, err := a.begin(ctx, call{session: one, payload: payload}); err == nil {
-					_ = answer.Response.Close()
-					t.Fatal("it was answered")
-				}
+			late := int64(1 << 40)
+			for try := 0; late > 1000 && try < 3 && !t.Failed(); try++ { // a busy machine may be late once
+				late = a.leave(t, one, payload)
 			}
-			left := time.Now().UnixMilli()
-			var noticed int64
-			eventually(t, 10*time.Second, "the agent notices that its caller has left", func() bool {
-				a.do(one, map[string]any{"do": "cancelled"}, &noticed)
-				return noticed != 0
-			})
-			if late := noticed - left; late > 1000 {
+			if late > 1000 {
 				t.Errorf("the agent noticed after %d ms; a second is allowed", late)
 			}
 		})
 	}
+}
+
+// leave makes a call and leaves it when the agent is at work, and says how many
+// milliseconds later the agent has noticed.
+func (a *hosted) leave(t *testing.T, one string, payload map[string]any) (late int64) {
+	t.Helper()
+	tell := func() (state struct{ Waiting, Cancelled int64 }) {
+		a.do(one, map[string]any{"do": "callers"}, &state)
+		return state
+	}
+	before := tell().Cancelled
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	left := make(chan int64, 1)
+	if payload["do"] == "stream" {
+		answer, err := a.begin(ctx, call{session: one, payload: payload})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(answer.Response, make([]byte, 10)); err != nil {
+			t.Fatal(err)
+		}
+		left <- time.Now().UnixMilli()
+		leave()
+		_ = answer.Response.Close()
+	} else {
+		go func() {
+			eventually(t, time.Minute, "the agent is at work", func() bool { return tell().Waiting > 0 })
+			left <- time.Now().UnixMilli()
+			leave()
+		}()
+		if answer, err := a.begin(ctx, call{session: one, payload: payload}); err == nil {
+			_ = answer.Response.Close()
+			t.Fatal("it was answered")
+		}
+	}
+	var noticed int64
+	eventually(t, time.Minute, "the agent notices that its caller has left", func() bool {
+		noticed = tell().Cancelled
+		return noticed != before
+	})
+	return noticed - <-left
 }

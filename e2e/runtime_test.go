@@ -275,7 +275,7 @@ func (a *hosted) begin(ctx context.Context, c call) (*bedrockagentcore.InvokeAge
 
 // try invokes and reads the answer to its end.
 func (a *hosted) try(c call) (string, error) {
-	ctx, cancel := context.WithTimeout(a.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(a.t.Context(), 2*time.Minute)
 	defer cancel()
 	answer, err := a.begin(ctx, c)
 	if err != nil {
@@ -390,7 +390,7 @@ func (p *platform) descendants() map[int]string {
 // noProcesses waits until nothing of any session is left.
 func (p *platform) noProcesses() {
 	p.t.Helper()
-	eventually(p.t, 20*time.Second, "the sessions' processes have ended", func() bool { return len(p.descendants()) == 0 })
+	eventually(p.t, time.Minute, "the sessions' processes have ended", func() bool { return len(p.descendants()) == 0 })
 }
 
 type processEntry struct {

@@ -102,8 +102,8 @@ func answer(ctx context.Context, in payload) (any, error) {
 		return count(ctx, in), nil
 	case "wait":
 		return wait(ctx), nil
-	case "cancelled":
-		return cancelled.Load(), nil
+	case "callers":
+		return map[string]int64{"waiting": waiting.Load(), "cancelled": cancelled.Load()}, nil
 	case "take the key":
 		return takeKey(ctx)
 	case "token":

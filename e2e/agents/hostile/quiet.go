@@ -12,8 +12,8 @@ import (
 )
 
 // cancelled is when the last call that waited was left by its caller, in
-// milliseconds of the clock that all of a machine have.
-var cancelled atomic.Int64
+// milliseconds of the clock that all of a machine have; waiting is how many wait.
+var cancelled, waiting atomic.Int64
 
 // count streams numbers with pauses, and notices when its caller leaves.
 func count(ctx context.Context, in payload) iter.Seq[int] {
@@ -35,6 +35,8 @@ func count(ctx context.Context, in payload) iter.Seq[int] {
 
 // wait works without a word until its caller leaves.
 func wait(ctx context.Context) string {
+	waiting.Add(1)
+	defer waiting.Add(-1)
 	select {
 	case <-ctx.Done():
 		cancelled.Store(time.Now().UnixMilli())
