@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -19,8 +18,7 @@ import (
 // own surroundings write and read, and that nobody else understands. There is one
 // life of a session at a time, and so one writer.
 type Archive struct {
-	folder  string // of its runtime
-	name    string // of the session and whose it is
+	folder  string // of the session and whose it is
 	version int64
 	tell    func(text string, cause error) // what whoever runs the agent should know
 
@@ -31,8 +29,8 @@ type Archive struct {
 }
 
 // NewArchive is the place for a session's storage; tell hears what goes wrong with it.
-func NewArchive(folder, name string, version int64, tell func(text string, cause error)) *Archive {
-	return &Archive{folder: folder, name: name, version: version, tell: tell}
+func NewArchive(folder string, version int64, tell func(text string, cause error)) *Archive {
+	return &Archive{folder: folder, version: version, tell: tell}
 }
 
 // draftPrefix begins the name of what is being written; its process follows, whose
@@ -40,7 +38,7 @@ func NewArchive(folder, name string, version int64, tell func(text string, cause
 const draftPrefix = "new-"
 
 func (a *Archive) path() string {
-	return filepath.Join(a.folder, a.name+"-"+strconv.FormatInt(a.version, 10))
+	return filepath.Join(a.folder, strconv.FormatInt(a.version, 10))
 }
 
 // Open is what was kept, and how long it is; nil where nothing was. It counts as used.
@@ -84,8 +82,20 @@ func (a *Archive) Failed(err error) {
 	defer a.mu.Unlock()
 	if a.told != err.Error() {
 		a.told = err.Error()
-		a.tell("The session's storage was not saved, and is kept as it was before.", err)
+		a.tell("The session's storage was not saved, and is kept as it was before: "+placeless(err)+".", err)
 	}
+}
+
+// placeless is an error without where on the machine it was.
+func placeless(err error) string {
+	var number syscall.Errno
+	if errors.As(err, new(*fs.PathError)) || errors.As(err, new(*os.LinkError)) {
+		if errors.As(err, &number) {
+			return number.Error()
+		}
+		return "the platform's log says why"
+	}
+	return err.Error()
 }
 
 // Left tells how many entries cannot be kept.
@@ -106,15 +116,20 @@ func (a *Archive) Clear() error {
 		return nil
 	}
 	a.told = ""
-	return a.remove("")
+	err := a.remove(0)
+	_ = os.Remove(a.folder) // unless something is being written
+	return err
 }
 
-// remove removes what is kept of the session, of all versions but for one file.
-func (a *Archive) remove(except string) (err error) {
-	all, _ := filepath.Glob(filepath.Join(a.folder, a.name+"-*")) // the name has no signs of patterns
-	for _, path := range all {
-		if path != except {
-			err = errors.Join(err, os.Remove(path))
+// remove removes what is kept of the session, of all versions but for one.
+func (a *Archive) remove(except int64) error {
+	entries, err := os.ReadDir(a.folder)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, entry := range entries {
+		if version, is := versionOf(entry.Name()); is && version != except {
+			err = errors.Join(err, removed(filepath.Join(a.folder, entry.Name())))
 		}
 	}
 	return err
@@ -138,10 +153,16 @@ const lookEvery = 16 << 20
 
 func (d *Draft) Write(b []byte) (n int, err error) {
 	if d.file == nil {
-		if err := os.MkdirAll(d.archive.folder, 0o700); err != nil {
-			return 0, err
+		for range 3 { // a sweep may take the folder away while it is empty
+			if err = os.MkdirAll(d.archive.folder, 0o700); err == nil {
+				d.file, err = os.CreateTemp(d.archive.folder, draftPrefix+thisProcess+"-*") // 0600
+			}
+			if !errors.Is(err, fs.ErrNotExist) {
+				break
+			}
 		}
-		if d.file, err = os.CreateTemp(d.archive.folder, draftPrefix+thisProcess+"-*"); err != nil { // 0600
+		if err != nil {
+			d.file = nil
 			return 0, err
 		}
 	}
@@ -180,7 +201,7 @@ func (d *Draft) Keep() error {
 	}
 	d.file = nil
 	a.told = ""
-	return errors.Join(syncFolder(a.folder), a.remove(a.path()))
+	return errors.Join(syncFolder(a.folder), syncFolder(filepath.Dir(a.folder)), a.remove(a.version))
 }
 
 func syncFolder(path string) error {
@@ -202,7 +223,14 @@ func (d *Draft) Discard() {
 
 // versionOf is the version that an archive's file is of.
 func versionOf(name string) (version int64, is bool) {
-	_, text, found := strings.Cut(name, "-")
-	version, err := strconv.ParseInt(text, 10, 64)
-	return version, found && err == nil
+	version, err := strconv.ParseInt(name, 10, 64)
+	return version, err == nil
+}
+
+// removed removes a file that may be gone already.
+func removed(path string) error {
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }

@@ -20,10 +20,10 @@ import (
 // storageUnused is how long storage is kept that no session has used, as AWS has it.
 const storageUnused = 14 * 24 * time.Hour
 
-// Storage lies in a file for each session and whose it is: two people may use the
+// Storage lies in a folder for each session and whose it is: two people may use the
 // same id one after the other, and have nothing of each other.
 //
-//	storage/RUNTIME/NAME-VERSION    NAME: a hash of the session's id and owner
+//	storage/RUNTIME/NAME/VERSION    NAME: a hash of the session's id and owner
 
 func (s *Service) storageFolder(runtime string) string {
 	return filepath.Join(s.options.Folder, "storage", runtime)
@@ -42,7 +42,7 @@ func (s *Service) storage(n *session) *Archive {
 	for _, part := range []string{n.key.id, who.account, who.principal, who.user} {
 		fmt.Fprintf(sum, "%d:%s\n", len(part), part) // no two of them look like another two
 	}
-	a := NewArchive(s.storageFolder(n.key.runtime), hex.EncodeToString(sum.Sum(nil)), n.version.version, func(text string, cause error) {
+	a := NewArchive(filepath.Join(s.storageFolder(n.key.runtime), hex.EncodeToString(sum.Sum(nil))), n.version.version, func(text string, cause error) {
 		n.log.note(text)
 		if cause != nil {
 			slog.Warn("an agent's session storage: "+text, "runtime", n.key.runtime, "session", n.name, "error", cause)
@@ -67,33 +67,32 @@ func (s *Service) sweepStorage(ctx context.Context) {
 }
 
 func (s *Service) sweepStorageOf(ctx context.Context, runtime string) error {
-	folder := s.storageFolder(runtime)
-	entries, err := os.ReadDir(folder)
+	sessions, err := os.ReadDir(s.storageFolder(runtime))
 	if err != nil {
 		return err
+	}
+	files := make([][]os.DirEntry, len(sessions))
+	for i, session := range sessions {
+		if files[i], err = os.ReadDir(filepath.Join(s.storageFolder(runtime), session.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
 	// After the files were listed: the version of each of them that there is, is in it.
 	versions, err := s.versionsOf(ctx, runtime)
 	if err != nil {
 		return err
 	}
-	for _, entry := range entries {
-		if info, infoErr := entry.Info(); infoErr == nil && s.outdated(info, versions) {
-			err = errors.Join(err, removed(filepath.Join(folder, entry.Name())))
+	for i, session := range sessions {
+		folder := filepath.Join(s.storageFolder(runtime), session.Name())
+		for _, file := range files[i] {
+			if info, infoErr := file.Info(); infoErr == nil && s.outdated(info, versions) {
+				err = errors.Join(err, removed(filepath.Join(folder, file.Name())))
+			}
 		}
+		_ = os.Remove(folder) // unless something is in it
 	}
-	if len(versions) == 0 {
-		_ = os.Remove(folder) // unless something has come meanwhile
-	}
+	_ = os.Remove(s.storageFolder(runtime))
 	return err
-}
-
-// removed removes a file that may be gone already.
-func removed(path string) error {
-	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
 }
 
 func (s *Service) outdated(file os.FileInfo, versions map[int64]bool) bool {
@@ -125,23 +124,24 @@ func (s *Service) versionsOf(ctx context.Context, runtime string) (versions map[
 }
 
 // removeStorage removes what the sessions of a deleted runtime have kept, or those of
-// a deleted version.
+// a deleted version. What is being written goes with whoever writes it.
 func (s *Service) removeStorage(runtime string, version int64) {
-	entries, err := os.ReadDir(s.storageFolder(runtime))
+	sessions, err := os.ReadDir(s.storageFolder(runtime))
 	if err != nil {
 		return // there is none
 	}
-	for _, entry := range entries {
-		if of, is := versionOf(entry.Name()); is && version != 0 && of != version {
-			continue
+	for _, session := range sessions {
+		folder := filepath.Join(s.storageFolder(runtime), session.Name())
+		files, _ := os.ReadDir(folder)
+		for _, file := range files {
+			if of, is := versionOf(file.Name()); is && (version == 0 || of == version) {
+				if err := removed(filepath.Join(folder, file.Name())); err != nil {
+					slog.Warn("what a deleted agent's sessions had stored could not be removed", "runtime", runtime, "error", err)
+					return
+				}
+			}
 		}
-		if strings.HasPrefix(entry.Name(), draftPrefix) {
-			continue // whoever writes it takes it away
-		}
-		if err := removed(filepath.Join(s.storageFolder(runtime), entry.Name())); err != nil {
-			slog.Warn("what a deleted agent's sessions had stored could not be removed", "runtime", runtime, "error", err)
-			return
-		}
+		_ = os.Remove(folder) // unless something is in it
 	}
-	_ = os.Remove(s.storageFolder(runtime)) // unless there is something of other versions
+	_ = os.Remove(s.storageFolder(runtime))
 }

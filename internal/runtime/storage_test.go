@@ -92,7 +92,7 @@ func (h *hosted) life(t testing.TB, who principal.Caller, at *served, id, leaves
 // stored are the files of a runtime's storage.
 func (h *hosted) stored(t testing.TB, runtime string) (paths []string) {
 	t.Helper()
-	paths, err := filepath.Glob(filepath.Join(h.storageFolder(runtime), "*"))
+	paths, err := filepath.Glob(filepath.Join(h.storageFolder(runtime), "*", "*"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +217,7 @@ func TestStorageOfVersions(t *testing.T) {
 	}
 	h.eventually(t, func() bool {
 		files := h.stored(t, made.AgentRuntimeId)
-		return len(files) == 1 && strings.HasSuffix(files[0], "-2")
+		return len(files) == 1 && strings.HasSuffix(files[0], "/2")
 	})
 	h.begin(t, h.admin(), second, named("c"))
 	h.lastAgent().write("running")
@@ -259,17 +259,17 @@ func TestUnusedStorage(t *testing.T) {
 		}
 		n.stop("It was stopped.")
 		<-n.over
-		folder := h.storageFolder(made.AgentRuntimeId)
-		for name, content := range map[string]string{draftPrefix + "anotherprocess-1": "half", draftPrefix + thisProcess + "-2": "at work", strings.Repeat("0", 64) + "-7": "of no version", "stray": "?"} {
+		folder := filepath.Dir(h.stored(t, made.AgentRuntimeId)[0])
+		for name, content := range map[string]string{draftPrefix + "anotherprocess-1": "half", draftPrefix + thisProcess + "-2": "at work", "7": "of no version", "stray": "?"} {
 			if err := os.WriteFile(filepath.Join(folder, name), []byte(content), 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}
 		gone := h.storageFolder("gone-0123456789")
-		if err := os.MkdirAll(gone, 0o700); err != nil {
+		if err := os.MkdirAll(filepath.Join(gone, "session"), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(gone, strings.Repeat("0", 64)+"-1"), []byte("of no runtime"), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(gone, "session", "1"), []byte("of no runtime"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		h.sweepStorage(t.Context())
@@ -298,7 +298,7 @@ func TestStorageOnAFullDisk(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = unix.Unmount(folder, unix.MNT_DETACH) })
 	var told []error
-	a := NewArchive(folder, "session", 1, func(_ string, cause error) { told = append(told, cause) })
+	a := NewArchive(folder, 1, func(_ string, cause error) { told = append(told, cause) })
 	if err := os.WriteFile(a.path(), []byte("before"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -51,7 +51,8 @@ const startTime = 20 * time.Second
 
 // Driver runs sessions in namespaces of their own; safe for concurrent use.
 type Driver struct {
-	groups *groups // control groups, where this machine lets us make some; nil otherwise
+	groups    *groups       // control groups, where this machine lets us make some; nil otherwise
+	saveEvery time.Duration // saveOften, but for tests
 
 	mu    sync.Mutex
 	hosts map[int]bool // which pairs of host users are taken
@@ -59,7 +60,7 @@ type Driver struct {
 
 // New looks at what this machine can do. The error says what it lacks.
 func New(ctx context.Context) (*Driver, error) {
-	d := &Driver{hosts: map[int]bool{}, groups: findGroups()}
+	d := &Driver{hosts: map[int]bool{}, groups: findGroups(), saveEvery: saveOften}
 	if d.groups != nil {
 		d.groups.sweep()
 	}

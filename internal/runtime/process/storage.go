@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// saveEvery is how often the storage of a session that runs is saved, if it has changed.
-	saveEvery = time.Minute
+	// saveOften is how often the storage of a session that runs is saved, if it has changed.
+	saveOften = time.Minute
 	// saveLimit bounds one saving, and lastLimit the one when the session ends, for
 	// which a platform that stops may be waiting.
 	saveLimit = time.Minute
@@ -83,7 +83,7 @@ func (s *session) keep(ready, printed <-chan struct{}) {
 		return
 	}
 	defer func() { _ = s.command.Process.Kill() }()
-	timer := time.NewTimer(saveEvery)
+	timer := time.NewTimer(s.driver.saveEvery)
 	defer timer.Stop()
 	for {
 		select {
@@ -105,7 +105,7 @@ func (s *session) keep(ready, printed <-chan struct{}) {
 		}
 		began := time.Now()
 		s.save(s.storage.settled, s.storage.looks, saveLimit)
-		timer.Reset(max(saveEvery, 10*time.Since(began))) // a slow disk has other things to do
+		timer.Reset(max(s.driver.saveEvery, 10*time.Since(began))) // a slow disk has other things to do
 	}
 }
 

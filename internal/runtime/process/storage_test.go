@@ -4,6 +4,7 @@ package process
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -41,7 +42,7 @@ func (t *told) String() string {
 func kept(t *testing.T) (*runtime.Archive, *told, string) {
 	t.Helper()
 	folder, said := filepath.Join(t.TempDir(), "kept"), &told{}
-	return runtime.NewArchive(folder, "session", 1, said.tell), said, folder
+	return runtime.NewArchive(folder, 1, said.tell), said, folder
 }
 
 // storing is a session that stores at /mnt/data. Its agent does nothing: what is done, a shell does.
@@ -55,12 +56,32 @@ func storing(t *testing.T, a *runtime.Archive, change ...func(*runtime.Launch)) 
 // sh runs a line in the session and answers what it printed.
 func (r *running) sh(t *testing.T, line string) string {
 	t.Helper()
+	return shell(t, r, line)
+}
+
+func shell(t *testing.T, p runtime.Process, line string) string {
+	t.Helper()
 	var out, err bytes.Buffer
-	code, failed := r.Run(t.Context(), runtime.Command{Line: line, Timeout: time.Minute, Stdout: &out, Stderr: &err})
+	code, failed := p.Run(t.Context(), runtime.Command{Line: line, Timeout: time.Minute, Stdout: &out, Stderr: &err})
 	if failed != nil || code != 0 {
 		t.Fatalf("%s: exit code %d, %v\n%s%s", line, code, failed, &out, &err)
 	}
 	return out.String()
+}
+
+// exit has the agent exit, once it listens.
+func exit(r *running) {
+	for {
+		if conn, err := r.Dial(context.Background()); err == nil {
+			_, _ = io.WriteString(conn, "GET /exit HTTP/1.0\r\n\r\n")
+			_ = conn.Close()
+		}
+		select {
+		case <-r.Ended():
+			return
+		case <-time.After(20 * time.Millisecond): // it did not listen yet, or is about to end
+		}
+	}
 }
 
 const describe = `cd /mnt/data; find . -printf '%P %M %s %T@ %l\n' 2>/dev/null | sort; find . -type f -size -1G -perm -u+r -exec cksum {} + 2>/dev/null | sort; dd if=holes bs=1 skip=2T count=10 2>/dev/null`
@@ -108,7 +129,7 @@ a line' && chmod 751 a && chmod 640 a/b/c/file && ln -s b/c/file a/near && ln -s
 func TestStorageOfEndings(t *testing.T) {
 	t.Parallel()
 	for how, end := range map[string]func(*running){
-		"it exits":           func(r *running) { _, _ = r.http.Get("http://agent/exit") },
+		"it exits":           exit,
 		"it is stopped":      func(r *running) { r.Stop(5 * time.Second) },
 		"it does not listen": func(r *running) { r.Stop(50 * time.Millisecond) },
 	} {
@@ -164,6 +185,50 @@ func TestStorageOfKilled(t *testing.T) {
 	}
 }
 
+// What is changed while it runs is saved while it runs, and once.
+func TestStorageIsSavedByTheClock(t *testing.T) {
+	t.Parallel()
+	if _, err := shared(); err != nil {
+		t.Skipf("skipped: %v", err)
+	}
+	d, err := New(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.saveEvery = 10 * time.Millisecond
+	a, said, folder := kept(t)
+	begin := func() *session {
+		p, err := d.Start(t.Context(), runtime.Launch{Name: "clock", Code: t.TempDir(), Command: []string{"sleep", "1000"}, Output: io.Discard, Environment: []string{"PATH=/usr/bin:/bin"}, Mounts: []string{"/mnt/data"}, Storage: a})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { p.Stop(0) })
+		return p.(*session)
+	}
+	s := begin()
+	shell(t, s, "echo one > /mnt/data/file")
+	saved := func(before os.FileInfo) os.FileInfo {
+		t.Helper()
+		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+			info, err := os.Stat(filepath.Join(folder, "1"))
+			if err == nil && (before == nil || !os.SameFile(before, info)) {
+				return info
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("it is not saved; %s", said)
+			}
+		}
+	}
+	first := saved(nil)
+	shell(t, s, "echo two > /mnt/data/other")
+	saved(first)
+	_ = s.command.Process.Kill()
+	<-s.Ended()
+	if got := shell(t, begin(), "cat /mnt/data/file /mnt/data/other"); got != "one\ntwo\n" {
+		t.Errorf("%q", got)
+	}
+}
+
 // While it runs, storage is packed only if it has changed, and as well as it can be
 // while the agent writes.
 func TestStorageWhileItRuns(t *testing.T) {
@@ -182,7 +247,7 @@ func TestStorageWhileItRuns(t *testing.T) {
 	if looks, err = s.packed(a.Draft(s.storage.most), nil, looks, saveLimit); err != nil || looks == "" {
 		t.Fatalf("%q %v", looks, err)
 	}
-	path := filepath.Join(folder, "session-1")
+	path := filepath.Join(folder, "1")
 	written, err := os.Stat(path)
 	if err != nil {
 		t.Fatal(err)
@@ -205,15 +270,41 @@ func TestStorageWhileItRuns(t *testing.T) {
 	if looks, err = s.packed(a.Draft(s.storage.most), nil, looks, saveLimit); err != nil || looks != "" {
 		t.Errorf("%q %v", looks, err)
 	}
-	r.sh(t, `cd /mnt/data && mkdir busy && for n in 1 2 3; do (while :; do echo $n > busy/$n.new; mv busy/$n.new busy/$n; mkdir -p busy/d$n/e; ln -sf /etc busy/l$n; rm -r busy/d$n; head -c 300000 /dev/zero >> busy/grows$n; : > busy/grows$n; done) > /dev/null 2>&1 & done; sleep 0.2`)
+	r.sh(t, `cd /mnt/data && mkdir busy && for n in 1 2 3; do (while :; do echo $n > busy/$n.new; mv busy/$n.new busy/$n; mkdir -p busy/d$n/e; ln -sf /etc busy/l$n; rm -r busy/d$n; head -c 300000 /dev/zero >> busy/grows$n; : > busy/grows$n; done) > /dev/null 2>&1 & done
+		(while :; do mkdir busy/swaps; ln -s /etc busy/link; mv -T --exchange busy/swaps busy/link || { rm -r busy/swaps; mv busy/link busy/swaps; sleep 0.001; }; rm -r busy/swaps busy/link; done) > /dev/null 2>&1 &`)
 	for range 20 {
 		if _, err := s.packed(a.Draft(s.storage.most), nil, "", saveLimit); err != nil {
 			t.Fatal(err)
 		}
 	}
-	s.command.Process.Kill()
+	_ = s.command.Process.Kill()
 	r.Stop(0)
-	if got := storing(t, a).sh(t, "cat /mnt/data/new"); got != "x\n" {
+	if got := storing(t, a).sh(t, "cat /mnt/data/new; find /mnt/data -name 'passwd*'"); got != "x\n" {
+		t.Errorf("%q", got)
+	}
+}
+
+// What is too much to be kept is told, and in the way of nothing: neither of the
+// session's end nor of its next beginning.
+func TestStorageWithoutMeasure(t *testing.T) {
+	t.Parallel()
+	a, said, _ := kept(t)
+	r := storing(t, a)
+	r.sh(t, "cd /mnt/data; for n in $(seq 150); do mkdir d; cd d; done; echo deep > file; echo kept > /mnt/data/file")
+	r.Stop(time.Second)
+	if !strings.Contains(said.String(), "not kept: 1 ") {
+		t.Errorf("it said %q", said)
+	}
+	second := storing(t, a)
+	if got := second.sh(t, "cd /mnt/data; cat file; find d -type d | wc -l"); got != "kept\n99\n" {
+		t.Errorf("%q", got)
+	}
+	second.sh(t, "seq -f /mnt/data/f%.0f 101000 | xargs touch")
+	second.Stop(time.Second)
+	if !strings.Contains(said.String(), "was not saved") || !strings.Contains(said.String(), "more than the folder holds") {
+		t.Errorf("it said %q", said)
+	}
+	if got := storing(t, a).sh(t, "cd /mnt/data; ls"); got != "d\nfile\n" {
 		t.Errorf("%q", got)
 	}
 }
@@ -280,9 +371,5 @@ func TestMountsWithoutStorage(t *testing.T) {
 	if got := r.sh(t, "echo x > /mnt/data/file; cat /mnt/data/file"); got != "x\n" {
 		t.Errorf("%q", got)
 	}
-	response, err := r.http.Get("http://agent/exit")
-	if err == nil {
-		_ = response.Body.Close()
-	}
-	<-r.Ended()
+	exit(r)
 }
