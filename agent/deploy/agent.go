@@ -137,6 +137,15 @@ func readSettings(file string) ([]byte, error) {
 // heading is the first line of a new file.
 const heading = " An agent for `onbehalf agent launch`. Commit this file: it holds no secrets."
 
+// Configure finds out what the settings leave open, and writes them: Detect, then
+// Save. The error is an [*Undecided] where only a person can say.
+func (a *Agent) Configure() error {
+	if err := a.Detect(); err != nil {
+		return err
+	}
+	return a.Save()
+}
+
 // Save writes the file. Comments that a person put into it stay.
 func (a *Agent) Save() error {
 	if err := a.Check(); err != nil {

@@ -177,6 +177,23 @@ func TestSettings(t *testing.T) {
 	}
 }
 
+// Configure is what one call finds out and writes; what only a person can say is written nowhere.
+func TestConfigure(t *testing.T) {
+	t.Parallel()
+	a := New(folder(t, map[string]string{"main.js": "", "package.json": "{}"}), "")
+	if err := a.Configure(); err != nil {
+		t.Fatal(err)
+	}
+	read, err := Load(a.Settings())
+	if err != nil || read.Language != Node || read.Entrypoint != "main.js" {
+		t.Errorf("%+v %v", read, err)
+	}
+	open := New(folder(t, map[string]string{"package.json": "{}", "go.mod": ""}), "")
+	if u, undecided := IsUndecided(open.Configure()); !undecided || u.Setting != "language" || isFile(open.Settings()) {
+		t.Errorf("%+v", u)
+	}
+}
+
 func TestSuspicious(t *testing.T) {
 	t.Parallel()
 	a := &Agent{Environment: map[string]string{"OPENAI_API_KEY": "sk-1", "MY_TOKEN": "t", "MONKEY": "x", "DB_PASSWORD": "p", "APIKEY": "k", "EMPTY_SECRET": "", "LOG_LEVEL": "debug"}}

@@ -2,8 +2,8 @@
 // written in, packages it, makes its runtime, calls it and removes it. The commands
 // `onbehalf agent …` are this package with a terminal around it.
 //
-//	a folder ─ Detect ─▶ Agent ─ Save ─▶ onbehalf-agent.yaml, which people read and commit
-//	                       │
+//	a folder ─ Configure ─▶ Agent, and onbehalf-agent.yaml, which people read and commit
+//	                           │
 //	Launch ── build ─▶ archive: the same bytes for the same agent ─▶ PutAgentCode
 //	       ── role, made where there is none
 //	       ── CreateAgentRuntime, or UpdateAgentRuntime for the next version ─▶ READY

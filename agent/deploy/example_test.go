@@ -29,10 +29,7 @@ func Example() {
 
 	agent := deploy.New("my-agent", "")
 	agent.Name = "my_agent"
-	if err := agent.Detect(); err != nil { // the language, the entry point, the requirements
-		log.Fatal(err)
-	}
-	if err := agent.Save(); err != nil { // onbehalf-agent.yaml; deploy.Load reads it the next time
+	if err := agent.Configure(); err != nil { // language, entry point, requirements: onbehalf-agent.yaml, which deploy.Load reads the next time
 		log.Fatal(err)
 	}
 	if _, err := platform.Launch(ctx, agent, deploy.LaunchOptions{}); err != nil {
