@@ -148,6 +148,7 @@ func Start(ctx context.Context, c Config, log *slog.Logger) (_ *Server, err erro
 	s.background.Go(func() {
 		_, _ = s.driver() // it tells the log what it found
 		settle()
+		keepSettled(running)
 	})
 	return s, nil
 }
