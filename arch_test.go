@@ -69,6 +69,7 @@ var table = []row{
 	{folder: "internal/gateway", imports: "api auth principal broker identity gate store seal secret fault"},
 	{folder: "internal/gateway/*", imports: "gateway api principal egress sigv4 secret fault"},
 	{folder: "internal/runtime", imports: "api auth principal identity gate store seal egress secret fault"},
+	{folder: "internal/runtime/drivertest", anything: true},
 	{folder: "internal/runtime/*", imports: "runtime egress secret fault"},
 	// doors
 	{folder: "internal/wire", imports: "api gate principal seal secret fault"},
@@ -93,7 +94,7 @@ var table = []row{
 // packages of that row may import themselves (a test of gate assembles auth,
 // seal and store), and the kinds or drivers below its own room. Stories that
 // need a whole server live in e2e.
-var testSupport = []string{"internal/store/storetest", "internal/demoidp", "e2e/chatmodel"}
+var testSupport = []string{"internal/store/storetest", "internal/runtime/drivertest", "internal/demoidp", "e2e/chatmodel"}
 
 // serverTests are the folders whose tests may start a whole server.
 var serverTests = []string{"client", "agent", "cmd/onbehalf", "examples/sayhello", "examples/openaiagent", "internal/server"}

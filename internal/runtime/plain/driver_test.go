@@ -5,14 +5,12 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -20,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/onbehalf/onbehalf/internal/runtime"
+	"github.com/onbehalf/onbehalf/internal/runtime/drivertest"
 )
 
 func TestMain(m *testing.M) {
@@ -57,7 +56,7 @@ func agent() {
 
 // platform is one that is going to be killed: it starts a session that does all it can to outlive it.
 func platform() {
-	var out output
+	var out drivertest.Output
 	p, err := New().Start(context.Background(), runtime.Launch{Code: "/", Output: &out, Environment: []string{"PATH=/usr/bin:/bin"},
 		Command: []string{"sh", "-c", "trap '' TERM HUP; (setsid sh -c 'sleep 1000 & echo pid $!; echo pid $$; wait' &) ; echo pid $$; echo folder $HOME; wait; while :; do sleep 1; done"}})
 	if err != nil {
@@ -71,28 +70,7 @@ func platform() {
 	<-p.Ended()
 }
 
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
-}
-
-type running struct {
-	runtime.Process
-	http *http.Client
-	said *output
-}
+type running = drivertest.Session
 
 func start(t *testing.T, change ...func(*runtime.Launch)) *running {
 	t.Helper()
@@ -100,55 +78,29 @@ func start(t *testing.T, change ...func(*runtime.Launch)) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &running{said: &output{}}
 	l := runtime.Launch{
-		Name: "session", Code: t.TempDir(), Command: []string{self, "agent"}, Port: 8080, Output: r.said,
+		Name: "session", Code: t.TempDir(), Command: []string{self, "agent"}, Port: 8080,
 		Environment: []string{"PATH=/usr/bin:/bin", "PORT=8080", "HOME=/home/agent", "PLATFORM=http://127.0.0.1:7079", "HTTP_PROXY=http://127.0.0.1:7078", "NO_PROXY=127.0.0.1,localhost", "OTHER=127.0.0.1:70790"},
 		Platform:    http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "the platform, asked for ", r.URL.Path) }),
 	}
 	for _, change := range change {
 		change(&l)
 	}
-	if r.Process, err = drivers.Start(t.Context(), l); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { r.Stop(0) })
-	r.http = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return r.Dial(ctx) }, DisableKeepAlives: true}}
-	return r
+	return drivertest.Start(t, drivers, l)
 }
 
 var drivers = New()
 
-func (r *running) ask(t *testing.T, path string) string {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		response, err := r.http.Get("http://agent" + path)
-		if err == nil {
-			defer response.Body.Close()
-			text, _ := io.ReadAll(response.Body)
-			return string(text)
-		}
-		select {
-		case <-r.Ended():
-			return "ended: " + r.End()
-		default:
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: %v; it said %s", path, err, r.said)
-		}
-	}
-}
-
 func TestASession(t *testing.T) {
 	t.Parallel()
 	r, other := start(t), start(t)
-	if a, b := r.ask(t, "/hello"), other.ask(t, "/hello"); a == b || !strings.HasPrefix(a, "hello from ") {
+	if a, b := r.Ask(t, "/hello"), other.Ask(t, "/hello"); a == b || !strings.HasPrefix(a, "hello from ") {
 		t.Errorf("%s and %s have one port", a, b)
 	}
-	if got := r.ask(t, "/get?path=/some/path"); got != "the platform, asked for /some/path" {
+	if got := r.Ask(t, "/get?path=/some/path"); got != "the platform, asked for /some/path" {
 		t.Error(got)
 	}
-	environment := r.ask(t, "/environment")
+	environment := r.Ask(t, "/environment")
 	for _, wrong := range []string{"PORT=8080", ":7079\n", ":7078\n", "/home/agent"} {
 		if strings.Contains(environment+"\n", wrong) {
 			t.Errorf("%s in %s", wrong, environment)
@@ -166,10 +118,10 @@ func TestASession(t *testing.T) {
 	if _, err := r.Run(t.Context(), runtime.Command{Line: "setsid sleep 60", Timeout: 100 * time.Millisecond, Stdout: io.Discard, Stderr: io.Discard}); err != context.DeadlineExceeded || time.Since(begun) > 10*time.Second {
 		t.Errorf("a command that takes long: %v", err)
 	}
-	if got := r.ask(t, "/exit"); got != "ended: The agent ended with exit code 3." {
+	if got := r.Ask(t, "/exit"); got != "ended: The agent ended with exit code 3." {
 		t.Error(got)
 	}
-	if said := r.said.String(); said != "listening\ngood bye\n" {
+	if said := r.Said.String(); said != "listening\ngood bye\n" {
 		t.Errorf("it said %q", said)
 	}
 	if _, err := r.Run(t.Context(), runtime.Command{Line: "true", Timeout: time.Minute}); err == nil {
@@ -204,21 +156,15 @@ func TestStop(t *testing.T) {
 		l.Command = []string{"sh", "-c", "trap '' TERM; (setsid sh -c 'sleep 1000 & echo pid $!; wait' &); echo pid $$; while :; do sleep 0.05; done"}
 	})
 	for want, r := range []*running{polite, stubborn} {
-		for strings.Count(r.said.String(), "pid") <= want {
+		for strings.Count(r.Said.String(), "pid") <= want {
 			time.Sleep(10 * time.Millisecond)
 		}
 	}
-	begun := time.Now()
-	polite.Stop(time.Minute)
-	if took := time.Since(begun); took > 30*time.Second || !strings.Contains(polite.said.String(), "bye") {
-		t.Errorf("a polite agent took %v and said %q", took, polite.said)
+	drivertest.Stops(t, polite, stubborn)
+	if stubborn.End() != "The agent was ended." {
+		t.Error(stubborn.End())
 	}
-	begun = time.Now()
-	stubborn.Stop(500 * time.Millisecond)
-	if took := time.Since(begun); took < 500*time.Millisecond || took > 30*time.Second || stubborn.End() != "The agent was ended." {
-		t.Errorf("a stubborn agent took %v: %s", took, stubborn.End())
-	}
-	for _, pid := range pids(t, stubborn.said.String()) {
+	for _, pid := range pids(t, stubborn.Said.String()) {
 		if !gone(pid) {
 			t.Errorf("process %d goes on", pid)
 		}
@@ -233,7 +179,7 @@ func TestKilledPlatform(t *testing.T) {
 		t.Fatal(err)
 	}
 	command := exec.Command(self, "platform")
-	out := &output{}
+	out := &drivertest.Output{}
 	command.Stdout, command.Stderr = out, out
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
@@ -268,8 +214,8 @@ func TestBadLaunches(t *testing.T) {
 	t.Parallel()
 	r := start(t, func(l *runtime.Launch) { l.Command = []string{"nothing-of-that-name"} })
 	<-r.Ended()
-	if r.End() != "The agent ended with exit code 127." || !strings.Contains(r.said.String(), "nothing-of-that-name") {
-		t.Errorf("%s %s", r.End(), r.said)
+	if r.End() != "The agent ended with exit code 127." || !strings.Contains(r.Said.String(), "nothing-of-that-name") {
+		t.Errorf("%s %s", r.End(), r.Said)
 	}
 	for why, l := range map[string]runtime.Launch{
 		"session storage": {Code: t.TempDir(), Command: []string{"true"}, Mounts: []string{"/mnt/data"}, Output: io.Discard},

@@ -24,8 +24,8 @@ func TestEndsAtOnce(t *testing.T) {
 					l.Command = []string{"sh", "-c", "echo the reason; exit 3"}
 				})
 				<-r.Ended()
-				if r.End() != "The agent ended with exit code 3." || !strings.Contains(r.said.String(), "the reason") {
-					t.Errorf("%s %s", r.End(), r.said)
+				if r.End() != "The agent ended with exit code 3." || !strings.Contains(r.Said.String(), "the reason") {
+					t.Errorf("%s %s", r.End(), r.Said)
 				}
 			}
 		})

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/onbehalf/onbehalf/internal/runtime"
+	"github.com/onbehalf/onbehalf/internal/runtime/drivertest"
 )
 
 func TestMain(m *testing.M) {
@@ -86,30 +87,11 @@ func query(pairs ...string) string {
 	return values.Encode()
 }
 
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
-}
+type output = drivertest.Output
 
 var shared = sync.OnceValues(func() (*Driver, error) { return New(context.Background()) })
 
-type running struct {
-	runtime.Process
-	http *http.Client
-	said *output
-}
+type running struct{ *drivertest.Session }
 
 func start(t *testing.T, change ...func(*runtime.Launch)) *running {
 	t.Helper()
@@ -125,21 +107,15 @@ func start(t *testing.T, change ...func(*runtime.Launch)) *running {
 		}
 	}
 	place(t, filepath.Join(code, "agent"))
-	r := &running{said: &output{}}
 	l := runtime.Launch{
-		Name: strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(t.Name())), Code: code, Command: []string{"./agent", "agent"}, Port: 8080, Output: r.said,
+		Name: strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(t.Name())), Code: code, Command: []string{"./agent", "agent"}, Port: 8080,
 		Environment: []string{"GREETING=a secret word", "PATH=/usr/bin:/bin", "HOME=/home/agent"},
 		Platform:    http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "the platform, asked for ", r.URL.Path) }),
 	}
 	for _, change := range change {
 		change(&l)
 	}
-	if r.Process, err = d.Start(t.Context(), l); err != nil {
-		t.Fatalf("%v; it said: %s", err, r.said)
-	}
-	t.Cleanup(func() { r.Stop(0) })
-	r.http = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return r.Dial(ctx) }, DisableKeepAlives: true}}
-	return r
+	return &running{drivertest.Start(t, d, l)}
 }
 
 // place puts this program somewhere: by a link where that can be, since one that was
@@ -162,37 +138,16 @@ func place(t *testing.T, path string) {
 	}
 }
 
-// ask waits for the agent and asks it.
-func (r *running) ask(t *testing.T, path string) string {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		response, err := r.http.Get("http://agent" + path)
-		if err == nil {
-			defer response.Body.Close()
-			text, _ := io.ReadAll(response.Body)
-			return string(text)
-		}
-		select {
-		case <-r.Ended():
-			return "ended: " + r.End()
-		default:
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: %v; it said %s", path, err, r.said)
-		}
-	}
-}
-
 func TestASession(t *testing.T) {
 	t.Parallel()
 	r := start(t)
-	if got := r.ask(t, "/hello"); !strings.HasPrefix(got, "hello from ") || !strings.HasSuffix(got, "a secret word") {
+	if got := r.Ask(t, "/hello"); !strings.HasPrefix(got, "hello from ") || !strings.HasSuffix(got, "a secret word") {
 		t.Error(got)
 	}
-	if got := r.ask(t, "/get?url=http://127.0.0.1:7079/some/path"); got != "the platform, asked for /some/path" {
+	if got := r.Ask(t, "/get?url=http://127.0.0.1:7079/some/path"); got != "the platform, asked for /some/path" {
 		t.Error(got)
 	}
-	if got := r.ask(t, "/write?path=/tmp/x"); got != "<nil>" {
+	if got := r.Ask(t, "/write?path=/tmp/x"); got != "<nil>" {
 		t.Error(got)
 	}
 	var stdout, stderr bytes.Buffer
@@ -204,10 +159,10 @@ func TestASession(t *testing.T) {
 	if _, err := r.Run(t.Context(), runtime.Command{Line: "sleep 60", Timeout: 100 * time.Millisecond, Stdout: io.Discard, Stderr: io.Discard}); err != context.DeadlineExceeded || time.Since(begun) > 10*time.Second {
 		t.Errorf("a command that takes long: %v", err)
 	}
-	if got := r.ask(t, "/exit"); got != "ended: The agent ended with exit code 3." {
+	if got := r.Ask(t, "/exit"); got != "ended: The agent ended with exit code 3." {
 		t.Error(got)
 	}
-	if said := r.said.String(); said != "listening\ngood bye\n" {
+	if said := r.Said.String(); said != "listening\ngood bye\n" {
 		t.Errorf("it said %q", said)
 	}
 }
@@ -226,7 +181,7 @@ func TestIsolation(t *testing.T) {
 	defer listener.Close()
 	other := start(t, func(l *runtime.Launch) { l.Name += "-other" })
 	r := start(t)
-	other.ask(t, "/write?path=/tmp/x")
+	other.Ask(t, "/write?path=/tmp/x")
 	for request, want := range map[string]string{
 		"/read?path=" + secret:                             "no such file",
 		"/read?path=/etc/shadow":                           "no such file",
@@ -241,7 +196,7 @@ func TestIsolation(t *testing.T) {
 		"/get?url=http://192.0.2.1/":                       "network is unreachable",
 		"/get?url=http://127.0.0.1:7078/":                  "404",
 	} {
-		if got := r.ask(t, request); !strings.Contains(got, want) {
+		if got := r.Ask(t, request); !strings.Contains(got, want) {
 			t.Errorf("%s: %.300s; want %q", request, got, want)
 		}
 	}
@@ -267,33 +222,33 @@ func TestLimits(t *testing.T) {
 	t.Run("memory", func(t *testing.T) {
 		t.Parallel()
 		r := start(t, small)
-		if got := r.ask(t, "/fill"); !strings.HasPrefix(got, "ended: The agent took more memory than its limit") {
+		if got := r.Ask(t, "/fill"); !strings.HasPrefix(got, "ended: The agent took more memory than its limit") {
 			t.Error(got)
 		}
 	})
 	t.Run("disk", func(t *testing.T) {
 		t.Parallel()
 		r := start(t, small)
-		r.ask(t, "/hello")
+		r.Ask(t, "/hello")
 		out := &output{}
 		_, _ = r.Run(t.Context(), runtime.Command{Line: "head -c 100000000 /dev/zero > /tmp/full", Timeout: time.Minute, Stdout: out, Stderr: out})
 		if !strings.Contains(out.String(), "No space left") {
 			t.Error(out.String())
 		}
-		if got := r.ask(t, "/hello"); !strings.HasPrefix(got, "hello") {
+		if got := r.Ask(t, "/hello"); !strings.HasPrefix(got, "hello") {
 			t.Error(got)
 		}
 	})
 	t.Run("processes", func(t *testing.T) {
 		t.Parallel()
 		r := start(t, small)
-		r.ask(t, "/hello")
+		r.Ask(t, "/hello")
 		out := &output{}
 		_, _ = r.Run(t.Context(), runtime.Command{Line: "for i in $(seq 200); do sleep 30 & done; wait", Timeout: time.Minute, Stdout: out, Stderr: out})
 		if !strings.Contains(out.String(), "annot fork") {
 			t.Error(out.String())
 		}
-		if got := r.ask(t, "/hello"); !strings.HasPrefix(got, "hello") {
+		if got := r.Ask(t, "/hello"); !strings.HasPrefix(got, "hello") {
 			t.Error(got)
 		}
 	})
@@ -309,28 +264,19 @@ func TestStop(t *testing.T) {
 		l.Name += "-stubborn"
 	})
 	for _, r := range []*running{polite, stubborn} {
-		for !strings.Contains(r.said.String(), "up") {
+		for !strings.Contains(r.Said.String(), "up") {
 			time.Sleep(10 * time.Millisecond)
 		}
 	}
-	begun := time.Now()
-	polite.Stop(time.Minute)
-	if took := time.Since(begun); took > 30*time.Second || !strings.Contains(polite.said.String(), "bye") {
-		t.Errorf("a polite agent took %v and said %q", took, polite.said)
-	}
-	begun = time.Now()
-	stubborn.Stop(500 * time.Millisecond)
-	if took := time.Since(begun); took < 500*time.Millisecond || took > 30*time.Second {
-		t.Errorf("a stubborn agent took %v", took)
-	}
+	drivertest.Stops(t, polite.Session, stubborn.Session)
 }
 
 func TestBadLaunches(t *testing.T) {
 	t.Parallel()
 	r := start(t, func(l *runtime.Launch) { l.Command = []string{"nothing-of-that-name"} })
 	<-r.Ended()
-	if r.End() != "The agent ended with exit code 127." || !strings.Contains(r.said.String(), "there is no nothing-of-that-name in PATH") {
-		t.Errorf("%s %s", r.End(), r.said)
+	if r.End() != "The agent ended with exit code 127." || !strings.Contains(r.Said.String(), "there is no nothing-of-that-name in PATH") {
+		t.Errorf("%s %s", r.End(), r.Said)
 	}
 	d, _ := shared()
 	if _, err := d.Start(t.Context(), runtime.Launch{Name: "nowhere", Code: "/nowhere", Command: []string{"true"}, Output: io.Discard}); err == nil || !strings.Contains(err.Error(), "the agent's code") {

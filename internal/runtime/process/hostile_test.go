@@ -249,7 +249,7 @@ func TestAttacks(t *testing.T) {
 	r := start(t)
 	about := map[string]string{"a file of the platform": secret, "a port of this machine": port.Addr().String(), "an abstract socket": abstract}
 	for name := range attacks {
-		got := r.ask(t, "/attack?"+query("name", name, "about", about[name]))
+		got := r.Ask(t, "/attack?"+query("name", name, "about", about[name]))
 		if !strings.HasPrefix(got, "refused: ") && (ownUsers() || !emptySuccess[name]) {
 			t.Errorf("%s: %s", name, got)
 		}
@@ -276,7 +276,7 @@ func TestNoCore(t *testing.T) {
 	t.Parallel()
 	var limit unix.Rlimit
 	r := start(t)
-	if _, err := fmt.Sscan(r.ask(t, "/core"), &limit.Cur, &limit.Max); err != nil || limit.Cur != 1 || limit.Max != 1 {
+	if _, err := fmt.Sscan(r.Ask(t, "/core"), &limit.Cur, &limit.Max); err != nil || limit.Cur != 1 || limit.Max != 1 {
 		t.Errorf("%v %v", limit, err)
 	}
 }
@@ -324,11 +324,11 @@ func TestBombs(t *testing.T) {
 	t.Parallel()
 	small := func(l *runtime.Launch) { l.Limits = runtime.Limits{Memory: 200 << 20, Processes: 100, Disk: 8 << 20} }
 	neighbour := start(t, small, func(l *runtime.Launch) { l.Name += "-neighbour" })
-	neighbour.ask(t, "/hello")
+	neighbour.Ask(t, "/hello")
 	answers := func(t *testing.T) {
 		t.Helper()
 		begun := time.Now()
-		if got := neighbour.ask(t, "/hello"); !strings.HasPrefix(got, "hello") || time.Since(begun) > 20*time.Second {
+		if got := neighbour.Ask(t, "/hello"); !strings.HasPrefix(got, "hello") || time.Since(begun) > 20*time.Second {
 			t.Errorf("its neighbour answers %q after %v", got, time.Since(begun))
 		}
 	}
@@ -359,7 +359,7 @@ func TestBombs(t *testing.T) {
 	}
 	t.Run("every folder", func(t *testing.T) {
 		r := start(t, small, func(l *runtime.Launch) { l.Mounts = []string{"/mnt/data"} })
-		r.ask(t, "/hello")
+		r.Ask(t, "/hello")
 		for _, folder := range []string{"/tmp", "/dev/shm", inside.HomeFolder, "/mnt/data"} {
 			out := &output{}
 			_, err := r.Run(t.Context(), runtime.Command{Line: "cat /dev/zero > " + folder + "/full; rm " + folder + "/full", Timeout: time.Minute, Stdout: out, Stderr: out})
@@ -368,7 +368,7 @@ func TestBombs(t *testing.T) {
 			}
 		}
 		answers(t)
-		if got := r.ask(t, "/hello"); !strings.HasPrefix(got, "hello") {
+		if got := r.Ask(t, "/hello"); !strings.HasPrefix(got, "hello") {
 			t.Error(got)
 		}
 	})
@@ -412,7 +412,7 @@ func TestDaemon(t *testing.T) {
 		l.Command = []string{"sh", "-c", "trap '' TERM HUP; (setsid sh -c 'trap \"\" TERM HUP; setsid sleep " + marker + " & echo up; wait' &) ; while :; do sleep 0.1; done"}
 	})
 	sleeps := "sleep\x00" + marker + "\x00"
-	for !strings.Contains(r.said.String(), "up") || len(commandsWith(t, sleeps)) == 0 {
+	for !strings.Contains(r.Said.String(), "up") || len(commandsWith(t, sleeps)) == 0 {
 		time.Sleep(10 * time.Millisecond)
 	}
 	r.Stop(100 * time.Millisecond)
@@ -442,10 +442,10 @@ func TestPortsAreApart(t *testing.T) {
 	a := start(t, func(l *runtime.Launch) { l.Environment = []string{"GREETING=a"} })
 	b := start(t, func(l *runtime.Launch) { l.Environment = []string{"GREETING=b"}; l.Name += "-b" })
 	for r, want := range map[*running]string{a: " a", b: " b"} {
-		if got := r.ask(t, "/hello"); !strings.HasSuffix(got, want) {
+		if got := r.Ask(t, "/hello"); !strings.HasSuffix(got, want) {
 			t.Error(got)
 		}
-		if got := r.ask(t, "/get?url=http://127.0.0.1:8080/hello"); !strings.HasSuffix(got, want) {
+		if got := r.Ask(t, "/get?url=http://127.0.0.1:8080/hello"); !strings.HasSuffix(got, want) {
 			t.Error(got)
 		}
 	}
@@ -460,11 +460,11 @@ func TestConnectionsAreBounded(t *testing.T) {
 	r := start(t, func(l *runtime.Launch) {
 		l.Platform = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { arrived <- struct{}{}; <-release })
 	})
-	r.ask(t, "/hello")
+	r.Ask(t, "/hello")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	go func() {
-		_, _ = r.http.Get("http://agent/flood?" + query("count", strconv.Itoa(maxConnections+20)))
+		_, _ = r.HTTP.Get("http://agent/flood?" + query("count", strconv.Itoa(maxConnections+20)))
 	}()
 	for range maxConnections {
 		select {
@@ -478,7 +478,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 		t.Error("one too many arrived")
 	case <-time.After(100 * time.Millisecond):
 	}
-	if got := r.ask(t, "/hello"); !strings.HasPrefix(got, "hello") {
+	if got := r.Ask(t, "/hello"); !strings.HasPrefix(got, "hello") {
 		t.Error(got)
 	}
 	close(release)
@@ -519,7 +519,7 @@ func ownUsers() bool {
 func TestCommandWithADaemon(t *testing.T) {
 	t.Parallel()
 	r := start(t)
-	r.ask(t, "/hello")
+	r.Ask(t, "/hello")
 	for name, line := range map[string]string{
 		"silent": "seq 20000; setsid sleep 60 & sleep 0.3; exit 3",
 		"loud":   "seq 20000; setsid sh -c 'while :; do echo loud; done' & sleep 0.3; exit 3",

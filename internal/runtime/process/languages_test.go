@@ -83,8 +83,8 @@ fs.readFile("/tmp/x", () => new Worker("require('worker_threads').parentPort.pos
 			case <-time.After(3 * time.Minute):
 				t.Error("it hangs")
 			}
-			if !strings.Contains(r.said.String(), "all is well") || !strings.HasSuffix(r.End(), "code 0.") {
-				t.Errorf("%s %s", r.End(), r.said)
+			if !strings.Contains(r.Said.String(), "all is well") || !strings.HasSuffix(r.End(), "code 0.") {
+				t.Errorf("%s %s", r.End(), r.Said)
 			}
 		})
 	}
@@ -123,7 +123,7 @@ func TestInterpretersElsewhere(t *testing.T) {
 			l.Command = []string{filepath.Join(folder, "bin/language")}
 		})
 		<-r.Ended()
-		if said := r.said.String(); said != "I am "+folder+"/bin/language\nand my library\n" {
+		if said := r.Said.String(); said != "I am "+folder+"/bin/language\nand my library\n" {
 			t.Errorf("%s %s", r.End(), said)
 		}
 	}
@@ -156,7 +156,7 @@ func TestInterpreterOfOneFile(t *testing.T) {
 	}
 	r := start(t, func(l *runtime.Launch) { l.Command, l.Also = []string{program}, []string{program} })
 	<-r.Ended()
-	if said := r.said.String(); said != "I am "+program+"\nlanguage\n" {
+	if said := r.Said.String(); said != "I am "+program+"\nlanguage\n" {
 		t.Errorf("%s %s", r.End(), said)
 	}
 }
@@ -169,7 +169,7 @@ func TestCodeWithinTheDataFolder(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	if got := r.ask(t, "/hello"); !strings.HasPrefix(got, "hello") {
+	if got := r.Ask(t, "/hello"); !strings.HasPrefix(got, "hello") {
 		t.Error(got)
 	}
 }

@@ -53,8 +53,8 @@ func TestManySessionsLeaveNothing(t *testing.T) {
 				slowest = max(slowest, took)
 				mu.Unlock()
 				if i%4 == 0 {
-					if got := r.ask(t, "/get?url=http://127.0.0.1:7079/x"); got != "the platform, asked for /x" {
-						t.Error(got, r.said)
+					if got := r.Ask(t, "/get?url=http://127.0.0.1:7079/x"); got != "the platform, asked for /x" {
+						t.Error(got, r.Said)
 					}
 				}
 				if i%2 == 0 {
@@ -62,7 +62,7 @@ func TestManySessionsLeaveNothing(t *testing.T) {
 				} else {
 					r.Stop(0)
 				}
-				r.http.CloseIdleConnections()
+				r.HTTP.CloseIdleConnections()
 			})
 		}
 		all.Wait()

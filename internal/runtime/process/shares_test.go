@@ -20,9 +20,9 @@ import (
 func TestShares(t *testing.T) {
 	t.Parallel()
 	greedy, other := start(t), start(t, func(l *runtime.Launch) { l.Name += "-other" })
-	other.ask(t, "/hello")
-	t.Log(greedy.ask(t, "/take"))
-	if got := other.ask(t, "/take"); !strings.HasPrefix(got, "8 watchers") {
+	other.Ask(t, "/hello")
+	t.Log(greedy.Ask(t, "/take"))
+	if got := other.Ask(t, "/take"); !strings.HasPrefix(got, "8 watchers") {
 		t.Errorf("beside one that has taken all it can, a session has %s", got)
 	}
 	watcher, err := unix.InotifyInit()
