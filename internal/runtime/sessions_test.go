@@ -171,7 +171,7 @@ func TestAgentsThatDoNotStart(t *testing.T) {
 		"silent": {2 * time.Second, func(h *hosted, w http.ResponseWriter) {
 			_, _ = io.WriteString(h.lastAgent().output, "no module named bread\n")
 			http.Error(w, "no", http.StatusInternalServerError)
-		}, "initialization time exceeded"},
+		}, "initialization time exceeded. Please make sure that initialization completes in 2s. The agent has to listen on the port that the variable PORT names."},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

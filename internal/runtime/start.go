@@ -161,7 +161,7 @@ func (s *Service) notReady(n *session) error {
 	if err := s.endedEarly(n); err != nil {
 		return err
 	}
-	return fault.New(fault.RuntimeClient, "Runtime initialization time exceeded. Please make sure that initialization completes in %ds.", int(s.patience.Seconds())).Because(printed(n.log.tail()))
+	return fault.New(fault.RuntimeClient, "Runtime initialization time exceeded. Please make sure that initialization completes in %ds. The agent has to listen on the port that the variable PORT names.", int(s.patience.Seconds())).Because(printed(n.log.tail()))
 }
 
 // invocationsPath is where a runtime is called, its ARN as one segment of the path.
