@@ -147,6 +147,9 @@ func (h *host) told(err error) error {
 		if strings.Contains(said.ErrorMessage(), "Runtime-User-Id") { // so say the SDKs where no workload token came
 			return hinted{advised, "the agent has to know on whose behalf it is called: --user-id USER"}
 		}
+		if strings.Contains(said.ErrorMessage(), `Unknown file extension ".ts"`) {
+			return hinted{advised, `the platform's Node.js runs no TypeScript as it is (22.18 does): onbehalf agent configure --build "npm run build" --entrypoint dist/agent.js, then launch`}
+		}
 		if h.dev {
 			return hinted{advised, "the terminal of onbehalf agent dev shows what the agent printed"}
 		}

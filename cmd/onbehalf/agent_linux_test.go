@@ -126,6 +126,7 @@ func TestAgentsErrors(t *testing.T) {
 			errNoCredentials.Error(), "--profile"},
 		{host{}, fmt.Errorf("the port 8090 cannot be had: %w", syscall.EADDRINUSE), "the port 8090", "--port"},
 		{host{}, agents("Received error (500) from runtime. no"), "no", "onbehalf agent logs"},
+		{host{}, agents("The agent ended. It printed last:\nTypeError [ERR_UNKNOWN_FILE_EXTENSION]: Unknown file extension \".ts\" for /app/agent.ts"), "ended", "--build"},
 		{host{dev: true}, agents("Received error (500) from runtime. no"), "no", "the terminal of onbehalf agent dev"},
 		{host{}, agents("specify the X-Amzn-Bedrock-AgentCore-Runtime-User-Id header and retry"), "specify", "--user-id USER"},
 		{host{}, &smithy.GenericAPIError{Code: "AccessDeniedException", Message: mismatch}, "mismatch", "takes tokens, and no signed requests"},
