@@ -209,6 +209,9 @@ func strip(h http.Header) {
 	}
 }
 
+// lastAnswer is how long it may take to tell an agent that its time is over.
+const lastAnswer = 5 * time.Second
+
 // relay passes one plain request on, and its answer back as it comes.
 func (p *Proxy) relay(w http.ResponseWriter, r *http.Request) {
 	name, port, err := targetOf(r.URL.Host, "80")
@@ -218,8 +221,15 @@ func (p *Proxy) relay(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	quiet := time.AfterFunc(p.idle, cancel)
-	defer quiet.Stop()
+	control := http.NewResponseController(w)
+	quiet := time.AfterFunc(p.idle, func() {
+		cancel()
+		_ = control.SetWriteDeadline(time.Now().Add(lastAnswer)) // the agent may have stopped reading
+	})
+	defer func() {
+		quiet.Stop()
+		_ = control.SetWriteDeadline(time.Time{})
+	}()
 
 	out := r.Clone(ctx)
 	out.RequestURI, out.Host = "", r.URL.Host
@@ -235,7 +245,7 @@ func (p *Proxy) relay(w http.ResponseWriter, r *http.Request) {
 	} else {
 		// Otherwise net/http closes the request's body with the first byte of the answer, and
 		// the transport, which may be about to see its end, takes that for a failure.
-		if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
+		if err := control.EnableFullDuplex(); err != nil {
 			say(w, r, http.StatusInternalServerError, "No request with a body can be passed on on this connection")
 			return
 		}
@@ -257,8 +267,7 @@ func (p *Proxy) relay(w http.ResponseWriter, r *http.Request) {
 		w.Header()[name] = values
 	}
 	w.WriteHeader(answer.StatusCode)
-	flush := http.NewResponseController(w)
-	_ = flush.Flush()
+	_ = control.Flush()
 	buffer := make([]byte, 16<<10)
 	body := &moving{answer.Body, quiet, p.idle}
 	for {
@@ -267,7 +276,7 @@ func (p *Proxy) relay(w http.ResponseWriter, r *http.Request) {
 			if _, err := w.Write(buffer[:n]); err != nil {
 				return
 			}
-			_ = flush.Flush()
+			_ = control.Flush()
 		}
 		switch {
 		case err == io.EOF:

@@ -139,7 +139,7 @@ func joined(name string, port uint16) string {
 
 // targetOf takes a target apart: a host name or an address, and a port.
 func targetOf(authority, without string) (name string, port uint16, err error) {
-	bad := fault.New(fault.Invalid, "The target is not a host with a port from 1 to 65535.")
+	bad := fault.New(fault.Invalid, "The target is not a host with a port from 1 to 65535")
 	host, text, splitErr := net.SplitHostPort(authority)
 	if splitErr != nil {
 		if without == "" {

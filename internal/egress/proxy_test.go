@@ -382,6 +382,47 @@ func TestProxyIsShared(t *testing.T) {
 	}
 }
 
+// An agent that does not read what it has asked for holds an exchange no longer than
+// one in which nothing moves.
+func TestProxyUnreadAnswerEnds(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for piece := make([]byte, 64<<10); ; {
+			if _, err := w.Write(piece); err != nil {
+				return
+			}
+		}
+	}))
+	defer server.Close()
+	p, err := NewProxy(ProxyOptions{Allow: []string{"127.0.0.1:*"}, Idle: 300 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	front := httptest.NewUnstartedServer(p)
+	front.Config.ErrorLog = discardLog()
+	front.Start()
+	defer front.Close()
+	conn, err := net.Dial("tcp", front.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "GET %s/ HTTP/1.1\r\nHost: x\r\n\r\n", server.URL)
+	if _, err := io.ReadFull(conn, make([]byte, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	open := func() int {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.open
+	}
+	for deadline := time.Now().Add(30 * time.Second); open() > 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it is held")
+		}
+	}
+}
+
 func TestProxyIdleTunnelEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
