@@ -74,8 +74,11 @@ func (a *Agent) letsThrough(canonical string) bool {
 }
 
 // LastSession is the session of the last conversation from this folder: of the user,
-// because a session answers to the one who began it.
-func (c *Client) LastSession(a *Agent, user string) string { return c.remembered(a).Sessions[user] }
+// because a session answers to the one who began it; at the endpoint, because a
+// session keeps the version that it began with.
+func (c *Client) LastSession(a *Agent, user, qualifier string) string {
+	return c.remembered(a).Sessions[conversation(user, qualifier)]
+}
 
 // Invoke calls the agent and answers when its answer begins. The conversation is
 // remembered as the last one.
@@ -117,7 +120,7 @@ func (c *Client) Invoke(ctx context.Context, a *Agent, in Invocation) (*Answer, 
 	}
 	keep := func(session string) { // a conversation that cannot be remembered is answered all the same
 		if in.Dev == "" {
-			_ = c.remember(a, func(s *state) { s.keep(in.UserID, session) })
+			_ = c.remember(a, func(s *state) { s.keep(conversation(in.UserID, in.Qualifier), session) })
 		}
 	}
 	response, err := c.do(ctx, call{method: http.MethodPost, at: in.Dev, path: path, header: header, body: in.Payload, bearer: in.Bearer, once: true})

@@ -84,8 +84,8 @@ func TestNextVersionBeginsAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	var failed *FailedError
-	if _, err := c.put(t.Context(), a, "weather-1", object{}); !errors.As(err, &failed) || c.LastSession(a, "ada") != "hers" {
-		t.Errorf("%v; the session is %q", err, c.LastSession(a, "ada"))
+	if _, err := c.put(t.Context(), a, "weather-1", object{}); !errors.As(err, &failed) || c.LastSession(a, "ada", "") != "hers" {
+		t.Errorf("%v; the session is %q", err, c.LastSession(a, "ada", ""))
 	}
 	status = statusReady
 	if _, err := c.put(t.Context(), a, "weather-1", object{}); err != nil {
@@ -93,6 +93,35 @@ func TestNextVersionBeginsAnew(t *testing.T) {
 	}
 	if s := c.remembered(a); len(s.Sessions) != 0 || s.Last != "hers" || s.Runtime != "weather-1" {
 		t.Errorf("what is remembered: %+v", s)
+	}
+}
+
+// Each endpoint has its conversations: a session keeps its version, whichever endpoint a call of it names.
+func TestConversationsOfEndpoints(t *testing.T) {
+	t.Parallel()
+	var sessions []string
+	c, a := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/runtimes/" {
+			fmt.Fprint(w, `{"agentRuntimes": [{"agentRuntimeId": "weather-1", "agentRuntimeName": "weather", "agentRuntimeArn": "arn"}]}`)
+			return
+		}
+		sessions = append(sessions, r.URL.RawQuery)
+	})
+	call := func(user, qualifier string) string {
+		t.Helper()
+		answer, err := c.Invoke(t.Context(), a, Invocation{UserID: user, Qualifier: qualifier, SessionID: c.LastSession(a, user, qualifier)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = answer.Body.Close()
+		return answer.SessionID
+	}
+	first, prod := call("ada", ""), call("ada", "prod")
+	if first == prod || call("ada", "DEFAULT") != first || call("ada", "prod") != prod || call("bob", "prod") == prod {
+		t.Errorf("sessions %q and %q; %v", first, prod, c.remembered(a))
+	}
+	if len(sessions) != 5 || sessions[1] != "qualifier=prod" {
+		t.Errorf("calls %q", sessions)
 	}
 }
 

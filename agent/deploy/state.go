@@ -13,16 +13,26 @@ import (
 // goes on: the runtime is found by its name, and a conversation begins anew.
 type state struct {
 	Runtime  string            `json:"runtime,omitempty"`  // id of the runtime that was launched from here
-	Sessions map[string]string `json:"sessions,omitempty"` // of the last conversation, by user
+	Sessions map[string]string `json:"sessions,omitempty"` // of the last conversations, by user and endpoint
 	Last     string            `json:"last,omitempty"`     // of the last conversation, whoever's it was
 }
 
-// keep remembers the last conversation of a user.
-func (s *state) keep(user, session string) {
+// conversation is the key of a user's last session at an endpoint: the user, where it is DEFAULT.
+func conversation(user, qualifier string) string {
+	if qualifier == "" || qualifier == defaultEndpoint {
+		return user
+	}
+	return user + "\n" + qualifier // no header has a line break, and so no user
+}
+
+const defaultEndpoint = "DEFAULT"
+
+// keep remembers the last conversation.
+func (s *state) keep(of, session string) {
 	if s.Sessions == nil {
 		s.Sessions = map[string]string{}
 	}
-	s.Sessions[user], s.Last = session, session
+	s.Sessions[of], s.Last = session, session
 }
 
 // drop forgets a conversation that has ended.

@@ -65,7 +65,7 @@ func (c agentInvokeCmd) Run(ctx context.Context, t *terminal) error {
 	}
 	remembered := false
 	if in.SessionID == "" && !c.NewSession && in.Dev == "" {
-		in.SessionID = h.agents.LastSession(h.agent, in.UserID)
+		in.SessionID = h.agents.LastSession(h.agent, in.UserID, in.Qualifier)
 		remembered = in.SessionID != ""
 	}
 	stop := t.waiting("waiting for the agent")

@@ -113,7 +113,7 @@ func (c agentStopSessionCmd) Run(ctx context.Context, t *terminal) error {
 	}
 	o := deploy.StopOptions{SessionID: c.SessionID, Qualifier: c.Qualifier}
 	if c.UserID != "" && o.SessionID == "" {
-		if o.SessionID = h.agents.LastSession(h.agent, c.UserID); o.SessionID == "" {
+		if o.SessionID = h.agents.LastSession(h.agent, c.UserID, c.Qualifier); o.SessionID == "" {
 			return h.told(deploy.ErrNoSession) // and not somebody else's
 		}
 	}
