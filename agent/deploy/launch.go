@@ -157,12 +157,11 @@ func (c *Client) put(ctx context.Context, a *Agent, id string, request object) (
 	}
 	c.progress.say("runtime", answer.ID+", version "+answer.Version)
 	ready, err := c.await(ctx, answer)
-	if err != nil || len(c.remembered(a).Sessions) == 0 {
+	if before := c.remembered(a); err != nil || !before.moveOn() {
 		return ready, err
 	}
-	// Whoever launches wants to see the new version, and a session that runs keeps its own.
 	c.progress.say("sessions", "the next call begins one with version "+ready.Version+"; those that run keep theirs")
-	return ready, c.remember(a, func(s *state) { s.Sessions = nil })
+	return ready, c.remember(a, func(s *state) { s.moveOn() })
 }
 
 // launchTime bounds the wait for READY, and for a runtime that is deleted to be gone.

@@ -79,7 +79,7 @@ func TestNextVersionBeginsAnew(t *testing.T) {
 	c, a := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, `{"agentRuntimeId": "weather-1", "agentRuntimeName": "weather", "agentRuntimeVersion": "2", "status": %q}`, status)
 	})
-	before := state{Runtime: "weather-1", Sessions: map[string]string{"": "nobodys", "ada": "hers"}, Last: "hers"}
+	before := state{Runtime: "weather-1", Sessions: map[string]string{"": "nobodys", "ada": "hers", conversation("ada", "prod"): "elsewhere"}, Last: "hers"}
 	if err := c.remember(a, func(s *state) { *s = before }); err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func TestNextVersionBeginsAnew(t *testing.T) {
 	if _, err := c.put(t.Context(), a, "weather-1", object{}); err != nil {
 		t.Fatal(err)
 	}
-	if s := c.remembered(a); len(s.Sessions) != 0 || s.Last != "hers" || s.Runtime != "weather-1" {
+	if s := c.remembered(a); len(s.Sessions) != 1 || c.LastSession(a, "ada", "prod") != "elsewhere" || s.Last != "hers" || s.Runtime != "weather-1" {
 		t.Errorf("what is remembered: %+v", s)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // state is what this machine remembers of an agent on one platform. Without it all
@@ -41,6 +42,15 @@ func (s *state) drop(session string) {
 	if s.Last == session {
 		s.Last = ""
 	}
+}
+
+// moveOn forgets the conversations with the version before: whoever launches wants to
+// see the new one, and a session that runs keeps its own. It reports whether there
+// were any. Other endpoints than DEFAULT stay where they are.
+func (s *state) moveOn() bool {
+	known := len(s.Sessions)
+	maps.DeleteFunc(s.Sessions, func(of, _ string) bool { return !strings.Contains(of, "\n") })
+	return len(s.Sessions) < known
 }
 
 const stateFile = "state.json"
