@@ -61,7 +61,7 @@ func Start(t testing.TB, d runtime.Driver, l runtime.Launch) *Session {
 // Ask waits for the agent and asks it. Of a session that ended it is told how.
 func (s *Session) Ask(t testing.TB, path string) string {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		response, err := s.HTTP.Get("http://agent" + path)
 		if err == nil {
 			defer response.Body.Close()

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -91,6 +92,9 @@ type output = drivertest.Output
 
 var shared = sync.OnceValues(func() (*Driver, error) { return New(context.Background()) })
 
+// names tells sessions apart: an earlier one's control groups may not be quite gone.
+var names atomic.Int64
+
 type running struct{ *drivertest.Session }
 
 func start(t *testing.T, change ...func(*runtime.Launch)) *running {
@@ -108,7 +112,7 @@ func start(t *testing.T, change ...func(*runtime.Launch)) *running {
 	}
 	place(t, filepath.Join(code, "agent"))
 	l := runtime.Launch{
-		Name: strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(t.Name())), Code: code, Command: []string{"./agent", "agent"}, Port: 8080,
+		Name: fmt.Sprint(strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(t.Name())), "-", names.Add(1)), Code: code, Command: []string{"./agent", "agent"}, Port: 8080,
 		Environment: []string{"GREETING=a secret word", "PATH=/usr/bin:/bin", "HOME=/home/agent"},
 		Platform:    http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "the platform, asked for ", r.URL.Path) }),
 	}
