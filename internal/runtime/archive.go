@@ -142,6 +142,7 @@ type Draft struct {
 	most    int64
 	looked  int64 // bytes that there was room for
 	written int64
+	left    bool // by who wanted it kept; with the archive's lock
 }
 
 // Draft begins another content, of so many bytes at most. Nothing is written before
@@ -149,7 +150,7 @@ type Draft struct {
 func (a *Archive) Draft(most int64) *Draft { return &Draft{archive: a, most: most} }
 
 // lookEvery is how many bytes are written before the room on the disk is looked at again.
-const lookEvery = 16 << 20
+const lookEvery = 1 << 20
 
 func (d *Draft) Write(b []byte) (n int, err error) {
 	if d.file == nil {
@@ -190,18 +191,34 @@ func (d *Draft) Keep() error {
 	if err := errors.Join(d.file.Sync(), d.file.Close()); err != nil {
 		return err
 	}
+	placed, err := d.place()
+	if !placed {
+		return err // Discard removes it
+	}
+	d.file = nil
+	return errors.Join(err, syncFolder(d.archive.folder), syncFolder(filepath.Dir(d.archive.folder)))
+}
+
+func (d *Draft) place() (placed bool, err error) {
 	a := d.archive
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.held {
-		return nil // Discard removes it
+	if a.held || d.left {
+		return false, nil
 	}
 	if err := os.Rename(d.file.Name(), a.path()); err != nil {
-		return err
+		return false, err
 	}
-	d.file = nil
 	a.told = ""
-	return errors.Join(syncFolder(a.folder), syncFolder(filepath.Dir(a.folder)), a.remove(a.version))
+	return true, a.remove(a.version)
+}
+
+// GiveUp is for whoever waits for Keep no longer: what is not kept by now never is,
+// since the session may have another life by then.
+func (d *Draft) GiveUp() {
+	d.archive.mu.Lock()
+	defer d.archive.mu.Unlock()
+	d.left = true
 }
 
 func syncFolder(path string) error {

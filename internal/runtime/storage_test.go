@@ -317,3 +317,28 @@ func TestStorageOnAFullDisk(t *testing.T) {
 		t.Errorf("%q %v, %v, told %v", content, err, entries, told)
 	}
 }
+
+// What its session waits for no longer does not come to the next life of it, late.
+func TestStorageThatIsLate(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	a := NewArchive(folder, 1, func(string, error) {})
+	keep := func(text string, meanwhile func(*Draft)) {
+		t.Helper()
+		draft := a.Draft(1 << 20)
+		if _, err := io.WriteString(draft, text); err != nil {
+			t.Skip("skipped: ", err) // the disk is nearly full
+		}
+		meanwhile(draft)
+		if err := draft.Keep(); err != nil {
+			t.Error(err)
+		}
+		draft.Discard()
+	}
+	keep("before", func(*Draft) {})
+	keep("late", (*Draft).GiveUp)
+	entries, _ := os.ReadDir(folder)
+	if content, err := os.ReadFile(a.path()); err != nil || string(content) != "before" || len(entries) != 1 {
+		t.Errorf("%q %v, %v", content, err, entries)
+	}
+}

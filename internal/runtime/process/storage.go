@@ -5,7 +5,6 @@ package process
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -130,63 +129,87 @@ var (
 	// errEnough ends a saving because the next, and last, is to begin.
 	errEnough = errors.New("the agent has ended meanwhile")
 	errGone   = errors.New("the session was ended by force before that")
+	errLate   = errors.New("it took too long")
 )
 
 // packed has the session pack its storage into a draft, and keeps it if it is whole.
 func (s *session) packed(draft *runtime.Draft, enough <-chan struct{}, looks string, limit time.Duration) (string, error) {
-	defer draft.Discard()
-	read, write, err := os.Pipe()
-	if err != nil {
-		return "", err
-	}
-	defer read.Close()
-	s.storage.number++
-	if err := s.channel.Send(inside.Message{Kind: inside.KindSave, Number: s.storage.number, Text: looks}, write); err != nil {
-		return "", err
-	}
-	copied := make(chan error, 1)
-	go func() {
-		_, err := io.Copy(draft, read)
-		copied <- err
-	}()
 	late := time.NewTimer(limit)
 	defer late.Stop()
-	var said *inside.Saved
-	for done := copied; said == nil || done != nil; {
-		err = nil
-		select {
-		case err = <-done:
-			done = nil
-		case m := <-s.storage.saved:
-			if m.Number == s.storage.number { // or it is the answer to one that was given up
-				said = &inside.Saved{}
-				err = json.Unmarshal([]byte(m.Text), said)
-			}
-		case <-enough:
-			err = errEnough
-		case <-s.storage.gone:
-			err = errGone
-		case <-late.C:
-			err = fmt.Errorf("it was not packed within %v", limit)
-		}
-		if err != nil {
-			_ = read.Close() // the session hears that nobody wants the rest
-			if done != nil {
-				<-done
-			}
-			return "", err
-		}
+	said, err := s.pack(draft, enough, looks, late.C)
+	if err == nil && said.Error != "" {
+		err = errors.New(said.Error)
+	}
+	if err != nil || said.Same || said.Entries == 0 {
+		draft.Discard()
 	}
 	switch {
-	case said.Error != "":
-		return "", errors.New(said.Error)
+	case err != nil:
+		return "", err
 	case said.Same:
 		return looks, nil
 	case said.Entries == 0:
 		return said.Looks, s.storage.archive.Clear()
 	}
 	s.storage.archive.Left(said.Left)
-	return said.Looks, draft.Keep()
+	kept := make(chan error, 1)
+	go func() {
+		err := draft.Keep()
+		draft.Discard()
+		kept <- err
+	}()
+	select {
+	case err := <-kept:
+		return said.Looks, err
+	case <-late.C: // a disk may be busy for minutes
+		draft.GiveUp()
+		return "", errLate
+	}
+}
+
+// pack fills the draft with what the session packs, and answers how that went.
+func (s *session) pack(draft *runtime.Draft, enough <-chan struct{}, looks string, late <-chan time.Time) (said inside.Saved, err error) {
+	read, write, err := os.Pipe()
+	if err != nil {
+		return said, err
+	}
+	defer read.Close()
+	s.storage.number++
+	if err := s.channel.Send(inside.Message{Kind: inside.KindSave, Number: s.storage.number, Text: looks}, write); err != nil {
+		return said, err
+	}
+	copied := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(draft, read)
+		copied <- err
+	}()
+	answered := false
+	for done := copied; !answered || done != nil; {
+		err = nil
+		select {
+		case err = <-done:
+			done = nil
+		case m := <-s.storage.saved:
+			if m.Number == s.storage.number { // or it is the answer to one that was given up
+				answered = true
+				err = json.Unmarshal([]byte(m.Text), &said)
+			}
+		case <-enough:
+			err = errEnough
+		case <-s.storage.gone:
+			err = errGone
+		case <-late:
+			err = errLate
+		}
+		if err != nil {
+			_ = read.Close() // the session hears that nobody wants the rest
+			if done != nil {
+				<-done
+			}
+			return said, err
+		}
+	}
+	return said, nil
 }
 
 // answered takes in what the init says of a saving. An answer that nobody waits for is dropped.

@@ -353,7 +353,7 @@ func TestStorageThatIsNotSaved(t *testing.T) {
 	if _, err := s.packed(a.Draft(s.storage.most), enough, "", saveLimit); !errors.Is(err, errEnough) {
 		t.Errorf("given up: %v", err)
 	}
-	if _, err := s.packed(a.Draft(s.storage.most), nil, "", 0); err == nil || !strings.Contains(err.Error(), "not packed within") {
+	if _, err := s.packed(a.Draft(s.storage.most), nil, "", 0); !errors.Is(err, errLate) {
 		t.Errorf("too late: %v", err)
 	}
 	if files, _ := filepath.Glob(folder + "/*"); len(files) != 0 {
