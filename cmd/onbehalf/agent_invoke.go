@@ -167,7 +167,7 @@ func brokenOff(err error) error {
 // whole prints an answer as one object, when it has ended.
 func (c agentInvokeCmd) whole(t *terminal, answer *deploy.Answer) error {
 	out := struct {
-		SessionID   string   `json:"sessionId"`
+		SessionID   string   `json:"runtimeSessionId"`
 		ContentType string   `json:"contentType"`
 		Body        string   `json:"body"`
 		Events      []string `json:"events,omitempty"`

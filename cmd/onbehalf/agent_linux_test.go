@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -13,6 +16,7 @@ import (
 
 	"github.com/aws/smithy-go"
 
+	"github.com/onbehalf/onbehalf/agent/deploy"
 	"github.com/onbehalf/onbehalf/internal/servertest"
 )
 
@@ -160,6 +164,25 @@ func TestAnotherConversation(t *testing.T) {
 		errors.As(orAnew(test.err, test.remembered), &advice)
 		if !strings.Contains(advice.hint, test.want) || test.want == "" && advice.hint != "" {
 			t.Errorf("%v: the hint is %q, want %q", test.err, advice.hint, test.want)
+		}
+	}
+}
+
+// An answer in JSON is one object, with the names of the API and of the other commands.
+func TestWholeAnswer(t *testing.T) {
+	t.Parallel()
+	for contentType, want := range map[string]string{
+		"text/plain":        `{"runtimeSessionId":"s","contentType":"text/plain","body":"data: 1\n\ndata: 2\n\n"}`,
+		"text/event-stream": `{"runtimeSessionId":"s","contentType":"text/event-stream","body":"","events":["1","2"]}`,
+	} {
+		var out strings.Builder
+		answer := &deploy.Answer{SessionID: "s", ContentType: contentType, Body: io.NopCloser(strings.NewReader("data: 1\n\ndata: 2\n\n"))}
+		if err := (agentInvokeCmd{}).whole(&terminal{out: &out}, answer); err != nil {
+			t.Fatal(err)
+		}
+		var flat bytes.Buffer
+		if err := json.Compact(&flat, []byte(out.String())); err != nil || flat.String() != want {
+			t.Errorf("%s: %s %v", contentType, flat.String(), err)
 		}
 	}
 }
