@@ -173,8 +173,11 @@ func (d *Draft) Write(b []byte) (n int, err error) {
 	for d.written+int64(len(b)) > d.looked {
 		d.looked += lookEvery
 		var disk unix.Statfs_t
-		if unix.Statfs(d.archive.folder, &disk) == nil && disk.Bavail*uint64(disk.Bsize) < reserve+lookEvery {
-			return 0, fmt.Errorf("the last gigabyte of the disk is not for it: %w", syscall.ENOSPC)
+		if unix.Statfs(d.archive.folder, &disk) != nil {
+			continue // then it is found out by filling it
+		}
+		if disk.Bavail*uint64(disk.Bsize) < reserve+lookEvery || disk.Files > 0 && disk.Ffree < disk.Files/20 {
+			return 0, fmt.Errorf("the last gigabyte of the disk, and the last twentieth of its files, is not for it: %w", syscall.ENOSPC)
 		}
 	}
 	n, err = d.file.Write(b)

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -67,24 +66,18 @@ func (s *Service) sweepStorage(ctx context.Context) {
 }
 
 func (s *Service) sweepStorageOf(ctx context.Context, runtime string) error {
-	sessions, err := os.ReadDir(s.storageFolder(runtime))
-	if err != nil {
-		return err
-	}
-	files := make([][]os.DirEntry, len(sessions))
-	for i, session := range sessions {
-		if files[i], err = os.ReadDir(filepath.Join(s.storageFolder(runtime), session.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	// After the files were listed: the version of each of them that there is, is in it.
 	versions, err := s.versionsOf(ctx, runtime)
 	if err != nil {
 		return err
 	}
-	for i, session := range sessions {
+	sessions, err := os.ReadDir(s.storageFolder(runtime))
+	if err != nil {
+		return err
+	}
+	for _, session := range sessions {
 		folder := filepath.Join(s.storageFolder(runtime), session.Name())
-		for _, file := range files[i] {
+		files, _ := os.ReadDir(folder) // it may be gone already
+		for _, file := range files {
 			if info, infoErr := file.Info(); infoErr == nil && s.outdated(info, versions) {
 				err = errors.Join(err, removed(filepath.Join(folder, file.Name())))
 			}
@@ -95,12 +88,15 @@ func (s *Service) sweepStorageOf(ctx context.Context, runtime string) error {
 	return err
 }
 
+// outdated is whether a file is of no use any more. A young one may be of a version
+// that is younger than what was read of versions.
 func (s *Service) outdated(file os.FileInfo, versions map[int64]bool) bool {
 	if strings.HasPrefix(file.Name(), draftPrefix) {
 		return !strings.HasPrefix(file.Name(), draftPrefix+thisProcess+"-")
 	}
 	version, is := versionOf(file.Name())
-	return !is || !versions[version] || s.now().Sub(file.ModTime()) > storageUnused
+	unused := s.now().Sub(file.ModTime())
+	return unused > storageUnused || unused > time.Hour && (!is || !versions[version])
 }
 
 func (s *Service) versionsOf(ctx context.Context, runtime string) (versions map[int64]bool, err error) {

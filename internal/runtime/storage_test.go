@@ -248,6 +248,13 @@ func TestUnusedStorage(t *testing.T) {
 			}
 			h.sweepStorage(t.Context())
 		}
+		old := func(path, content string) {
+			t.Helper()
+			then := time.Now().Add(-2 * time.Hour)
+			if err := errors.Join(os.WriteFile(path, []byte(content), 0o600), os.Chtimes(path, then, then)); err != nil {
+				t.Fatal(err)
+			}
+		}
 		h.life(t, h.admin(), at, named("a"), "kept")
 		used(storageUnused - time.Hour)
 		n := h.begin(t, h.admin(), at, named("a"))
@@ -261,17 +268,13 @@ func TestUnusedStorage(t *testing.T) {
 		<-n.over
 		folder := filepath.Dir(h.stored(t, made.AgentRuntimeId)[0])
 		for name, content := range map[string]string{draftPrefix + "anotherprocess-1": "half", draftPrefix + thisProcess + "-2": "at work", "7": "of no version", "stray": "?"} {
-			if err := os.WriteFile(filepath.Join(folder, name), []byte(content), 0o600); err != nil {
-				t.Fatal(err)
-			}
+			old(filepath.Join(folder, name), content)
 		}
 		gone := h.storageFolder("gone-0123456789")
 		if err := os.MkdirAll(filepath.Join(gone, "session"), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(gone, "session", "1"), []byte("of no runtime"), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		old(filepath.Join(gone, "session", "1"), "of no runtime")
 		h.sweepStorage(t.Context())
 		if files := h.stored(t, made.AgentRuntimeId); len(files) != 2 || !strings.Contains(strings.Join(files, " "), draftPrefix+thisProcess) {
 			t.Errorf("there are %v", files)
