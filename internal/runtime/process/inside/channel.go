@@ -129,6 +129,11 @@ func (c *Channel) Send(m Message, files ...*os.File) error {
 func (c *Channel) Receive() (m Message, files []*os.File, err error) {
 	rights := make([]byte, syscall.CmsgSpace(4*mostFiles))
 	n, rn, flags, _, err := c.conn.ReadMsgUnix(c.buf, rights)
+	if errors.Is(err, syscall.ECONNRESET) {
+		// The other end has gone and left something unread. That is said once, and before
+		// what it has sent: its last word is there still.
+		n, rn, flags, _, err = c.conn.ReadMsgUnix(c.buf, rights)
+	}
 	if err != nil {
 		return m, nil, err
 	}
