@@ -42,7 +42,7 @@ func startForeign(t *testing.T, f foreign, wait time.Duration, command *exec.Cmd
 	t.Helper()
 	output := &logs{}
 	command.Stdout, command.Stderr = output, output
-	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	command.SysProcAttr = groupOfItsOwn()
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
