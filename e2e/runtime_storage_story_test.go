@@ -38,26 +38,20 @@ func TestFilesOutliveTheirSession(t *testing.T) {
 	if _, err := h.client.StopRuntimeSession(t.Context(), stop); err != nil {
 		t.Fatal(err)
 	}
-	a.goneSession(mine)
-	if said := a.say(call{session: mine, user: "bob", payload: folder}); said != empty {
+	if said := a.back(call{session: mine, user: "bob", payload: folder}); said != empty {
 		t.Errorf("another user of the same id finds %s", said)
 	}
 	if _, err := h.client.StopRuntimeSession(t.Context(), stop); err != nil {
 		t.Fatal(err)
 	}
-	a.goneSession(mine)
-	if said := a.say(call{session: mine, user: "ada", payload: file}); said != notes {
+	if said := a.back(call{session: mine, user: "ada", payload: file}); said != notes {
 		t.Errorf("after a stop: %s", said)
 	}
 
 	_, _ = a.try(call{session: mine, user: "ada", payload: map[string]any{"do": "crash"}})
-	eventually(t, time.Minute, "the session begins afresh", func() bool {
-		said, err := a.try(call{session: mine, user: "ada", payload: file})
-		if err == nil && said != notes {
-			t.Errorf("after a crash: %s", said)
-		}
-		return err == nil
-	})
+	if said := a.back(call{session: mine, user: "ada", payload: file}); said != notes {
+		t.Errorf("after a crash: %s", said)
+	}
 
 	h.stop()
 	h.platform = startPlatformIn(t, h.data, h.flags...)
@@ -75,15 +69,13 @@ func TestFilesOutliveTheirSession(t *testing.T) {
 	})
 }
 
-// goneSession waits until a session of the runtime has ended.
-func (a *hosted) goneSession(id string) {
+// back calls a session that has been ended until its next life answers.
+func (a *hosted) back(c call) (said string) {
 	a.t.Helper()
-	eventually(a.t, time.Minute, "the session has ended", func() bool {
-		for _, s := range a.sessions() {
-			if aws.ToString(s.RuntimeSessionId) == id {
-				return false
-			}
-		}
-		return true
+	eventually(a.t, time.Minute, "the session begins afresh", func() bool {
+		var err error
+		said, err = a.try(c)
+		return err == nil
 	})
+	return said
 }

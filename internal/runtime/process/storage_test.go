@@ -223,7 +223,7 @@ func TestStorageIsSavedByTheClock(t *testing.T) {
 	shell(t, s, "echo two > /mnt/data/other")
 	saved(first)
 	_ = s.command.Process.Kill()
-	<-s.Ended()
+	<-s.cleared
 	if got := shell(t, begin(), "cat /mnt/data/file /mnt/data/other"); got != "one\ntwo\n" {
 		t.Errorf("%q", got)
 	}
