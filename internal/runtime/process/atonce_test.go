@@ -12,7 +12,7 @@ import (
 )
 
 // An agent that ends at once has been started: what it printed, and how it ended, is
-// there to be told, however late its start is heard of.
+// there to be told, however late its start is heard of, and whoever calls it meanwhile.
 func TestEndsAtOnce(t *testing.T) {
 	t.Parallel()
 	var all sync.WaitGroup
@@ -23,7 +23,16 @@ func TestEndsAtOnce(t *testing.T) {
 					l.Name = fmt.Sprint("at-once-", place, "-", number)
 					l.Command = []string{"sh", "-c", "echo the reason; exit 3"}
 				})
-				<-r.Ended()
+				for over := false; !over; {
+					if conn, err := r.Dial(t.Context()); err == nil {
+						_ = conn.Close()
+					}
+					select {
+					case <-r.Ended():
+						over = true
+					default:
+					}
+				}
 				if r.End() != "The agent ended with exit code 3." || !strings.Contains(r.Said.String(), "the reason") {
 					t.Errorf("%s %s", r.End(), r.Said)
 				}
