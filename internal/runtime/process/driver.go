@@ -332,13 +332,19 @@ func (d *Driver) free(host int) {
 // receive takes in what the init says until the channel ends.
 func (s *session) receive(ready chan<- struct{}, platform, proxy http.Handler) {
 	defer s.noMoreDials()
+	begun := false
 	for {
 		m, files, err := s.channel.Receive()
 		if err != nil {
 			return
 		}
+		if begun && m.Kind == inside.KindReady { // an init that says so twice is ours no more
+			inside.CloseAll(files)
+			return
+		}
 		switch m.Kind {
 		case inside.KindReady:
+			begun = true
 			handlers, patience := []http.Handler{platform, proxy}, []time.Duration{patience, 0}
 			for i, f := range files[:min(len(files), len(handlers))] {
 				if d, err := openDoor(f, handlers[i], patience[i]); err == nil {
