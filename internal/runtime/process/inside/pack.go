@@ -84,6 +84,7 @@ func (p *packer) head(record byte, name string, about *unix.Stat_t) {
 
 // folder writes what an open folder holds. path is where it is, from the mount's root.
 func (p *packer) folder(folder *os.File, path string, depth int) error {
+	written := map[string]bool{}
 	return eachName(folder, func(name string) error {
 		var about unix.Stat_t
 		err := unix.Fstatat(int(folder.Fd()), name, &about, unix.AT_SYMLINK_NOFOLLOW)
@@ -96,6 +97,10 @@ func (p *packer) folder(folder *os.File, path string, depth int) error {
 		if p.entries++; p.entries > mostEntries {
 			return errTooMuch
 		}
+		if written[name] {
+			return nil // what was to be read yet has taken a name that was read: twice it could not be restored
+		}
+		written[name] = true
 		p.total++
 		switch about.Mode & unix.S_IFMT {
 		case unix.S_IFDIR:
@@ -119,6 +124,7 @@ func (p *packer) folder(folder *os.File, path string, depth int) error {
 }
 
 // eachName does something for each name in a folder, some at a time: there may be many.
+// A folder that was removed after it was opened has none.
 func eachName(folder *os.File, do func(string) error) error {
 	for {
 		names, err := folder.Readdirnames(256)
@@ -127,7 +133,7 @@ func eachName(folder *os.File, do func(string) error) error {
 				return err
 			}
 		}
-		if errors.Is(err, io.EOF) {
+		if errors.Is(err, io.EOF) || errors.Is(err, unix.ENOENT) {
 			return nil
 		}
 		if err != nil {
@@ -271,6 +277,7 @@ func look(mounts []string) (word string, fresh bool, err error) {
 		return "", false, err
 	}
 	var sum, last uint64
+	var entries int
 	var walk func(folder *os.File, depth int) error
 	note := func(about *unix.Stat_t) {
 		changed := uint64(about.Ctim.Nano())
@@ -286,6 +293,9 @@ func look(mounts []string) (word string, fresh bool, err error) {
 				return nil
 			}
 			note(&about)
+			if entries++; entries > mostEntries {
+				return errTooMuch
+			}
 			if about.Mode&unix.S_IFMT != unix.S_IFDIR || depth >= deepest {
 				return nil
 			}
@@ -303,6 +313,7 @@ func look(mounts []string) (word string, fresh bool, err error) {
 			return "", false, err
 		}
 		note(about)
+		entries = 0
 		err = walk(folder, 1)
 		_ = folder.Close()
 		if err != nil {
