@@ -98,8 +98,9 @@ func (l *Log) observe(took time.Duration, records int, err error) {
 }
 
 // Append keeps a record, and returns when it is durable, or after giveUpAfter.
-// When it returns an error the record may have been kept all the same (the
-// caller gave up while the commit was under way): treat the act as unrecorded.
+// When it returns an error the record may be kept all the same (the caller gave
+// up while the commit was under way, or the database's answer got lost): treat
+// the act as unrecorded.
 // Never call it inside an Update: on SQLite its commit waits for that one.
 func (l *Log) Append(ctx context.Context, r Record) error {
 	if err := r.prepare(); err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -101,10 +102,19 @@ type batchWriter struct {
 
 	body, entry []byte // reused
 
-	// After a write that failed, the database may still have it (the answer to a
-	// commit can get lost). unsure holds where the chain would then end, and the
+	// After a transaction that failed, the database may still have it (the answer
+	// to a commit can get lost). unsure holds where the chain then ends, and the
 	// next write looks before it continues.
-	unsure *link
+	unsure []link
+
+	// lost is a block whose row was sent, and nobody said what became of it.
+	lost *lostBlock
+}
+
+// lostBlock is a row of audit_blocks, and the chain's end that it makes.
+type lostBlock struct {
+	row []any
+	end link
 }
 
 func newBatchWriter(l *Log) *batchWriter {
@@ -116,10 +126,8 @@ var errForeignRow = errors.New("audit: this writer's chain was changed by somebo
 // attempt is a batch on its way into the chain.
 type attempt struct {
 	batch      []*pending
-	id         int64 // of its block; 0: not chosen
-	start, end link  // of the chain, before the block and with it
+	start, end link // of the chain, before the block and with it
 	noted      int64
-	sent       *link // the end that this very block makes, once it may be there although nobody said so
 }
 
 // errWhole says that one statement is not enough.
@@ -131,20 +139,24 @@ func (w *batchWriter) write(batch []*pending) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	began := time.Now()
+	err := w.settle(ctx)
 	a := &attempt{batch: batch, start: w.log.end, end: w.log.end} // written by this goroutine alone, so it may be read without the lock
-	whole := func() error { return w.log.db.Append(ctx, func(tx *store.Tx) error { return w.add(tx, a) }) }
-	err := w.addRow(ctx, a)
+	if err == nil {
+		err = w.addRow(ctx, a)
+	}
 	if errors.Is(err, errWhole) {
-		err = whole()
+		err = w.addWhole(ctx, a)
 	}
 	for try := 0; store.IsUnique(err) && try < 5; try++ { // another writer had the same number in the same microsecond
-		w.slot, a.id = rand.Int64N(slots), 0
-		err = whole()
+		w.slot = rand.Int64N(slots)
+		err = w.addWhole(ctx, a)
 	}
 	w.log.observe(time.Since(began), len(batch), err)
 	if err != nil {
 		w.log.advance(a.start)
-		w.unsure = &a.end
+		if a.end != a.start {
+			w.unsure = append(w.unsure, a.end)
+		}
 		w.log.logger().Error("audit records could not be written", "records", len(batch), "error", err)
 		return err
 	}
@@ -154,57 +166,82 @@ func (w *batchWriter) write(batch []*pending) error {
 }
 
 // addRow adds a block by its row alone, where the chain's end is known and
-// nothing else is due. Where the connection broke, the block is looked for, and
-// added under the same id if it is not there: of that there is one, whatever the
-// server still does with the first statement.
+// nothing else is due.
 func (w *batchWriter) addRow(ctx context.Context, a *attempt) error {
 	if w.unsure != nil || a.start.sequence == 0 {
 		return errWhole
 	}
-	if a.id = w.nextID(); w.noteDue(a.id) {
+	id := w.nextID()
+	if w.noteDue(id) {
 		return errWhole
 	}
-	end := w.encode(a.start, a.id, a.batch)
-	err := w.log.db.AppendRow(ctx, insertBlock, w.row(a.id, w.log.number, a.start, end, len(a.batch))...)
-	switch {
-	case err == nil:
-		a.end, a.noted = end, w.noted
-	case fault.Is(err, fault.Unavailable):
-		a.end, a.sent = end, &end
-		return errWhole
+	end := w.encode(a.start, id, a.batch)
+	row := w.row(id, w.log.number, a.start, end, len(a.batch))
+	a.end, a.noted = end, w.noted
+	err := w.log.db.AppendRow(ctx, insertBlock, row...)
+	if fault.Is(err, fault.Unavailable) {
+		w.lost, w.body = &lostBlock{row, end}, nil
+		if err = w.settle(ctx); err == nil && w.log.end != end {
+			err = errWhole // under another id
+		}
 	}
 	return err
 }
 
-// add is addRow with all that it leaves out.
-func (w *batchWriter) add(tx *store.Tx, a *attempt) error {
-	unsure := w.unsure
-	if a.sent != nil {
-		unsure = a.sent
+// settle sees to it that a lost block is in the chain before anything follows
+// it. Its statement may still be under way, or not even begun, so that a look
+// alone proves nothing; but it is added under its own id, of which there is one,
+// whatever the server does with the first statement.
+func (w *batchWriter) settle(ctx context.Context) error {
+	if w.lost == nil {
+		return nil
 	}
-	if unsure != nil {
+	add := func(tx *store.Tx) error {
 		found, err := w.find(tx)
 		switch {
-		case err != nil:
+		case err != nil || found == w.lost.end:
 			return err
-		case a.sent != nil && found == *a.sent:
-			a.end, a.noted = found, w.noted
-			return nil
-		case found != w.log.end && found != *unsure:
+		case found != w.log.end:
 			return errForeignRow
 		}
-		if a.start = found; a.sent == nil {
-			a.end = found
+		_, err = tx.Exec(insertBlock, w.lost.row...)
+		return err
+	}
+	err := w.log.db.Append(ctx, add)
+	if store.IsUnique(err) { // it arrived behind the look; a second time: the id is another chain's, and the block can never come
+		err = w.log.db.Append(ctx, add)
+	}
+	switch {
+	case err == nil:
+		w.log.advance(w.lost.end)
+	case !store.IsUnique(err):
+		return err
+	}
+	w.lost = nil
+	return nil
+}
+
+// addWhole is addRow with all that it leaves out. Each of these transactions
+// changes the chain's row, so that one whose answer got lost and that is still
+// under way is waited for, and then seen.
+func (w *batchWriter) addWhole(ctx context.Context, a *attempt) error {
+	return w.log.db.Append(ctx, func(tx *store.Tx) error {
+		if w.unsure != nil {
+			found, err := w.find(tx)
+			if err != nil {
+				return err
+			}
+			if found != w.log.end && !slices.Contains(w.unsure, found) {
+				return errForeignRow
+			}
+			a.start, a.end = found, found
 		}
-	}
-	if a.id == 0 {
-		a.id = w.nextID()
-	}
-	end, noted, err := w.insert(tx, a.id, a.start, a.batch)
-	if err == nil {
-		a.end, a.noted = end, noted
-	}
-	return err
+		end, noted, err := w.insert(tx, w.nextID(), a.start, a.batch)
+		if err == nil {
+			a.end, a.noted = end, noted
+		}
+		return err
+	})
 }
 
 func (l *Log) advance(end link) {
@@ -266,19 +303,16 @@ func (w *batchWriter) insert(tx *store.Tx, id int64, start link, batch []*pendin
 	if _, err := tx.Exec(insertBlock, w.row(id, number, start, end, len(batch))...); err != nil {
 		return link{}, 0, err
 	}
-	noted = w.noted
-	switch {
-	case number == id:
-		w.log.number, noted = id, id
+	if number == id {
+		w.log.number = id
 		_, err = tx.Exec("INSERT INTO audit_chains (number, writer, noted, sequence) VALUES ($1, $2, $1, 0)", number, w.log.writer)
-	case w.noteDue(id):
-		noted = id
-		var rows int64
-		if rows, err = tx.Exec("UPDATE audit_chains SET noted = $1 WHERE number = $2 AND writer = $3", id, number, w.log.writer); err == nil && rows != 1 {
-			err = fmt.Errorf("%w: its row is gone", errForeignRow)
-		}
+		return end, id, err
 	}
-	return end, noted, err
+	rows, err := tx.Exec("UPDATE audit_chains SET noted = $1 WHERE number = $2 AND writer = $3", id, number, w.log.writer)
+	if err == nil && rows != 1 {
+		err = fmt.Errorf("%w: its row is gone", errForeignRow)
+	}
+	return end, id, err
 }
 
 // encode writes the batch into body, each record with the beginning of its MAC.

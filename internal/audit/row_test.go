@@ -2,73 +2,171 @@ package audit
 
 import (
 	"crypto/rand"
+	"errors"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/onbehalf/onbehalf/internal/store"
 	"github.com/onbehalf/onbehalf/internal/store/storetest"
 )
 
 // TestLostAnswerOfARow: where the connection broke while a block was added by its
-// row alone, the block is looked for, and is in the chain once whether it had
-// arrived or not.
+// row alone, the block is in the chain once whether it had arrived or not, and
+// where it could not be looked for at once, nothing follows that it could clash with.
 func TestLostAnswerOfARow(t *testing.T) {
 	t.Parallel()
-	for name, arrived := range map[string]bool{"the row arrived": true, "it did not": false} {
+	for name, arrived := range map[string]string{"the row arrived": "before", "it arrived late": "after", "it came to another chain's": "never"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			storetest.Each(t, func(t *testing.T, db *store.DB) {
+			storetest.EachOptions(t, func(t *testing.T, o store.Options) {
+				db, away := openStore(t, o), openStore(t, o)
+				if err := away.Close(); err != nil {
+					t.Fatal(err)
+				}
 				l := open(t, db, "a")
 				w := committer(l)
 				w.noted = l.number
-				a := &attempt{batch: together(t, 1, 2), start: l.end, end: l.end}
-				if arrived {
-					if err := w.addRow(t.Context(), a); err != nil {
+				moment := w.now()
+				w.now = func() time.Time { return moment }
+				first := together(t, 1, 2)
+
+				// The row that the first write sends, as often as it arrives.
+				shadow := *w
+				shadow.body, shadow.entry = nil, nil
+				id := shadow.nextID()
+				end := shadow.encode(l.end, id, first)
+				row := shadow.row(id, l.number, l.end, end, len(first))
+				if arrived == "never" {
+					row[1] = l.number + 1
+				}
+				arrive := func() error { return db.AppendRow(t.Context(), insertBlock, row...) }
+
+				l.db = away
+				for n := range 3 {
+					if err := w.write(together(t, 1+n, 2-n%2)); err == nil {
+						t.Fatal("a record was kept in a closed database")
+					}
+				}
+				if arrived != "after" {
+					if err := arrive(); err != nil {
 						t.Fatal(err)
 					}
-				} else {
-					a.id = w.nextID()
-					a.end = w.encode(a.start, a.id, a.batch)
 				}
-				sent := a.end
-				a.sent = &sent
-				if err := db.Append(t.Context(), func(tx *store.Tx) error { return w.add(tx, a) }); err != nil {
-					t.Fatal(err)
-				}
-				if a.end != sent {
-					t.Error("the block was added as another one")
-				}
-				l.advance(a.end)
+				l.db = db
 				if err := w.write(together(t, 3, 1)); err != nil {
 					t.Fatal(err)
 				}
-				if proof := verified(t, l, l.Head()); proof.Records != 4 { // the opening record is the first
-					t.Errorf("%d records, want 4", proof.Records)
+				if err := arrive(); !store.IsUnique(err) {
+					t.Errorf("a block was added twice: %v", err)
+				}
+				if arrived == "never" {
+					change(t, db, "DELETE FROM audit_blocks WHERE id = $1", id)
+					id = 0
+				}
+				want := int64(4) // the opening record is the first
+				if id == 0 {
+					want = 2
+				}
+				if proof := verified(t, l, l.Head()); proof.Records != want {
+					t.Errorf("%d records, want %d", proof.Records, want)
 				}
 			})
 		})
 	}
 }
 
-// TestLateRow: a row that arrives after all, between the look and the second try, is found by its id.
-func TestLateRow(t *testing.T) {
+// TestLostAnswers: whichever of several transactions without an answer arrived,
+// and though the database was away in between, the chain goes on.
+func TestLostAnswers(t *testing.T) {
+	t.Parallel()
+	for name, arrived := range map[string]int{"the first": 0, "the second": 1, "neither": 2} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			storetest.EachOptions(t, func(t *testing.T, o store.Options) {
+				db, away := openStore(t, o), openStore(t, o)
+				if err := away.Close(); err != nil {
+					t.Fatal(err)
+				}
+				l := open(t, db, "a")
+				w := committer(l)
+				lost := errors.New("the answer got lost")
+				for n := range 2 {
+					err := db.Append(t.Context(), func(tx *store.Tx) error {
+						end, _, err := w.insert(tx, w.nextID(), l.end, together(t, 1+n, 2))
+						w.unsure = append(w.unsure, end)
+						if err == nil && n != arrived {
+							err = lost
+						}
+						return err
+					})
+					if err != nil && !errors.Is(err, lost) {
+						t.Fatal(err)
+					}
+				}
+				l.db = away
+				if err := w.write(together(t, 3, 1)); err == nil {
+					t.Fatal("a record was kept in a closed database")
+				}
+				l.db = db
+				if err := w.write(together(t, 3, 1)); err != nil {
+					t.Fatal(err)
+				}
+				want := int64(4)
+				if arrived == 2 {
+					want = 2
+				}
+				if proof := verified(t, l, l.Head()); proof.Records != want {
+					t.Errorf("%d records, want %d", proof.Records, want)
+				}
+			})
+		})
+	}
+}
+
+// TestRowUnderWay: a transaction of the chain that the server is still busy with
+// is waited for, and seen.
+func TestRowUnderWay(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		l := open(t, db, "a")
 		w := committer(l)
 		w.noted = l.number
-		a := &attempt{batch: together(t, 1, 2), start: l.end, end: l.end}
-		if err := w.addRow(t.Context(), a); err != nil {
+		added, written := make(chan link), make(chan error)
+		go func() {
+			written <- db.Append(t.Context(), func(tx *store.Tx) error {
+				end, _, err := w.insert(tx, w.nextID(), l.end, together(t, 1, 2))
+				if err == nil {
+					added <- end
+					<-added
+				}
+				return err
+			})
+		}()
+		end := <-added
+		after := *w // the process goes on while the old statement is on its way
+		after.body, after.entry, after.unsure = nil, nil, []link{end}
+		time.AfterFunc(100*time.Millisecond, func() { added <- end })
+		if err := after.write(together(t, 3, 1)); err != nil {
 			t.Fatal(err)
 		}
-		err := db.Append(t.Context(), func(tx *store.Tx) error {
-			_, _, err := w.insert(tx, a.id, a.start, a.batch) // as if the look had not found it
-			return err
-		})
-		if !store.IsUnique(err) {
-			t.Errorf("a block was added twice: %v", err)
+		if err := <-written; err != nil {
+			t.Fatal(err)
+		}
+		if proof := verified(t, l, l.Head()); proof.Records != 4 {
+			t.Errorf("%d records, want 4", proof.Records)
 		}
 	})
+}
+
+func openStore(t *testing.T, o store.Options) *store.DB {
+	t.Helper()
+	db, err := store.Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	return db
 }
 
 // TestBrokenConnection: a connection that was cut while nobody used it costs nobody a record.
