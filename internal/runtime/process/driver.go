@@ -390,6 +390,12 @@ func (s *session) wait(printed, received <-chan struct{}) {
 	if s.group != nil {
 		s.group.remove() // the kernel may take its time until it lets go of an empty group
 	}
+	if s.storage != nil { // its next life is to have all that is kept of this one, and has it to itself
+		select {
+		case <-s.storage.over:
+		case <-time.After(lastWords): // the disk does not answer
+		}
+	}
 	close(s.cleared)
 }
 
@@ -511,13 +517,13 @@ func (s *session) Stop(grace time.Duration) {
 	if grace > 0 && s.channel.Send(inside.Message{Kind: inside.KindStop}) == nil {
 		timer := time.NewTimer(grace)
 		defer timer.Stop()
+		ends := true
 		select {
 		case <-s.ended:
-			<-s.cleared
-			return
 		case <-timer.C:
+			ends = s.storage != nil && s.channel.Send(inside.Message{Kind: inside.KindFinish}) == nil
 		}
-		if s.storage != nil && s.channel.Send(inside.Message{Kind: inside.KindFinish}) == nil {
+		if ends {
 			timer.Reset(lastLimit + 2*lastWords)
 			select {
 			case <-s.cleared:

@@ -90,7 +90,14 @@ func query(pairs ...string) string {
 
 type output = drivertest.Output
 
-var shared = sync.OnceValues(func() (*Driver, error) { return New(context.Background()) })
+// shared is a driver that saves storage at the end of sessions, and when a test does.
+var shared = sync.OnceValues(func() (*Driver, error) {
+	d, err := New(context.Background())
+	if err == nil {
+		d.saveEvery = time.Hour
+	}
+	return d, err
+})
 
 // names tells sessions apart: an earlier one's control groups may not be quite gone.
 var names atomic.Int64

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -22,7 +23,8 @@ const (
 	// which a platform that stops may be waiting.
 	saveLimit = time.Minute
 	lastLimit = 20 * time.Second
-	// lastWords is how long what an ended agent printed is waited for.
+	// lastWords is how long what an ended agent printed is waited for, and a disk that
+	// is to let go of a draft.
 	lastWords = 5 * time.Second
 	// restoreSpeed is how many bytes in a second are unpacked at least, or no session begins.
 	restoreSpeed = 16 << 20
@@ -41,6 +43,7 @@ type storage struct {
 	gone     <-chan struct{} // closed when nobody answers any more
 	settled  chan struct{}   // closed when the agent has ended
 	finished bool            // settled is closed
+	over     chan struct{}   // closed when nothing is saved any more
 }
 
 func newStorage(l runtime.Launch, limits inside.Limits, gone <-chan struct{}) *storage {
@@ -48,7 +51,7 @@ func newStorage(l runtime.Launch, limits inside.Limits, gone <-chan struct{}) *s
 		return nil
 	}
 	most := int64(len(l.Mounts)) * (limits.Disk + limits.Disk/64 + besideBytes)
-	return &storage{archive: l.Storage, most: most, gone: gone, saved: make(chan inside.Message, 1), settled: make(chan struct{})}
+	return &storage{archive: l.Storage, most: most, gone: gone, saved: make(chan inside.Message, 1), settled: make(chan struct{}), over: make(chan struct{})}
 }
 
 // handOver is the pipe that a session reads what was kept from; nil where nothing was.
@@ -76,6 +79,7 @@ func handOver(a *runtime.Archive) (read *os.File, patience time.Duration, err er
 // keep saves a session's storage while it runs and when its agent has ended, and then
 // ends what is left of the session.
 func (s *session) keep(ready, printed <-chan struct{}) {
+	defer close(s.storage.over)
 	select {
 	case <-ready:
 	case <-s.storage.gone: // what was kept could not be restored, or not in time
@@ -136,12 +140,13 @@ var (
 func (s *session) packed(draft *runtime.Draft, enough <-chan struct{}, looks string, limit time.Duration) (string, error) {
 	late := time.NewTimer(limit)
 	defer late.Stop()
-	said, err := s.pack(draft, enough, looks, late.C)
+	var copying sync.WaitGroup
+	said, err := s.pack(draft, &copying, enough, looks, late.C)
 	if err == nil && said.Error != "" {
 		err = errors.New(said.Error)
 	}
 	if err != nil || said.Same || said.Entries == 0 {
-		draft.Discard()
+		discard(draft, &copying)
 	}
 	switch {
 	case err != nil:
@@ -161,14 +166,35 @@ func (s *session) packed(draft *runtime.Draft, enough <-chan struct{}, looks str
 	select {
 	case err := <-kept:
 		return said.Looks, err
+	case <-enough:
+		err = errEnough
+	case <-s.storage.gone: // the next life may begin
+		err = errGone
 	case <-late.C: // a disk may be busy for minutes
-		draft.GiveUp()
-		return "", errLate
+		err = errLate
+	}
+	draft.GiveUp()
+	return "", err
+}
+
+// discard lets go of a draft when nothing is written to it any more. Whoever saves
+// waits a while for that, and not for a disk that takes nothing.
+func discard(draft *runtime.Draft, copying *sync.WaitGroup) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		copying.Wait()
+		draft.Discard()
+	}()
+	select {
+	case <-done:
+	case <-time.After(lastWords):
 	}
 }
 
-// pack fills the draft with what the session packs, and answers how that went.
-func (s *session) pack(draft *runtime.Draft, enough <-chan struct{}, looks string, late <-chan time.Time) (said inside.Saved, err error) {
+// pack fills the draft with what the session packs, and answers how that went. Where it
+// fails, a write to the draft may be under way still: it is counted in copying.
+func (s *session) pack(draft io.Writer, copying *sync.WaitGroup, enough <-chan struct{}, looks string, late <-chan time.Time) (said inside.Saved, err error) {
 	read, write, err := os.Pipe()
 	if err != nil {
 		return said, err
@@ -179,10 +205,10 @@ func (s *session) pack(draft *runtime.Draft, enough <-chan struct{}, looks strin
 		return said, err
 	}
 	copied := make(chan error, 1)
-	go func() {
+	copying.Go(func() {
 		_, err := io.Copy(draft, read)
 		copied <- err
-	}()
+	})
 	answered := false
 	for done := copied; !answered || done != nil; {
 		err = nil
@@ -202,11 +228,7 @@ func (s *session) pack(draft *runtime.Draft, enough <-chan struct{}, looks strin
 			err = errLate
 		}
 		if err != nil {
-			_ = read.Close() // the session hears that nobody wants the rest
-			if done != nil {
-				<-done
-			}
-			return said, err
+			return said, err // the pipe is closed: the session hears that nobody wants the rest
 		}
 	}
 	return said, nil

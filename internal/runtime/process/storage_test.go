@@ -207,21 +207,20 @@ func TestStorageIsSavedByTheClock(t *testing.T) {
 	}
 	s := begin()
 	shell(t, s, "echo one > /mnt/data/file")
-	saved := func(before os.FileInfo) os.FileInfo {
+	saved := func(text string) {
 		t.Helper()
 		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-			info, err := os.Stat(filepath.Join(folder, "1"))
-			if err == nil && (before == nil || !os.SameFile(before, info)) {
-				return info
+			if archive, err := os.ReadFile(filepath.Join(folder, "1")); err == nil && bytes.Contains(archive, []byte(text)) {
+				return
 			}
 			if time.Now().After(deadline) {
 				t.Fatalf("it is not saved; %s", said)
 			}
 		}
 	}
-	first := saved(nil)
+	saved("one\n")
 	shell(t, s, "echo two > /mnt/data/other")
-	saved(first)
+	saved("two\n")
 	_ = s.command.Process.Kill()
 	<-s.cleared
 	if got := shell(t, begin(), "cat /mnt/data/file /mnt/data/other"); got != "one\ntwo\n" {
@@ -362,6 +361,63 @@ func TestStorageThatIsNotSaved(t *testing.T) {
 	if _, err := s.packed(a.Draft(s.storage.most), nil, "", saveLimit); err != nil {
 		t.Error(err)
 	}
+}
+
+// A saving does not wait for a disk that takes nothing.
+func TestStorageOnADiskThatHangs(t *testing.T) {
+	t.Parallel()
+	a, _, _ := kept(t)
+	r := storing(t, a)
+	r.sh(t, "echo x > /mnt/data/file")
+	disk := hanging{came: make(chan struct{}), goes: make(chan struct{})}
+	late, answered := make(chan time.Time), make(chan error)
+	var copying sync.WaitGroup
+	go func() {
+		_, err := r.Process.(*session).pack(disk, &copying, nil, "", late)
+		answered <- err
+	}()
+	<-disk.came
+	late <- time.Now()
+	select {
+	case err := <-answered:
+		if !errors.Is(err, errLate) {
+			t.Error(err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("it waits")
+	}
+	close(disk.goes)
+	copying.Wait()
+}
+
+// hanging is a disk that takes the first bytes when it may.
+type hanging struct{ came, goes chan struct{} }
+
+func (h hanging) Write(b []byte) (int, error) {
+	close(h.came)
+	<-h.goes
+	return 0, io.ErrClosedPipe
+}
+
+// The next life of a session does not begin while something of this one may still be saved.
+func TestStorageHasOneWriter(t *testing.T) {
+	t.Parallel()
+	telling, told := make(chan struct{}), make(chan struct{})
+	r := storing(t, runtime.NewArchive(t.TempDir(), 1, func(string, error) {
+		close(telling)
+		<-told
+	}))
+	s := r.Process.(*session)
+	_ = s.command.Process.Kill()
+	<-telling
+	<-r.Ended()
+	select {
+	case <-s.cleared:
+		t.Error("it may begin")
+	case <-time.After(100 * time.Millisecond):
+	}
+	close(told)
+	<-s.cleared
 }
 
 // A session without storage that is kept does not wait for any.
