@@ -149,6 +149,48 @@ func TestWebSocketOfDev(t *testing.T) {
 	}
 }
 
+// No page of another origin has the door ask for the user's token, whatever it asks for.
+func TestPagesOfOtherOrigins(t *testing.T) {
+	t.Parallel()
+	agentHere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Header.Get(headerToken)) }))
+	t.Cleanup(agentHere.Close)
+	_, _, door := doorTo(t, agentHere)
+	for _, test := range []struct {
+		method, header, value string
+		want                  int
+	}{
+		{http.MethodGet, "", "", http.StatusOK},
+		{http.MethodGet, "Sec-Fetch-Site", "none", http.StatusOK}, // typed by the developer
+		{http.MethodPost, "Origin", door.URL, http.StatusOK},
+		{http.MethodGet, "Sec-Fetch-Site", "cross-site", http.StatusForbidden}, // an image
+		{http.MethodGet, "Sec-Fetch-Site", "same-site", http.StatusForbidden},
+		{http.MethodGet, "Origin", "http://evil.example", http.StatusForbidden},
+		{http.MethodOptions, "Origin", "http://evil.example", http.StatusForbidden},
+		{http.MethodPost, "Origin", "null", http.StatusForbidden},
+		{http.MethodPost, "Sec-Fetch-Site", "cross-site", http.StatusForbidden},
+		{http.MethodGet, "Host", "evil.example:8090", http.StatusForbidden}, // whose address became this machine's
+	} {
+		request, err := http.NewRequestWithContext(t.Context(), test.method, door.URL+"/tasks", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if test.header == "Host" {
+			request.Host = test.value
+		} else if test.header != "" {
+			request.Header.Set(test.header, test.value)
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(response.Body)
+		_ = response.Body.Close()
+		if err != nil || response.StatusCode != test.want || (string(body) == "wat") != (test.want == http.StatusOK) {
+			t.Errorf("%+v: %d %q %v", test, response.StatusCode, body, err)
+		}
+	}
+}
+
 // An answer that breaks off is not taken for a whole one.
 func TestHalfAnAnswerOfDev(t *testing.T) {
 	t.Parallel()
