@@ -35,7 +35,7 @@ func (a *Agent) work(below ...string) (string, error) {
 	if isFile(ignore) {
 		return folder, nil
 	}
-	return folder, os.WriteFile(ignore, []byte("*\n"), 0o600)
+	return folder, writeFile(ignore, []byte("*\n"), 0o600)
 }
 
 // artifact is a package, and how the platform starts it.
@@ -155,7 +155,7 @@ func (a *Agent) run(ctx context.Context, progress progress, c command) error {
 		return ctx.Err()
 	case errors.Is(err, exec.ErrNotFound):
 		return fmt.Errorf("%s is not on this machine", c.line[0])
-	case err != nil:
+	case err != nil && !errors.Is(err, exec.ErrWaitDelay): // which is a build that went well and left something running
 		return &BuildError{Command: strings.Join(c.line, " "), Output: output.text(), Log: log.Name(), Err: err}
 	}
 	return nil

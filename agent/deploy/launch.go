@@ -62,10 +62,16 @@ var ErrTaken = errors.New("a runtime of this name is there already, and was not 
 // Launch packages an agent, puts it on the platform, and waits until it is READY.
 // The first time makes the runtime, each further time its next version, to which
 // the next call from here goes; sessions that run keep the version that they began with.
+// Another launch from the same folder is waited for.
 func (c *Client) Launch(ctx context.Context, a *Agent, o LaunchOptions) (Runtime, error) {
 	if err := a.Check(); err != nil {
 		return Runtime{}, err
 	}
+	unlock, err := a.lock(ctx, c.progress)
+	if err != nil {
+		return Runtime{}, err
+	}
+	defer unlock()
 	if o.Clean {
 		if err := a.Forget(); err != nil {
 			return Runtime{}, err
