@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/onbehalf/onbehalf/internal/secret"
 )
@@ -50,11 +51,22 @@ func openFolder(path string) (folder, error) {
 	if err != nil {
 		return folder{}, fmt.Errorf("the data folder's lock cannot be opened: %w", err)
 	}
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if err := takeLock(lock); err != nil {
 		_ = lock.Close()
 		return folder{}, fmt.Errorf("another onbehalf is running on %s: stop it, or use another --data", path)
 	}
 	return folder{path: path, lock: lock}, nil
+}
+
+// takeLock takes a file's lock, or gives up after a second. A server that was killed
+// while it started a program leaves its lock to that, until the program's first instruction.
+func takeLock(file *os.File) error {
+	for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil || time.Since(began) > time.Second {
+			return err
+		}
+	}
 }
 
 func (f folder) close() { _ = f.lock.Close() }
