@@ -106,8 +106,9 @@ func reads[T any](w *workshop, args ...string) (value T) {
 }
 
 type answered struct {
-	SessionID, ContentType, Body string
-	Events                       []string
+	SessionID         string `json:"runtimeSessionId"`
+	ContentType, Body string
+	Events            []string
 }
 
 // echoed is what the echo agent answers.
