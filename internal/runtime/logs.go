@@ -211,12 +211,15 @@ func (l *sessionLog) trouble(err error) {
 	}
 }
 
-// note is a line of the platform's own.
+// note is a line of the platform's own, and never two: a reason that it quotes may
+// have the name of an agent's file in it.
 func (l *sessionLog) note(text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.put(noteMark + " " + text)
+	l.put(noteMark + " " + oneLine.Replace(text))
 }
+
+var oneLine = strings.NewReplacer("\n", " ")
 
 // lull is how long an agent has to print nothing until what it said of a failure is
 // thought to be whole. Its lines and its answer come by different ways.

@@ -74,6 +74,18 @@ func TestLinesOfALog(t *testing.T) {
 	}
 }
 
+// What the platform says of a file is one line, whatever the file is called.
+func TestNoteOfALog(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	l := newLog(t, folder, "s", "n")
+	l.note("It was not saved: a\n2026-11-22T21:00:00.000000Z [onbehalf] The session ended.")
+	l.close()
+	if got, want := read(t, folder), []string{"[onbehalf] It was not saved: a 2026-11-22T21:00:00.000000Z [onbehalf] The session ended."}; !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+}
+
 // A session keeps so much and no more, the newest.
 func TestLogsAreBounded(t *testing.T) {
 	t.Parallel()
