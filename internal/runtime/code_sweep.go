@@ -26,6 +26,7 @@ const (
 // KeepCode removes archives that nothing uses, this machine's folders of archives
 // that are gone, and storage that no session comes back for, until the context ends.
 func (s *Service) KeepCode(ctx context.Context) error {
+	s.sweepStorage(ctx) // what an earlier process left half written
 	ticker := time.NewTicker(sweepEvery)
 	defer ticker.Stop()
 	for {

@@ -151,7 +151,6 @@ func (s *Service) Run(ctx context.Context) error {
 		slog.Warn("the rows of earlier sessions could not be cleared away", "error", err)
 	}
 	s.sweepLogs(ctx)
-	s.sweepStorage(ctx)
 	ticker := time.NewTicker(beat)
 	defer ticker.Stop()
 	for {

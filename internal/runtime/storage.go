@@ -75,6 +75,9 @@ func (s *Service) sweepStorageOf(ctx context.Context, runtime string) error {
 		return err
 	}
 	for _, session := range sessions {
+		if ctx.Err() != nil {
+			return ctx.Err() // there may be many
+		}
 		folder := filepath.Join(s.storageFolder(runtime), session.Name())
 		files, _ := os.ReadDir(folder) // it may be gone already
 		for _, file := range files {

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -287,6 +288,27 @@ func TestUnusedStorage(t *testing.T) {
 			t.Errorf("after 15 days: %q", finds)
 		}
 	})
+}
+
+// What a process that was killed left half written goes when the next one begins, and
+// no session waits for that.
+func TestHalfWrittenStorage(t *testing.T) {
+	t.Parallel()
+	h := serving(t, silent)
+	folder := filepath.Join(h.storageFolder("gone-0123456789"), "session")
+	half := filepath.Join(folder, draftPrefix+"anotherprocess-1")
+	if err := errors.Join(os.MkdirAll(folder, 0o700), os.WriteFile(half, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var keeping sync.WaitGroup
+	keeping.Go(func() { _ = h.KeepCode(ctx) })
+	h.eventually(t, func() bool {
+		_, err := os.Stat(half)
+		return errors.Is(err, os.ErrNotExist)
+	})
+	cancel()
+	keeping.Wait()
 }
 
 // What its session waits for no longer does not come to the next life of it, late.
