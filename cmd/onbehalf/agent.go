@@ -117,7 +117,7 @@ func (h *host) told(err error) error {
 		return nil
 	case errors.As(err, &build):
 		for line := range strings.Lines(build.Output) {
-			fmt.Fprintln(h.t.err, "  "+plain(strings.TrimRight(line, "\r\n")))
+			fmt.Fprintln(h.t.err, "  "+tabbed(strings.TrimRight(line, "\r\n")))
 		}
 		return hinted{err, "all of what it printed is in " + relative(build.Log)}
 	case errors.As(err, &failed):
@@ -150,12 +150,16 @@ func (h *host) told(err error) error {
 		if strings.Contains(said.ErrorMessage(), `Unknown file extension ".ts"`) {
 			return hinted{advised, `the platform's Node.js runs no TypeScript as it is (22.18 does): onbehalf agent configure --build "npm run build" --entrypoint dist/agent.js, then launch`}
 		}
-		if h.dev {
-			return hinted{advised, "the terminal of onbehalf agent dev shows what the agent printed"}
-		}
-		return hinted{advised, "onbehalf agent logs shows what the agent printed"}
+		return hinted{advised, whereItPrints(h.dev)}
 	}
 	return advised
+}
+
+func whereItPrints(dev bool) string {
+	if dev {
+		return "the terminal of onbehalf agent dev shows what the agent printed"
+	}
+	return "onbehalf agent logs shows what the agent printed"
 }
 
 // relative is a path as somebody in this folder would type it.

@@ -134,7 +134,7 @@ func (c agentInvokeCmd) print(t *terminal, answer *deploy.Answer) error {
 	if answer.Streams() {
 		for event, err := range answer.Events() {
 			if err != nil {
-				return brokenOff(err)
+				return c.brokenOff(err)
 			}
 			if _, err := fmt.Fprintln(t.out, t.safe(event)); err != nil {
 				return err
@@ -148,7 +148,7 @@ func (c agentInvokeCmd) print(t *terminal, answer *deploy.Answer) error {
 	}
 	ends := &lastByte{Writer: out}
 	if _, err := io.Copy(ends, answer.Body); err != nil {
-		return brokenOff(err)
+		return c.brokenOff(err)
 	}
 	if ends.last != '\n' {
 		_, err := fmt.Fprintln(t.out)
@@ -157,11 +157,11 @@ func (c agentInvokeCmd) print(t *terminal, answer *deploy.Answer) error {
 	return nil
 }
 
-func brokenOff(err error) error {
+func (c agentInvokeCmd) brokenOff(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return errStopped
 	}
-	return hinted{fmt.Errorf("the answer broke off: %w", err), "onbehalf agent logs shows what the agent printed"}
+	return hinted{fmt.Errorf("the answer broke off: %w", err), whereItPrints(c.Dev)}
 }
 
 // whole prints an answer as one object, when it has ended.
@@ -175,7 +175,7 @@ func (c agentInvokeCmd) whole(t *terminal, answer *deploy.Answer) error {
 	if answer.Streams() {
 		for event, err := range answer.Events() {
 			if err != nil {
-				return brokenOff(err)
+				return c.brokenOff(err)
 			}
 			out.Events = append(out.Events, event)
 		}
@@ -183,7 +183,7 @@ func (c agentInvokeCmd) whole(t *terminal, answer *deploy.Answer) error {
 	}
 	body, err := io.ReadAll(answer.Body)
 	if err != nil {
-		return brokenOff(err)
+		return c.brokenOff(err)
 	}
 	out.Body = string(body)
 	return writeJSON(t.out, out)

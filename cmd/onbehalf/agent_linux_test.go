@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/iotest"
 
 	"github.com/aws/smithy-go"
 
@@ -184,6 +185,41 @@ func TestWholeAnswer(t *testing.T) {
 		if err := json.Compact(&flat, []byte(out.String())); err != nil || flat.String() != want {
 			t.Errorf("%s: %s %v", contentType, flat.String(), err)
 		}
+	}
+}
+
+// What is said of an answer that broke off leads to where the agent printed something.
+func TestHalfAnAnswer(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		call agentInvokeCmd
+		err  error
+		want string
+	}{
+		{agentInvokeCmd{}, io.ErrUnexpectedEOF, "onbehalf agent logs"},
+		{agentInvokeCmd{Dev: true}, io.ErrUnexpectedEOF, "the terminal of onbehalf agent dev"},
+		{agentInvokeCmd{}, context.Canceled, ""},
+	} {
+		for _, contentType := range []string{"text/plain", "text/event-stream"} {
+			for _, print := range []func(*terminal, *deploy.Answer) error{test.call.print, test.call.whole} {
+				var advice hinted
+				err := print(&terminal{out: io.Discard}, &deploy.Answer{ContentType: contentType, Body: io.NopCloser(iotest.ErrReader(test.err))})
+				if errors.As(err, &advice); err == nil || !strings.Contains(advice.hint, test.want) || test.want == "" && advice.hint != "" {
+					t.Errorf("%s, %v: %v; hint: %s", contentType, test.err, err, advice.hint)
+				}
+			}
+		}
+	}
+}
+
+// What a compiler printed is shown as it laid it out, and a terminal obeys none of it.
+func TestBuildOutput(t *testing.T) {
+	t.Parallel()
+	var shown strings.Builder
+	h := host{connection: &connection{t: &terminal{err: &shown}}}
+	_ = h.told(&deploy.BuildError{Output: "./main.go:1:2: no\n\thave (int)\x1b[2J\n", Err: errors.New("exit status 1")})
+	if want := "  ./main.go:1:2: no\n  \thave (int)\\x1b[2J\n"; shown.String() != want {
+		t.Errorf("%q, want %q", shown.String(), want)
 	}
 }
 

@@ -118,6 +118,10 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 	}
 	if err != nil {
 		hint := "onbehalf --help lists the commands and their flags"
+		var wrong *kong.ParseError
+		if errors.As(err, &wrong) && wrong.Context.Selected() != nil {
+			hint = "onbehalf --help lists the commands; " + wrong.Context.Selected().FullPath() + " --help shows what this one takes"
+		}
 		var file *settingsError
 		if errors.As(err, &file) {
 			// kong puts the flag in front that it was about to look up
