@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/onbehalf/onbehalf/internal/fault"
@@ -22,7 +23,7 @@ import (
 // of its own, so that what another replica committed before is seen.
 type gatherer struct {
 	pool  *sql.DB
-	clash func(error) bool
+	again func(error) bool // what failed may be asked again
 	queue chan *question
 	end   chan struct{}
 	close func() // waits for what is under way
@@ -51,8 +52,8 @@ type answer struct {
 	err     error
 }
 
-func newGatherer(pool *sql.DB, clash func(error) bool) *gatherer {
-	g := &gatherer{pool: pool, clash: clash, queue: make(chan *question, 1024), end: make(chan struct{})}
+func newGatherer(pool *sql.DB, again func(error) bool) *gatherer {
+	g := &gatherer{pool: pool, again: again, queue: make(chan *question, 1024), end: make(chan struct{})}
 	g.close = sync.OnceFunc(func() { close(g.end); g.lanes.Wait() })
 	for range lanes {
 		g.lanes.Go(g.serve)
@@ -113,24 +114,23 @@ func (g *gatherer) serve() {
 				break more
 			}
 		}
-		g.run(round)
+		ctx, cancel := context.WithTimeout(context.Background(), roundWithin)
+		g.run(ctx, round)
+		cancel()
 		clear(round)
 	}
 }
 
-// run answers a round. A statement that fails spoils those that were sent with
-// it, so that each is then asked by itself. A server may be set to serialize
-// everything: what clashes is asked again, as in Update.
-func (g *gatherer) run(round []*question) {
-	ctx, cancel := context.WithTimeout(context.Background(), roundWithin)
-	defer cancel()
+// run answers a round before ctx ends. A statement that fails spoils those that
+// were sent with it, so that each is then asked by itself.
+func (g *gatherer) run(ctx context.Context, round []*question) {
 	answers, err := g.send(ctx, round)
-	for try := 1; err != nil && g.clash(err) && try < begins; try++ {
+	for try := 1; err != nil && g.again(err) && try < begins; try++ {
 		answers, err = g.send(ctx, round)
 	}
 	if err != nil && len(round) > 1 && !fault.Is(err, fault.Unavailable) {
 		for i := range round {
-			g.run(round[i : i+1])
+			g.run(ctx, round[i:i+1])
 		}
 		return
 	}
@@ -204,6 +204,13 @@ func collect(rows pgx.Rows) (*answer, error) {
 		row, err := rows.Values()
 		if err != nil {
 			return nil, err
+		}
+		for i, value := range row { // SUM of integers, which database/sql knows by its text
+			if number, ok := value.(pgtype.Numeric); ok {
+				if row[i], err = number.Value(); err != nil {
+					return nil, err
+				}
+			}
 		}
 		a.rows = append(a.rows, row)
 	}

@@ -66,8 +66,8 @@ func (r *gatheredRows) Next(row []driver.Value) error {
 }
 
 // openGatherer is the pool's gatherer, behind database/sql.
-func openGatherer(pool *sql.DB, clash func(error) bool) (*gatherer, *sql.DB) {
-	g := newGatherer(pool, clash)
+func openGatherer(pool *sql.DB, again func(error) bool) (*gatherer, *sql.DB) {
+	g := newGatherer(pool, again)
 	looks := sql.OpenDB(gatherConn{g})
 	looks.SetMaxIdleConns(2 * largestRound)
 	return g, looks

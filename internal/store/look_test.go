@@ -67,6 +67,59 @@ func TestLookIsOneQuery(t *testing.T) {
 	})
 }
 
+// A sum is more than the engine's integers hold, and is read as one.
+func TestLookSums(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		lease(t, db, "one", time.Hour)
+		one, err := number(t.Context(), db, `SELECT fence FROM leases WHERE name = 'one'`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sum, err := number(t.Context(), db, `SELECT SUM(fence) FROM leases WHERE name = 'one'`); err != nil || sum != one {
+			t.Errorf("the sum of %d is %d, %v", one, sum, err)
+		}
+	})
+}
+
+// A table that changes under what was prepared is looked at again.
+func TestLookAtAChangedTable(t *testing.T) {
+	t.Parallel()
+	dbs := replicas(t, 2)
+	change := func(statement string) {
+		t.Helper()
+		if err := dbs[1].Update(t.Context(), func(tx *store.Tx) error { _, err := tx.Exec(statement); return err }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	change(`CREATE TABLE changing (n INT)`)
+	change(`INSERT INTO changing VALUES (7)`)
+	for _, kind := range []string{"BIGINT", "TEXT", "INT USING n::INT"} {
+		if n, err := number(t.Context(), dbs[0], `SELECT n FROM changing`); n != 7 || err != nil {
+			t.Fatalf("before it becomes %s: %d, %v", kind, n, err)
+		}
+		change(`ALTER TABLE changing ALTER COLUMN n TYPE ` + kind)
+	}
+	if n, err := number(t.Context(), dbs[0], `SELECT n FROM changing`); n != 7 || err != nil {
+		t.Errorf("in the end: %d, %v", n, err)
+	}
+}
+
+// A round ends in its time, also where each question has to be asked by itself
+// and the database has stopped answering: a lane is not lost to it.
+func TestRoundEndsInItsTime(t *testing.T) {
+	t.Parallel()
+	db := replicas(t, 1)[0]
+	const slow = `SELECT COUNT(*) FROM pg_sleep(1000)`
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	for i, err := range store.Round(ctx, db, slow, `SELECT COUNT(*) FROM not_there`, slow, slow) {
+		if !fault.Is(err, fault.Unavailable) {
+			t.Errorf("question %d: %v", i, err)
+		}
+	}
+}
+
 // Many look at once, and each gets what he asked for, also beside one whose
 // question fails, and beside writers whose work is seen when it is done.
 func TestLooksTogether(t *testing.T) {

@@ -69,7 +69,7 @@ func openPostgres(ctx context.Context, address string) (engine, error) {
 	}
 	writers := connections * 2 / 5
 	e := &postgresEngine{readers: openPool(config, connections-writers), writers: openPool(config, writers)}
-	e.gatherer, e.looks = openGatherer(e.readers, e.clash)
+	e.gatherer, e.looks = openGatherer(e.readers, e.passing)
 	if err := e.check(ctx); err != nil {
 		_ = e.close()
 		return nil, err
@@ -230,8 +230,9 @@ func explained(ctx context.Context, broken bool, err error) error {
 }
 
 const (
-	readOnly = "25006" // read_only_sql_transaction: the server became a standby
-	notText  = "22021" // character_not_in_repertoire: NUL, which no text of PostgreSQL has, or no UTF-8
+	readOnly  = "25006" // read_only_sql_transaction: the server became a standby
+	stalePlan = "0A000" // feature_not_supported: "cached plan must not change result type"
+	notText   = "22021" // character_not_in_repertoire: NUL, which no text of PostgreSQL has, or no UTF-8
 )
 
 // gone reports whether the connection can no longer be used.
@@ -249,6 +250,14 @@ func gone(conn *sql.Conn) bool {
 func (e *postgresEngine) clash(err error) bool {
 	_, state := codes(err)
 	return state == "40001" || state == "40P01"
+}
+
+// passing is what a read that is tried again does not meet: a clash, as a server
+// may be set to serialize everything, and a statement that a connection prepared
+// before its table changed, which pgx then forgets.
+func (e *postgresEngine) passing(err error) bool {
+	_, state := codes(err)
+	return state == stalePlan || e.clash(err)
 }
 
 func (e *postgresEngine) close() error {
