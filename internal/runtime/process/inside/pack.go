@@ -154,15 +154,16 @@ func (p *packer) below(in *os.File, path, name string, depth int) error {
 	defer folder.Close()
 	p.head(recordFolder, name, about)
 	if err := p.folder(folder, path, depth+1); err != nil {
-		return fmt.Errorf("a folder: %w", hard(err))
+		return hard("a folder", err)
 	}
 	return p.w.WriteByte(recordUp)
 }
 
-// hard is an error that no caller takes for an entry that has merely gone: the folder is begun.
-func hard(err error) error {
-	if errors.As(err, new(unix.Errno)) {
-		return errors.New(err.Error())
+// hard is an error within an entry that is begun, which no caller takes for one that
+// has merely gone. That nobody reads any more is what it is.
+func hard(what string, err error) error {
+	if errors.As(err, new(unix.Errno)) && !errors.Is(err, unix.EPIPE) {
+		return fmt.Errorf("%s: %v", what, err)
 	}
 	return err
 }
@@ -220,7 +221,7 @@ func (p *packer) file(in *os.File, path, name string) error {
 	p.head(recordFile, name, &about)
 	p.w.number(uint64(about.Size))
 	if err := p.pieces(fd, about.Size); err != nil {
-		return fmt.Errorf("a file: %w", hard(err))
+		return hard("a file", err)
 	}
 	p.w.number(0)
 	p.w.number(0)

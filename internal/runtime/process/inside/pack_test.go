@@ -95,6 +95,28 @@ func TestRemovedMeanwhile(t *testing.T) {
 	}
 }
 
+// However deep it fails, what is said of it is the same, and that nobody reads is known for it.
+func TestFailingDeep(t *testing.T) {
+	t.Parallel()
+	folder := inMemory(t)
+	deep := filepath.Join(folder, "a", "b", "c")
+	if err := errors.Join(os.MkdirAll(deep, 0o700), os.WriteFile(filepath.Join(deep, "file"), bytes.Repeat([]byte("x"), 1<<20), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := pack(io.Discard, []string{folder}, page); err == nil || err.Error() != folder+": "+errTooMuch.Error() {
+		t.Errorf("too much: %v", err)
+	}
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer write.Close()
+	_ = read.Close()
+	if _, _, err := pack(write, []string{folder}, 1<<30); !errors.Is(err, unix.EPIPE) {
+		t.Errorf("nobody reads: %v", err)
+	}
+}
+
 // What has more names than can be kept is neither packed nor looked at without end.
 func TestNamesWithoutEnd(t *testing.T) {
 	t.Parallel()
