@@ -18,7 +18,7 @@ import (
 type agentInvokeCmd struct {
 	Payload     string   `arg:"" name:"payload" help:"JSON, or a prompt: what is no JSON is sent as {\"prompt\": …}; - reads standard input."`
 	UserID      string   `name:"user-id" placeholder:"USER" help:"On whose behalf: the agent gets this user's tokens."`
-	SessionID   string   `name:"session-id" placeholder:"ID" help:"The conversation to go on with, 33 to 256 characters. Default: the last one."`
+	SessionID   string   `name:"session-id" placeholder:"ID" help:"The conversation to go on with, 33 to 256 characters. Default: the user's last one since the last launch."`
 	NewSession  bool     `name:"new-session" help:"Begin a conversation."`
 	BearerToken string   `name:"bearer-token-file" placeholder:"FILE" help:"A JSON Web Token, where the agent has an authorizer; - reads standard input. The user is its subject."`
 	Header      []string `name:"header" short:"H" sep:"none" placeholder:"NAME:VALUE" help:"A header for the agent: one that its settings allow, else with the prefix X-Amzn-Bedrock-AgentCore-Runtime-Custom-."`
