@@ -10,6 +10,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // Kind says what a message on the channel is about.
@@ -45,12 +46,16 @@ const (
 	mostFiles      = 64 // that come along with a message
 )
 
+// unread is how long the platform waits for an init that takes in no more messages.
+const unread = 10 * time.Second
+
 // Channel is one end of the socket pair. Messages are records (SOCK_SEQPACKET),
 // so that a descriptor never parts from its message.
 type Channel struct {
-	conn *net.UnixConn
-	mu   sync.Mutex // one writer at a time
-	buf  []byte
+	conn   *net.UnixConn
+	mu     sync.Mutex // one writer at a time
+	buf    []byte
+	unread time.Duration // after which the channel ends when the other end takes in nothing; 0: never
 }
 
 // Pair makes a channel, and the file that the init inherits as its other end.
@@ -64,6 +69,7 @@ func Pair() (*Channel, *os.File, error) {
 		_ = theirs.Close()
 		return nil, nil, err
 	}
+	c.unread = unread
 	return c, theirs, nil
 }
 
@@ -121,7 +127,13 @@ func (c *Channel) Send(m Message, files ...*os.File) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.unread != 0 {
+		_ = c.conn.SetWriteDeadline(time.Now().Add(c.unread))
+	}
 	_, _, err = c.conn.WriteMsgUnix(text, rights, nil)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		_ = c.conn.Close() // whoever waits to send does not wait as long again
+	}
 	return err
 }
 
