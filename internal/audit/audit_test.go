@@ -312,7 +312,7 @@ func TestLostAnswer(t *testing.T) {
 			if arrived && err != nil || !arrived && !errors.Is(err, lost) {
 				t.Fatal(err)
 			}
-			w.unsure = []link{end}
+			w.unsure = &end
 			want := int64(2)
 			if arrived {
 				want++
@@ -350,7 +350,7 @@ func TestLostFirstAnswer(t *testing.T) {
 	}); !errors.Is(err, lost) {
 		t.Fatal(err)
 	}
-	w.unsure = []link{end}
+	w.unsure = &end
 	if err := w.write(together(t, 1, 2)); err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"time"
 
@@ -105,7 +104,7 @@ type batchWriter struct {
 	// After a transaction that failed, the database may still have it (the answer
 	// to a commit can get lost). unsure holds where the chain then ends, and the
 	// next write looks before it continues.
-	unsure []link
+	unsure *link
 
 	// lost is a block whose row was sent, and nobody said what became of it.
 	lost *lostBlock
@@ -154,8 +153,8 @@ func (w *batchWriter) write(batch []*pending) error {
 	w.log.observe(time.Since(began), len(batch), err)
 	if err != nil {
 		w.log.advance(a.start)
-		if a.end != a.start {
-			w.unsure = append(w.unsure, a.end)
+		if a.end != a.start { // else nothing was tried, and what was unsure still is
+			w.unsure = &a.end
 		}
 		w.log.logger().Error("audit records could not be written", "records", len(batch), "error", err)
 		return err
@@ -231,7 +230,7 @@ func (w *batchWriter) addWhole(ctx context.Context, a *attempt) error {
 			if err != nil {
 				return err
 			}
-			if found != w.log.end && !slices.Contains(w.unsure, found) {
+			if found != w.log.end && found != *w.unsure {
 				return errForeignRow
 			}
 			a.start, a.end = found, found
