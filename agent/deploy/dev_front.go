@@ -196,6 +196,10 @@ func (f *front) token(r *http.Request) (string, error) {
 		return "", nil
 	}
 	err := f.client.ask(r.Context(), http.MethodPost, "/identities/"+operation, in, &answer)
+	var said smithy.APIError
+	if err != nil && !errors.As(err, &said) { // nor has the agent said anything
+		err = &smithy.GenericAPIError{Code: "ServiceUnavailableException", Message: "the platform gives no workload token: " + err.Error()}
+	}
 	return answer.Token, err
 }
 

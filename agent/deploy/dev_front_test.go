@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/aws/smithy-go"
@@ -107,6 +108,11 @@ func TestErrorsOfDev(t *testing.T) {
 	ask(runtimeClientError, "the agent has ended: exit status 1")
 	refuses = true
 	ask("AccessDeniedException", "not you")
+	c.endpoint = door.URL + ":none" // no platform: that is no error of the agent's
+	_, err := c.Invoke(t.Context(), a, Invocation{Payload: []byte("{}"), Dev: door.URL + "/invocations"})
+	if code := codeOf(err); code != "ServiceUnavailableException" || !strings.Contains(err.Error(), "the platform gives no workload token") {
+		t.Errorf("without a platform: %v", err)
+	}
 }
 
 // A websocket goes through the door to the agent, with the user's token; a page of another origin has none.
