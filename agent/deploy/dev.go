@@ -49,7 +49,7 @@ func (c *Client) Dev(ctx context.Context, a *Agent, o DevOptions) error {
 	if err != nil {
 		return fmt.Errorf("the port %d cannot be had: %w", o.Port, err)
 	}
-	r := &runner{agent: a, options: o, progress: c.progress, port: agentPort(a.port(), c.progress)}
+	r := &runner{agent: a, options: o, progress: c.progress}
 	door := &front{client: c, agent: a, who: who, runner: r, session: uuid()}
 	server := &http.Server{Handler: door.handler(), ReadHeaderTimeout: 10 * time.Second}
 	served := make(chan error, 1)
@@ -93,9 +93,9 @@ type runner struct {
 	agent    *Agent
 	options  DevOptions
 	progress progress
-	port     int
 
 	mu   sync.Mutex
+	port int    // where the agent is told to listen; 0 while none runs
 	down string // why no agent answers, until a file changes; "" while one runs, or begins to
 }
 
@@ -105,10 +105,17 @@ func (r *runner) setDown(why string) {
 	r.down = why
 }
 
-func (r *runner) isDown() string {
+func (r *runner) setPort(port int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.down
+	r.port = port
+}
+
+// where answers the agent's port, and why nobody listens there.
+func (r *runner) where() (port int, down string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.port, r.down
 }
 
 // lookInterval is how often the folder is looked at.
@@ -136,6 +143,7 @@ func (r *runner) run(ctx context.Context) error {
 			}
 		}
 		seen, err = r.awaitChange(ctx, seen, running)
+		r.setPort(0) // calls are for the next one, and for nobody else who may listen there meanwhile
 		running.stop()
 		if err != nil || ctx.Err() != nil {
 			return err
@@ -286,7 +294,9 @@ func (r *runner) start(line, also []string) (*process, error) {
 		}
 	}
 	environment = append(environment, r.options.Environment...)
-	port := strconv.Itoa(r.port)
+	free := agentPort(r.agent.port(), r.progress) // found out for each start: a build takes its time, and others come and go
+	r.setPort(free)
+	port := strconv.Itoa(free)
 	if r.options.Port != 0 { // so that the card of an A2A agent leads to the front door
 		environment = append(environment, "AGENTCORE_RUNTIME_URL=http://127.0.0.1:"+strconv.Itoa(r.options.Port)+r.agent.Path())
 	}

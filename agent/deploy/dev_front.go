@@ -134,8 +134,8 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request) {
 		answerError(w, http.StatusForbidden, err)
 		return
 	}
-	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(f.runner.port))
-	if err := f.awaitAgent(r.Context(), address); err != nil {
+	address, err := f.awaitAgent(r.Context())
+	if err != nil {
 		answerError(w, http.StatusFailedDependency, err)
 		return
 	}
@@ -228,18 +228,24 @@ func (f *front) headers(from, to http.Header) {
 // startTime is how long an agent may take until it listens.
 const startTime = 30 * time.Second
 
-// awaitAgent returns when the agent listens; one that itself waits for a change is not waited for.
-func (f *front) awaitAgent(ctx context.Context, address string) error {
+// awaitAgent answers where the agent is, once it listens; one that itself waits for a change is not waited for.
+func (f *front) awaitAgent(ctx context.Context) (string, error) {
 	for deadline := time.Now().Add(startTime); ; {
-		if why := f.runner.isDown(); why != "" {
-			return errors.New(why)
+		port, why := f.runner.where()
+		if why != "" {
+			return "", errors.New(why)
 		}
-		connection, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
-		if err == nil {
-			return connection.Close()
+		err := errors.New("the agent has not begun yet")
+		if port != 0 {
+			address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+			connection, refused := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+			if refused == nil {
+				return address, connection.Close()
+			}
+			err = fmt.Errorf("the agent does not listen on port %d: %w", port, refused)
 		}
 		if time.Now().After(deadline) || ctx.Err() != nil {
-			return fmt.Errorf("the agent does not listen on port %d: %w", f.runner.port, err)
+			return "", err
 		}
 		time.Sleep(50 * time.Millisecond)
 	}

@@ -97,9 +97,17 @@ func TestDev(t *testing.T) {
 	t.Parallel()
 	p := servertest.Start(t)
 	seen := &printed{}
-	c := newClient(t, p, func(s Progress) { seen.add(s.Step + " " + s.Text) })
+	c := newClient(t, p, func(s Progress) {
+		seen.add(s.Step + " " + s.Text)
+		if s.Step == "building" { // meanwhile somebody else takes the contract's port
+			if other, err := net.Listen("tcp", "127.0.0.1:8080"); err == nil {
+				t.Cleanup(func() { _ = other.Close() })
+			}
+		}
+	})
 	a := New(folder(t, map[string]string{"go.mod": "module example.com/agent\n\ngo 1.26\n", "main.go": mirror}), "")
 	a.Name, a.Language, a.Entrypoint, a.Environment, a.Headers = "mirror", Go, ".", map[string]string{"MINE": "yes"}, []string{"X-Team"}
+	a.Build = "true"
 	port := free(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
