@@ -149,7 +149,7 @@ func TestDiscoverFromTroubledServers(t *testing.T) {
 				calls.Add(1)
 				test.answer(w, r)
 			})
-			c := p.client(func(o *egress.Options) { o.Timeout = 300 * time.Millisecond })
+			c := p.client(func(o *egress.Options) { o.Timeout = patienceWith(name) })
 			for range 2 { // the second is answered from the cache of failures
 				_, err := c.Discover(t.Context(), p.discoveryURL())
 				wantFault(t, err, test.kind, test.message)

@@ -87,7 +87,7 @@ func (p *provider) client(o ...func(*egress.Options)) *Client {
 	p.t.Helper()
 	roots := x509.NewCertPool()
 	roots.AddCert(p.Certificate())
-	options := egress.Options{Allow: []string{p.Listener.Addr().String()}, Roots: roots, Timeout: 2 * time.Second}
+	options := egress.Options{Allow: []string{p.Listener.Addr().String()}, Roots: roots, Timeout: 20 * time.Second}
 	for _, change := range o {
 		change(&options)
 	}
@@ -301,4 +301,13 @@ func newSigner(id string, alg jose.SignatureAlgorithm) signer {
 		s.key = rsaKey()
 	}
 	return s
+}
+
+// patienceWith is how long a server of these tests is waited for: only one that is to be
+// too slow is given up soon, or a busy machine would make slow ones of all.
+func patienceWith(kind string) time.Duration {
+	if kind == "slow" {
+		return time.Second
+	}
+	return 20 * time.Second
 }

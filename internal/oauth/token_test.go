@@ -205,7 +205,7 @@ func TestFailuresOfTheTokenEndpoint(t *testing.T) {
 			t.Parallel()
 			p := newProvider(t)
 			p.answer = func(w http.ResponseWriter, r *http.Request) bool { test.answer(w, r); return true }
-			c := p.client(func(o *egress.Options) { o.Timeout = 400 * time.Millisecond })
+			c := p.client(func(o *egress.Options) { o.Timeout = patienceWith(name) })
 			for _, method := range []AuthMethod{AuthSecretBasic, AuthSecretPost} {
 				p.tokenPosts.Store(0)
 				_, err := c.Exchange(t.Context(), p.server(method), secret.New(canaryCode), secret.New(canaryVerifier), Authorization{})
