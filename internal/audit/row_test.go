@@ -21,7 +21,7 @@ func TestLostAnswerOfARow(t *testing.T) {
 		t.Run(arrived, func(t *testing.T) {
 			t.Parallel()
 			storetest.EachOptions(t, func(t *testing.T, o store.Options) {
-				db, away := openStore(t, o), openStore(t, o)
+				db, away := storetest.OpenWith(t, o), storetest.OpenWith(t, o)
 				if err := away.Close(); err != nil {
 					t.Fatal(err)
 				}
@@ -81,7 +81,7 @@ func TestLostAnswerThenAway(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			storetest.EachOptions(t, func(t *testing.T, o store.Options) {
-				db, away := openStore(t, o), openStore(t, o)
+				db, away := storetest.OpenWith(t, o), storetest.OpenWith(t, o)
 				if err := away.Close(); err != nil {
 					t.Fatal(err)
 				}
@@ -151,16 +151,6 @@ func TestRowUnderWay(t *testing.T) {
 			t.Errorf("%d records, want 4", proof.Records)
 		}
 	})
-}
-
-func openStore(t *testing.T, o store.Options) *store.DB {
-	t.Helper()
-	db, err := store.Open(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
-	return db
 }
 
 // TestBrokenConnection: a connection that was cut while nobody used it costs nobody a record.

@@ -156,7 +156,7 @@ func TestChangesCount(t *testing.T) {
 	storetest.EachOptions(t, func(t *testing.T, o store.Options) {
 		at := time.Now()
 		o.Now = func() time.Time { return at }
-		db, beside := open(t, o), open(t, o)
+		db, beside := storetest.OpenWith(t, o), storetest.OpenWith(t, o)
 		e, other := New(db), New(beside)
 		may := func(e *Engine) bool { return e.Decide(t.Context(), plain, through(getAPIKey, openai)) == nil }
 		if may(e) || may(other) {
@@ -186,16 +186,6 @@ func TestChangesCount(t *testing.T) {
 			t.Errorf("deleted twice: %v", err)
 		}
 	})
-}
-
-func open(t *testing.T, o store.Options) *store.DB {
-	t.Helper()
-	db, err := store.Open(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
-	return db
 }
 
 func TestPutRefuses(t *testing.T) {

@@ -29,7 +29,7 @@ const neighboursARN = "arn:aws:kms:eu-central-1:" + neighbour + ":key/11111111-2
 
 func newVaults(t *testing.T, o store.Options) *vaults {
 	t.Helper()
-	v := &vaults{db: open(t, o), kms: newKMS(t, kmsARN, otherARN, neighboursARN)}
+	v := &vaults{db: storetest.OpenWith(t, o), kms: newKMS(t, kmsARN, otherARN, neighboursARN)}
 	_, v.platform = newFileKey(t)
 	for _, arn := range []string{kmsARN, otherARN} {
 		v.declared = append(v.declared, seal.Declared{ARN: arn, Account: account, Wrapper: openSpec(t, v.kms.spec(t, arn))})
@@ -73,7 +73,7 @@ func TestAVaultMovesToAnotherKey(t *testing.T) {
 	t.Parallel()
 	storetest.EachOptions(t, func(t *testing.T, o store.Options) {
 		v := newVaults(t, o)
-		replica := v.start(t, open(t, o))
+		replica := v.start(t, storetest.OpenWith(t, o))
 		first := mustSeal(t, v.Keeper, grant, "before any move")
 		if err := v.Rotate(t.Context(), account, seal.Vault); err != nil {
 			t.Fatal(err)
@@ -176,7 +176,7 @@ func TestMovesAtOnce(t *testing.T) {
 	storetest.EachOptions(t, func(t *testing.T, o store.Options) {
 		v := newVaults(t, o)
 		sealed := mustSeal(t, v.Keeper, grant, "x")
-		keepers := []*seal.Keeper{v.Keeper, v.start(t, open(t, o))}
+		keepers := []*seal.Keeper{v.Keeper, v.start(t, storetest.OpenWith(t, o))}
 		var group sync.WaitGroup
 		for i := range 8 {
 			group.Go(func() {

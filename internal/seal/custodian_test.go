@@ -117,7 +117,7 @@ func TestRowsAreSealedAnew(t *testing.T) {
 	t.Parallel()
 	storetest.EachOptions(t, func(t *testing.T, o store.Options) {
 		_, wrapper := newFileKey(t)
-		db := open(t, o)
+		db := storetest.OpenWith(t, o)
 		makeShelves(t, db)
 		k := newKeeper(t, db, wrapper)
 		for _, a := range []string{account, neighbour} {
@@ -348,7 +348,7 @@ func TestOneProcessWorks(t *testing.T) {
 	t.Parallel()
 	storetest.EachOptions(t, func(t *testing.T, o store.Options) {
 		_, wrapper := newFileKey(t)
-		db := open(t, o)
+		db := storetest.OpenWith(t, o)
 		makeShelves(t, db)
 		k := newKeeper(t, db, wrapper)
 		if err := k.EnsureAccount(t.Context(), account); err != nil {
@@ -382,7 +382,7 @@ func TestKilledWhileSealingAnew(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
 	path := folder + "/onbehalf.db"
-	db := open(t, store.Options{Path: path})
+	db := storetest.OpenWith(t, store.Options{Path: path})
 	makeShelves(t, db)
 	wrapper, err := seal.FileKey(t.Context(), db, folder+"/key")
 	if err != nil {
@@ -430,7 +430,7 @@ func TestKilledWhileSealingAnew(t *testing.T) {
 }
 
 func resealUntilKilled(t *testing.T, folder string) {
-	db := open(t, store.Options{Path: folder + "/onbehalf.db"})
+	db := storetest.OpenWith(t, store.Options{Path: folder + "/onbehalf.db"})
 	wrapper, err := seal.OpenFileKey(folder + "/key")
 	if err != nil {
 		t.Fatal(err)

@@ -19,16 +19,6 @@ import (
 	"github.com/onbehalf/onbehalf/internal/store/storetest"
 )
 
-func open(t *testing.T, o store.Options) *store.DB {
-	t.Helper()
-	db, err := store.Open(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
-	return db
-}
-
 func newKeeper(t *testing.T, db *store.DB, w seal.KeyWrapper) *seal.Keeper {
 	t.Helper()
 	k, err := seal.NewKeeper(t.Context(), db, w)
@@ -53,7 +43,7 @@ func TestReplicasAgreeOnAnAccountsKeys(t *testing.T) {
 	t.Parallel()
 	storetest.EachOptions(t, func(t *testing.T, o store.Options) {
 		_, wrapper := newFileKey(t)
-		dbs := []*store.DB{open(t, o), open(t, o)}
+		dbs := []*store.DB{storetest.OpenWith(t, o), storetest.OpenWith(t, o)}
 		keepers := []*seal.Keeper{newKeeper(t, dbs[0], wrapper), newKeeper(t, dbs[1], wrapper)}
 		var group sync.WaitGroup
 		for i := range 6 {
@@ -80,7 +70,7 @@ func TestRotationKeepsOldValues(t *testing.T) {
 	t.Parallel()
 	storetest.EachOptions(t, func(t *testing.T, o store.Options) {
 		_, wrapper := newFileKey(t)
-		db, otherDB := open(t, o), open(t, o)
+		db, otherDB := storetest.OpenWith(t, o), storetest.OpenWith(t, o)
 		k, other := newKeeper(t, db, wrapper), newKeeper(t, otherDB, wrapper)
 		if err := k.EnsureAccount(t.Context(), account); err != nil {
 			t.Fatal(err)
@@ -118,8 +108,8 @@ func TestAReplicaNoticesARotation(t *testing.T) {
 	_, wrapper := newFileKey(t)
 	path := storetest.SQLite(t)
 	synctest.Test(t, func(t *testing.T) {
-		k := newKeeper(t, open(t, store.Options{Path: path}), wrapper)
-		other := newKeeper(t, open(t, store.Options{Path: path}), wrapper)
+		k := newKeeper(t, storetest.OpenWith(t, store.Options{Path: path}), wrapper)
+		other := newKeeper(t, storetest.OpenWith(t, store.Options{Path: path}), wrapper)
 		if err := k.EnsureAccount(t.Context(), account); err != nil {
 			t.Fatal(err)
 		}
@@ -138,8 +128,8 @@ func TestSealingInsideATransaction(t *testing.T) {
 	t.Parallel()
 	storetest.EachOptions(t, func(t *testing.T, o store.Options) {
 		_, wrapper := newFileKey(t)
-		first := newKeeper(t, open(t, o), wrapper)
-		db := open(t, o)
+		first := newKeeper(t, storetest.OpenWith(t, o), wrapper)
+		db := storetest.OpenWith(t, o)
 		k := newKeeper(t, db, wrapper)
 		if err := first.EnsureAccount(t.Context(), account); err != nil {
 			t.Fatal(err)
@@ -170,7 +160,7 @@ func TestAlteredKeyRowsAreNoticed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			_, wrapper := newFileKey(t)
-			db := open(t, store.Options{Path: storetest.SQLite(t)})
+			db := storetest.OpenWith(t, store.Options{Path: storetest.SQLite(t)})
 			k := newKeeper(t, db, wrapper)
 			for _, a := range []string{account, other} {
 				if err := k.EnsureAccount(t.Context(), a); err != nil {
@@ -210,7 +200,7 @@ func TestNothingClearIsInTheDatabase(t *testing.T) {
 	var canaries [][]byte
 	wrapper := watched{file, &canaries}
 	options := store.Options{Path: storetest.SQLite(t)}
-	db := open(t, options)
+	db := storetest.OpenWith(t, options)
 	k := newKeeper(t, db, wrapper)
 	if err := k.EnsureAccount(t.Context(), account); err != nil {
 		t.Fatal(err)

@@ -168,7 +168,7 @@ func TestATransitServerInTrouble(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			db := open(t, store.Options{Path: storetest.SQLite(t)})
+			db := storetest.OpenWith(t, store.Options{Path: storetest.SQLite(t)})
 			server := newTransit(t, 'a')
 			newKeeper(t, db, server.wrapper(t))
 			server.answer = answer

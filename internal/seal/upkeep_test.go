@@ -17,7 +17,7 @@ func TestKeysGrowOld(t *testing.T) {
 		var ahead atomic.Int64
 		o.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 		_, wrapper := newFileKey(t)
-		db := open(t, o)
+		db := storetest.OpenWith(t, o)
 		makeShelves(t, db)
 		k := newKeeper(t, db, wrapper)
 		if err := k.EnsureAccount(t.Context(), account); err != nil {

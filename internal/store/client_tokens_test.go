@@ -16,7 +16,7 @@ func TestClientTokens(t *testing.T) {
 	storetest.EachOptions(t, func(t *testing.T, o store.Options) {
 		now := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 		o.Now = func() time.Time { return now }
-		db := open(t, o)
+		db := storetest.OpenWith(t, o)
 		prepare(t, db)
 		update(t, db, "INSERT INTO things (id, n) VALUES ('thing', 1)")
 		update(t, db, `CREATE TABLE tokens (account TEXT NOT NULL, operation TEXT NOT NULL, token TEXT NOT NULL, request `+map[string]string{"sqlite": "BLOB", "postgres": "BYTEA"}[db.Engine()]+` NOT NULL,

@@ -71,14 +71,14 @@ func contents(content []byte) string {
 func TestADumpMovesBetweenEngines(t *testing.T) {
 	t.Parallel()
 	storetest.EachOptions(t, func(t *testing.T, from store.Options) {
-		source := openAs(t, from)
+		source := storetest.OpenWith(t, from)
 		furnish(t, source)
 		original := dump(t, source)
 		storetest.EachOptions(t, func(t *testing.T, to store.Options) {
 			if _, err := restore(t, to, original, nil); err != nil {
 				t.Fatal(err)
 			}
-			target := openAs(t, to) // brings its schema up to date: there is nothing to do
+			target := storetest.OpenWith(t, to) // brings its schema up to date: there is nothing to do
 			if diff := cmp.Diff(contents(original), contents(dump(t, target))); diff != "" {
 				t.Errorf("what came back differs: %.2000s", diff)
 			}
@@ -89,20 +89,10 @@ func TestADumpMovesBetweenEngines(t *testing.T) {
 	})
 }
 
-func openAs(t *testing.T, o store.Options) *store.DB {
-	t.Helper()
-	db, err := store.Open(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
-	return db
-}
-
 // Whatever is wrong with a dump, nothing of it stays.
 func TestADumpThatIsDamaged(t *testing.T) {
 	t.Parallel()
-	source := openAs(t, store.Options{Path: storetest.SQLite(t)})
+	source := storetest.OpenWith(t, store.Options{Path: storetest.SQLite(t)})
 	furnish(t, source)
 	good := dump(t, source)
 	header := bytes.IndexByte(good, '\n') + 1
@@ -151,7 +141,7 @@ func TestADumpOfAnOlderVersion(t *testing.T) {
 		if _, err := store.RestoreUpTo(t, o, "020_auth.sql"); err != nil {
 			t.Fatal(err)
 		}
-		db := openAs(t, o)
+		db := storetest.OpenWith(t, o)
 		var roles int
 		if err := db.View(t.Context(), func(tx *store.Tx) error {
 			return tx.QueryRow("SELECT count(*) FROM roles WHERE account = '111122223333'").Scan(&roles)

@@ -140,7 +140,7 @@ var errNotMine = errors.New("somebody else holds the lease")
 func TestReplicasRaceForALease(t *testing.T) {
 	t.Parallel()
 	storetest.EachOptions(t, func(t *testing.T, o store.Options) {
-		replicas := []*store.DB{open(t, o), open(t, o)}
+		replicas := []*store.DB{storetest.OpenWith(t, o), storetest.OpenWith(t, o)}
 		var held atomic.Int32
 		var group sync.WaitGroup
 		for i, db := range replicas {

@@ -15,7 +15,7 @@ import (
 func TestWhatWasDeletedIsGone(t *testing.T) {
 	t.Parallel()
 	path := storetest.SQLite(t)
-	db := openAs(t, store.Options{Path: path})
+	db := storetest.OpenWith(t, store.Options{Path: path})
 	secrets := make([][]byte, 300)
 	do := func(fn func(tx *store.Tx) error) {
 		t.Helper()

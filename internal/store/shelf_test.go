@@ -105,7 +105,7 @@ func TestShelfSeesChanges(t *testing.T) {
 func TestShelfLooksOnceASecond(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		db := open(t, store.Options{Path: storetest.SQLite(t)})
+		db := storetest.OpenWith(t, store.Options{Path: storetest.SQLite(t)})
 		prepare(t, db)
 		update(t, db, "INSERT INTO things (id, n) VALUES ('a', 1)")
 		h := things(db, nil)
@@ -129,7 +129,7 @@ func TestShelfLooksOnceASecond(t *testing.T) {
 func TestShelfLoadsOnceForAll(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		db := open(t, store.Options{Path: storetest.SQLite(t)})
+		db := storetest.OpenWith(t, store.Options{Path: storetest.SQLite(t)})
 		prepare(t, db)
 		update(t, db, "INSERT INTO things (id, n) VALUES ('a', 1)")
 		finish := make(chan struct{})

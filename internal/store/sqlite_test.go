@@ -23,7 +23,7 @@ import (
 func TestFilesAreTheOwnersAlone(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "with ?odd #name %41.db")
-	db := open(t, store.Options{Path: path})
+	db := storetest.OpenWith(t, store.Options{Path: path})
 	prepare(t, db)
 	for _, suffix := range []string{"", "-wal", "-shm"} {
 		info, err := os.Stat(path + suffix)
@@ -84,7 +84,7 @@ func TestRefusedParameters(t *testing.T) {
 // One statement, nested in itself, is two: the inner one does not disturb the outer.
 func TestOneTextTwice(t *testing.T) {
 	t.Parallel()
-	db := open(t, store.Options{Path: storetest.SQLite(t)})
+	db := storetest.OpenWith(t, store.Options{Path: storetest.SQLite(t)})
 	prepare(t, db)
 	update(t, db, "INSERT INTO things (id, n) VALUES ('a', 1), ('b', 2), ('c', 3)")
 	const query = "SELECT id FROM things WHERE n >= $1 ORDER BY n"
@@ -115,7 +115,7 @@ func TestOneTextTwice(t *testing.T) {
 // Rows that somebody forgets to close must not hold their snapshot beyond the transaction.
 func TestForgottenRows(t *testing.T) {
 	t.Parallel()
-	db := open(t, store.Options{Path: storetest.SQLite(t)})
+	db := storetest.OpenWith(t, store.Options{Path: storetest.SQLite(t)})
 	prepare(t, db)
 	update(t, db, "INSERT INTO things (id, n) VALUES ('a', 1), ('b', 2)")
 	forget := func(tx *store.Tx) error {
@@ -144,7 +144,7 @@ func TestForgottenRows(t *testing.T) {
 // More Views inside Views than there are readers: they must not wait for each other for good.
 func TestNestedViews(t *testing.T) {
 	t.Parallel()
-	db := open(t, store.Options{Path: storetest.SQLite(t)})
+	db := storetest.OpenWith(t, store.Options{Path: storetest.SQLite(t)})
 	prepare(t, db)
 	const depth = 60
 	var nest func(left int) error
@@ -172,7 +172,7 @@ func TestNestedViews(t *testing.T) {
 func TestKilledInTheMiddle(t *testing.T) {
 	t.Parallel()
 	path := storetest.SQLite(t)
-	prepare(t, open(t, store.Options{Path: path}))
+	prepare(t, storetest.OpenWith(t, store.Options{Path: path}))
 	for round := range 3 {
 		child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestWriteUntilKilled$")
 		child.Env = append(os.Environ(), "STORE_TEST_KILLED="+path, "STORE_TEST_ROUND="+strconv.Itoa(round))
@@ -195,7 +195,7 @@ func TestKilledInTheMiddle(t *testing.T) {
 		if err := child.Wait(); !errors.As(err, &exit) || last == "" {
 			t.Fatalf("the writer ended by itself: %v, %q", err, last)
 		}
-		db := open(t, store.Options{Path: path})
+		db := storetest.OpenWith(t, store.Options{Path: path})
 		var check string
 		var rows, want int
 		if want, err = strconv.Atoi(last); err != nil {
@@ -219,7 +219,7 @@ func TestWriteUntilKilled(t *testing.T) {
 	if path == "" {
 		t.Skip("runs as a child of TestKilledInTheMiddle")
 	}
-	db := open(t, store.Options{Path: path})
+	db := storetest.OpenWith(t, store.Options{Path: path})
 	for n := 1; ; n++ {
 		update(t, db, "INSERT INTO things (id, n) VALUES ($1, $2)", os.Getenv("STORE_TEST_ROUND")+"-"+strconv.Itoa(n), os.Getenv("STORE_TEST_ROUND"))
 		fmt.Println(n)

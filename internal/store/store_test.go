@@ -192,7 +192,7 @@ func TestConstraintErrors(t *testing.T) {
 func TestUpdatesOfTwoReplicasAreOneAfterTheOther(t *testing.T) {
 	t.Parallel()
 	storetest.EachOptions(t, func(t *testing.T, o store.Options) {
-		first, second := open(t, o), open(t, o)
+		first, second := storetest.OpenWith(t, o), storetest.OpenWith(t, o)
 		prepare(t, first)
 		update(t, first, "INSERT INTO things (id, n) VALUES ('a', 0)")
 		const tasks, each = 4, 15
@@ -231,16 +231,6 @@ func TestUpdatesOfTwoReplicasAreOneAfterTheOther(t *testing.T) {
 			t.Errorf("%d, %v; want %d", n, err, tasks*each)
 		}
 	})
-}
-
-func open(t *testing.T, o store.Options) *store.DB {
-	t.Helper()
-	db, err := store.Open(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
-	return db
 }
 
 func TestACallerWhoIsGoneGetsNothing(t *testing.T) {
@@ -299,7 +289,7 @@ func TestTimes(t *testing.T) {
 func TestNowFollowsTheClock(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		db := open(t, store.Options{Path: storetest.SQLite(t)})
+		db := storetest.OpenWith(t, store.Options{Path: storetest.SQLite(t)})
 		now := func() (now time.Time) {
 			if err := db.View(t.Context(), func(tx *store.Tx) error { now = tx.Now; return nil }); err != nil {
 				t.Fatal(err)
@@ -325,7 +315,7 @@ func TestNowFollowsTheClock(t *testing.T) {
 func TestAClosedDatabase(t *testing.T) {
 	t.Parallel()
 	storetest.EachOptions(t, func(t *testing.T, o store.Options) {
-		db := open(t, o)
+		db := storetest.OpenWith(t, o)
 		if err := db.Ping(t.Context()); err != nil {
 			t.Fatal(err)
 		}

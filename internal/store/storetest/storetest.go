@@ -38,15 +38,15 @@ func Open(t testing.TB) *store.DB {
 func OpenAt(t testing.TB, now func() time.Time) *store.DB {
 	t.Helper()
 	if os.Getenv(Variable) != "" {
-		return open(t, store.Options{URL: Postgres(t), Now: now})
+		return OpenWith(t, store.Options{URL: Postgres(t), Now: now})
 	}
-	return open(t, store.Options{Path: SQLite(t), Now: now})
+	return OpenWith(t, store.Options{Path: SQLite(t), Now: now})
 }
 
 // Each runs fn on SQLite always, and on PostgreSQL when the variable is set.
 func Each(t *testing.T, fn func(t *testing.T, db *store.DB)) {
 	t.Helper()
-	EachOptions(t, func(t *testing.T, o store.Options) { fn(t, open(t, o)) })
+	EachOptions(t, func(t *testing.T, o store.Options) { fn(t, OpenWith(t, o)) })
 }
 
 // EachOptions is Each for tests that open the database themselves, perhaps more
@@ -96,7 +96,9 @@ func Postgres(t testing.TB) string {
 	return address.String()
 }
 
-func open(t testing.TB, o store.Options) *store.DB {
+// OpenWith opens a database as a program would, perhaps one that is there already; it
+// is closed by t.Cleanup.
+func OpenWith(t testing.TB, o store.Options) *store.DB {
 	t.Helper()
 	db, err := store.Open(t.Context(), o)
 	if err != nil {
