@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -17,16 +18,7 @@ import (
 // ones pass them.
 func TestLongRequests(t *testing.T) {
 	t.Parallel()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	socket, err := listener.(*net.TCPListener).File()
-	_ = listener.Close()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer socket.Close()
+	socket := listening(t)
 	var long atomic.Int64
 	d, err := openDoor(socket, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/long" {
@@ -85,16 +77,7 @@ func TestSlowRequests(t *testing.T) {
 	for name, patience := range map[string]time.Duration{"platform": 300 * time.Millisecond, "way out": 0} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			listener, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			socket, err := listener.(*net.TCPListener).File()
-			_ = listener.Close()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer socket.Close()
+			socket := listening(t)
 			ended := make(chan error, 1)
 			enough := time.Second // to see that nothing happens
 			if patience != 0 {
@@ -128,4 +111,20 @@ func TestSlowRequests(t *testing.T) {
 			}
 		})
 	}
+}
+
+// listening is a socket as a session's init hands it over.
+func listening(t *testing.T) *os.File {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	socket, err := listener.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = socket.Close() })
+	return socket
 }
