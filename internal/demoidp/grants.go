@@ -116,5 +116,5 @@ func (p *Provider) end(f *family, now time.Time) {
 }
 
 func (p *Provider) forbid(familyID string, now time.Time) {
-	p.revoked.put(familyID, struct{}{}, now, now.Add(max(p.levers.longest, p.levers.lifetime)))
+	p.revoked.put(familyID, struct{}{}, now, now.Add(max(p.levers.longest, p.levers.lifetime)+time.Second))
 }

@@ -92,7 +92,7 @@ func (p *Provider) mintLocked(c registered, f *family, scopes []string, refresh 
 	}
 	access, err := jwt.Signed(p.signing.access).Claims(accessClaims{
 		Issuer: p.issuer, Subject: subject, Audience: jwt.Audience{audience},
-		Expiry: jwt.NewNumericDate(now.Add(lifetime)), IssuedAt: jwt.NewNumericDate(now), ID: random(),
+		Expiry: expiry(now.Add(lifetime)), IssuedAt: jwt.NewNumericDate(now), ID: random(),
 		ClientID: c.ID, Scope: strings.Join(scopes, " "), Family: f.ID,
 	}).Serialize()
 	if err != nil {
@@ -105,10 +105,16 @@ func (p *Provider) mintLocked(c registered, f *family, scopes []string, refresh 
 	}
 	tokens.ID, err = jwt.Signed(p.signing.plain).Claims(idClaims{
 		Issuer: p.issuer, Subject: person.ID, Audience: jwt.Audience{c.ID}, Party: c.ID,
-		Expiry: jwt.NewNumericDate(now.Add(lifetime)), IssuedAt: jwt.NewNumericDate(now),
+		Expiry: expiry(now.Add(lifetime)), IssuedAt: jwt.NewNumericDate(now),
 		AuthTime: jwt.NewNumericDate(f.AuthTime), Nonce: f.Nonce, profile: profileOf(person, scopes),
 	}).Serialize()
 	return tokens, err
+}
+
+// expiry is a moment in the whole seconds of a token, rounded up: rounded down, a
+// token of one second could be over as soon as it is issued, against its expires_in.
+func expiry(at time.Time) *jwt.NumericDate {
+	return jwt.NewNumericDate(at.Add(time.Second - time.Nanosecond))
 }
 
 var errNotAccepted = errors.New("not an access token of this provider, or no longer one")
