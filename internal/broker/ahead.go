@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/gate"
 	"github.com/onbehalf/onbehalf/internal/principal"
 	"github.com/onbehalf/onbehalf/internal/vault"
@@ -82,28 +83,34 @@ func (b *Broker) refreshAhead(grant *vault.Grant) {
 		defer b.background.end(grant.ID)
 		ctx, cancel := context.WithTimeout(b.background.ctx, leaseLifetime)
 		defer cancel()
-		t, err := b.leaseRefresh(ctx, grant)
-		if err == nil && t.provider == nil { // another process has done it, or is at it
-			select {
-			case <-ctx.Done():
-			case <-time.After(lookAgain): // its callers need not look each time
-			}
-			return
-		}
-		if err == nil {
-			caller := gate.System(grant.Account)
-			caller.Workload, caller.User = principal.Workload{ID: grant.WorkloadID}, grant.User
-			err = b.gate.Do(ctx, caller, []gate.Check{{Action: actionRefresh, Resource: t.provider.ARN}}, func(ctx context.Context) error {
-				gate.Detail(ctx, "grant", grant.ID)
-				gate.Detail(ctx, "ahead", "true")
-				_, err := b.redeemRefresh(ctx, caller, t.grant, t)
-				return err
-			})
-		}
+		err := fault.Contain("refreshing ahead", func() error { return b.renewAhead(ctx, grant) })
 		if err != nil { // whoever needs the token hears of it
 			slog.InfoContext(ctx, "a token could not be renewed ahead of its expiry", "grant", grant.ID, "error", err)
 		}
 	}()
+}
+
+// renewAhead is refreshAhead in its own goroutine.
+func (b *Broker) renewAhead(ctx context.Context, grant *vault.Grant) error {
+	t, err := b.leaseRefresh(ctx, grant)
+	if err != nil {
+		return err
+	}
+	if t.provider == nil { // another process has done it, or is at it
+		select {
+		case <-ctx.Done():
+		case <-time.After(lookAgain): // its callers need not look each time
+		}
+		return nil
+	}
+	caller := gate.System(grant.Account)
+	caller.Workload, caller.User = principal.Workload{ID: grant.WorkloadID}, grant.User
+	return b.gate.Do(ctx, caller, []gate.Check{{Action: actionRefresh, Resource: t.provider.ARN}}, func(ctx context.Context) error {
+		gate.Detail(ctx, "grant", grant.ID)
+		gate.Detail(ctx, "ahead", "true")
+		_, err := b.redeemRefresh(ctx, caller, t.grant, t)
+		return err
+	})
 }
 
 // lookAgain is how often this process looks whether another one has refreshed a grant ahead.

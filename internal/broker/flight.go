@@ -2,8 +2,6 @@ package broker
 
 import (
 	"context"
-	"fmt"
-	"runtime/debug"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -16,14 +14,13 @@ import (
 // on when they have all gone, because a provider may have answered something that cannot be had twice.
 func shared[T any](ctx context.Context, group *singleflight.Group, key string, fn func(context.Context) (T, error)) (none T, _ error) {
 	flight := group.DoChan(key, func() (value any, err error) {
-		defer func() { // in a goroutine of its own, where nobody else would catch it
-			if p := recover(); p != nil {
-				err = fault.Wrap(fmt.Errorf("panic: %v\n%s", p, debug.Stack()), "asking a provider")
-			}
-		}()
 		detached, cancel := unhurried(ctx)
 		defer cancel()
-		return fn(detached)
+		err = fault.Contain("asking a provider", func() (err error) {
+			value, err = fn(detached)
+			return err
+		})
+		return value, err
 	})
 	select {
 	case result := <-flight:

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -27,7 +28,13 @@ var errLeaseLost = errors.New("the lease could not be renewed")
 func held[T any](ctx context.Context, b *Broker, renew func(*store.Tx) (bool, error), fn func(context.Context) (T, error)) (T, error) {
 	ctx, lose := context.WithCancelCause(ctx)
 	var keeping sync.WaitGroup
-	keeping.Go(func() { b.keepRenewing(ctx, lose, renew) })
+	keeping.Go(func() {
+		err := fault.Contain("renewing a lease", func() error { b.keepRenewing(ctx, lose, renew); return nil })
+		if err != nil { // nobody renews it any more
+			slog.ErrorContext(ctx, "a lease is given up", "error", err)
+			lose(errLeaseLost)
+		}
+	})
 	defer keeping.Wait()
 	defer lose(nil)
 	result, err := fn(ctx)

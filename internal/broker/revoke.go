@@ -94,8 +94,8 @@ func (b *Broker) RevokeUserGrants(ctx context.Context, caller principal.Caller, 
 	for i, w := range gone {
 		turns <- struct{}{}
 		asking.Go(func() {
-			response.RevokedGrants[i].ProviderRevocation = b.withdraw(ctx, caller, w.provider, w.Withdrawn)
-			<-turns
+			defer func() { <-turns }()
+			response.RevokedGrants[i].ProviderRevocation = b.withdrawContained(ctx, caller, w)
 		})
 	}
 	asking.Wait()
@@ -104,7 +104,8 @@ func (b *Broker) RevokeUserGrants(ctx context.Context, caller principal.Caller, 
 
 // mayRevoke asks about each workload and provider that a user's grants, traded
 // tokens and questions under way touch, before any is deleted: what is denied for
-// one of them denies the whole. What it answers may be deleted.
+// one of them denies the whole, also where that one would be left for a later
+// call. What it answers may be deleted.
 func (b *Broker) mayRevoke(ctx context.Context, caller principal.Caller, f vault.Filter) (map[[2]string][]gate.Check, error) {
 	touched := map[[2]string][]gate.Check{}
 	err := b.db.View(ctx, func(tx *store.Tx) error {
@@ -114,17 +115,16 @@ func (b *Broker) mayRevoke(ctx context.Context, caller principal.Caller, f vault
 		if err != nil {
 			return err
 		}
-		list, err := b.vault.List(tx, f, vault.Place{}, revokeAtOnce)
-		for _, g := range list {
-			keys = append(keys, g.Key)
+		held, err := b.vault.HeldOf(tx, f)
+		if err != nil {
+			return err
 		}
-		for _, k := range keys {
-			if err != nil {
-				break
+		for _, k := range append(keys, held...) {
+			if touched[[2]string{k.WorkloadID, k.ProviderID}], err = names.checks(k, api.RevokeUserGrants.Action()); err != nil {
+				return err
 			}
-			touched[[2]string{k.WorkloadID, k.ProviderID}], err = names.checks(k, api.RevokeUserGrants.Action())
 		}
-		return err
+		return nil
 	})
 	if err != nil {
 		return nil, fault.Wrap(err, "looking up a user's grants")
@@ -192,6 +192,20 @@ func (b *Broker) deleteGrants(ctx context.Context, f vault.Filter, allowed map[[
 		return b.endSessionsOf(tx, f)
 	})
 	return gone, response, err
+}
+
+// withdrawContained is withdraw in a goroutine of its own. The grant is gone in any
+// case: what breaks on the way to one provider is that grant's FAILED.
+func (b *Broker) withdrawContained(ctx context.Context, caller principal.Caller, w withdrawn) (outcome api.ProviderRevocation) {
+	err := fault.Contain("taking a grant's tokens back", func() error {
+		outcome = b.withdraw(ctx, caller, w.provider, w.Withdrawn)
+		return nil
+	})
+	if err != nil {
+		slog.ErrorContext(ctx, "tokens of a revoked grant could not be taken back", "grant", w.ID, "error", err)
+		return api.ProviderRevocationFailed
+	}
+	return outcome
 }
 
 // withdraw takes the tokens of a grant that is gone back at its provider, as well

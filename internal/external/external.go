@@ -179,11 +179,6 @@ func (s *Secrets) read(ctx context.Context, from source, path string) ([]byte, e
 		return last.data, nil
 	}
 	flight := s.flights.DoChan(key, func() (value any, err error) {
-		defer func() { // in a goroutine of its own, where nobody else would catch it
-			if p := recover(); p != nil {
-				err = fmt.Errorf("panic: %v", p)
-			}
-		}()
 		reading, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTimeout)
 		defer cancel()
 		last, known := s.known.GetIfPresent(key) // nobody else changes it meanwhile
@@ -191,7 +186,11 @@ func (s *Secrets) read(ctx context.Context, from source, path string) ([]byte, e
 		if known && last.usable(at) {
 			return last.data, nil // an earlier flight has just landed
 		}
-		data, err := from.reader.read(reading, path)
+		var data []byte
+		err = fault.Contain("reading a secret", func() (err error) {
+			data, err = from.reader.read(reading, path)
+			return err
+		})
 		var told *problem
 		switch definite := errors.As(err, &told) && told.kind != fault.Unavailable; {
 		case err == nil:

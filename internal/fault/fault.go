@@ -119,8 +119,10 @@ func Wrap(err error, doing string) error {
 	if errors.As(err, &known) {
 		return err
 	}
-	return &Error{Kind: Internal, Message: "An internal error occurred. The server's log has the cause under this request's id.", Cause: fmt.Errorf("%s: %w", doing, err)}
+	return &Error{Kind: Internal, Message: internalMessage, Cause: fmt.Errorf("%s: %w", doing, err)}
 }
+
+const internalMessage = "An internal error occurred. The server's log has the cause under this request's id."
 
 // Of finds the *Error in a chain, or wraps err as Internal. Of(nil) is nil.
 func Of(err error) *Error {

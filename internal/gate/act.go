@@ -2,10 +2,6 @@ package gate
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"net/http"
-	"runtime/debug"
 	"sync"
 
 	"github.com/onbehalf/onbehalf/internal/audit"
@@ -84,21 +80,5 @@ func recordOf(ctx context.Context, caller principal.Caller) audit.Record {
 }
 
 // contained runs fn and turns a panic into an error, so that it is recorded like
-// any other end. The value and the stack go to the log as the error's cause.
-func contained(fn func() error) (err error) {
-	defer func() {
-		switch p := recover(); {
-		case p == nil:
-		case isAbort(p):
-			err = fault.Wrap(http.ErrAbortHandler, "answering")
-		default:
-			err = fault.Wrap(fmt.Errorf("panic: %v\n%s", p, debug.Stack()), "acting")
-		}
-	}()
-	return fn()
-}
-
-func isAbort(p any) bool {
-	err, ok := p.(error)
-	return ok && errors.Is(err, http.ErrAbortHandler)
-}
+// any other end.
+func contained(fn func() error) error { return fault.Contain("acting", fn) }

@@ -52,7 +52,7 @@ func (s *Service) call(ctx context.Context, x *exchange, r *request) (reply, err
 	// The intent becomes durable while the token is looked up; both must be
 	// there before the target hears of the call.
 	intended := make(chan error, 1)
-	go func() { intended <- s.intend(ctx, x, t) }()
+	go func() { intended <- fault.Contain("recording an intent", func() error { return s.intend(ctx, x, t) }) }()
 	var token secret.Text
 	var asked *reply
 	var err error

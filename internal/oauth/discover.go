@@ -130,10 +130,14 @@ func (c *Client) readMetadata(body []byte, issuer string) (Metadata, error) {
 // on when one of them gives up, for the others' sake, but no longer than an
 // exchange may take.
 func (c *Client) shared(ctx context.Context, key string, fn func(context.Context) (any, error)) (any, error) {
-	flight := c.flights.DoChan(key, func() (any, error) {
+	flight := c.flights.DoChan(key, func() (value any, err error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), exchangeTimeout)
 		defer cancel()
-		return fn(ctx)
+		err = fault.Contain("asking a provider", func() (err error) {
+			value, err = fn(ctx)
+			return err
+		})
+		return value, err
 	})
 	select {
 	case result := <-flight:

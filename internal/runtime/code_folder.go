@@ -67,7 +67,7 @@ func (s *Service) unpacked(ctx context.Context, account, sum string, open func(c
 		}
 		unpackers <- struct{}{}
 		defer func() { <-unpackers }()
-		return nil, s.unpack(context.WithoutCancel(ctx), place, open)
+		return nil, fault.Contain("unpacking code", func() error { return s.unpack(context.WithoutCancel(ctx), place, open) })
 	})
 	select {
 	case made := <-done:

@@ -79,7 +79,7 @@ func (s *Service) enter(ctx context.Context, c *call) (n *session, header http.H
 		}
 	} else {
 		intended := make(chan error, 1)
-		go func() { intended <- s.intend(ctx, c) }()
+		go func() { intended <- fault.Contain("recording an intent", func() error { return s.intend(ctx, c) }) }()
 		header, token, err = s.outgoing(ctx, c)
 		unkept = <-intended
 	}

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -128,7 +129,11 @@ func (s *Service) endSessions(runtime string, version int64, text string) {
 	s.live.mu.Lock()
 	defer s.live.mu.Unlock()
 	if !s.ends() {
-		s.work.Go(func() { s.removeFiles(runtime, version) })
+		s.work.Go(func() {
+			if err := fault.Contain("removing files", func() error { s.removeFiles(runtime, version); return nil }); err != nil {
+				slog.Error("the files of ended sessions were left behind", "runtime", runtime, "error", err)
+			}
+		})
 	}
 }
 
@@ -170,9 +175,43 @@ func (s *Service) those(asked func(*session) bool) (found []*session) {
 	return found
 }
 
-// run is a session's life, from its start to the moment when nothing is left.
+// run is a session's life, from its start to the moment when nothing is left. One
+// that breaks off in the midst, by a fault of ours, is that session's end alone.
 func (s *Service) run(ctx context.Context, n *session) {
 	defer s.forget(n)
+	err := fault.Contain("looking after a session", func() error { s.course(ctx, n); return nil })
+	if err == nil {
+		return
+	}
+	slog.ErrorContext(ctx, "a session broke off", "runtime", n.key.runtime, "session", n.name, "error", err)
+	n.finish(endedFailed, "It broke off.")
+	closeOnce(n.decided)
+	if !closed(n.ready) {
+		n.failure = err
+		close(n.ready)
+	}
+}
+
+// closed reports whether a channel that nobody sends to is closed. Of a session's
+// channels run alone asks, which alone closes them.
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// closeOnce closes a channel that may be closed already.
+func closeOnce(c chan struct{}) {
+	if !closed(c) {
+		close(c)
+	}
+}
+
+// course is run without its net.
+func (s *Service) course(ctx context.Context, n *session) {
 	if err := s.enroll(ctx, n); err != nil {
 		close(n.decided)
 		n.fail(err)
@@ -189,10 +228,17 @@ func (s *Service) run(ctx context.Context, n *session) {
 		n.fail(err)
 		return
 	}
+	stopped := false
+	stop := func(grace time.Duration) { stopped = true; process.Stop(grace) }
+	defer func() {
+		if !stopped { // it breaks off: nothing of the agent outlives its session's row
+			stop(0)
+		}
+	}()
 	n.process, n.agent = process, n.transport()
 	defer n.agent.CloseIdleConnections()
 	if err := s.awaitReady(n); err != nil {
-		process.Stop(0)
+		stop(0)
 		n.fail(err)
 		return
 	}
@@ -202,7 +248,7 @@ func (s *Service) run(ctx context.Context, n *session) {
 	}
 	close(n.ready)
 	s.attend(n)
-	process.Stop(stopGrace)
+	stop(stopGrace)
 	n.log.note("The session ended. " + n.stopped())
 }
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math"
 	"net"
 	"net/http"
@@ -235,8 +236,15 @@ func splice(ctx context.Context, client net.Conn, fromClient *bufio.Reader, agen
 	past := time.Unix(1, 0)
 	defer context.AfterFunc(ctx, func() { until(past) })()
 	var both sync.WaitGroup
-	both.Go(func() { in.run(); in.ended(until) })
-	both.Go(func() { out.run(); out.ended(until) })
+	for _, d := range []*direction{in, out} {
+		both.Go(func() {
+			if err := fault.Contain("passing on frames", func() error { d.run(); return nil }); err != nil {
+				slog.ErrorContext(ctx, "a websocket's frames are not passed on any more", "error", err)
+				d.err = err
+			}
+			d.ended(until)
+		})
+	}
 	both.Wait()
 
 	why, code := "closed", uint16(0)

@@ -114,10 +114,25 @@ func (g *gatherer) serve() {
 				break more
 			}
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), roundWithin)
-		g.run(ctx, round)
-		cancel()
+		g.contained(round)
 		clear(round)
+	}
+}
+
+// contained is run. Where that breaks by a fault of ours, those who wait hear of it,
+// and the lane goes on.
+func (g *gatherer) contained(round []*question) {
+	ctx, cancel := context.WithTimeout(context.Background(), roundWithin)
+	defer cancel()
+	err := fault.Contain("looking up", func() error { g.run(ctx, round); return nil })
+	if err == nil {
+		return
+	}
+	for _, q := range round {
+		select {
+		case q.answer <- &answer{err: err}:
+		default: // it had its answer before
+		}
 	}
 }
 

@@ -103,6 +103,31 @@ func (v *Vault) OpenWithdrawn(ctx context.Context, w *Withdrawn) (refresh, acces
 	return refresh, access, err
 }
 
+// HeldOf says for which workloads and providers a user holds grants, however many.
+func (v *Vault) HeldOf(tx *store.Tx, f Filter) ([]Key, error) {
+	return keysOf(tx, f, `SELECT DISTINCT workload_id, provider_id FROM grants WHERE account = $1 AND user_issuer = $2 AND user_subject = $3 AND user_id = $4
+		AND ($5 = '' OR workload_id = $5) AND ($6 = '' OR provider_id = $6)`, f.Account, f.User.Issuer, f.User.Subject, f.User.ID, f.WorkloadID, f.ProviderID)
+}
+
+// keysOf reads what a query finds of a user's workloads and providers.
+func keysOf(tx *store.Tx, f Filter, query string, args ...any) ([]Key, error) {
+	const doing = "looking up what a user holds"
+	rows, err := tx.Query(query, args...)
+	if err != nil {
+		return nil, fault.Wrap(err, doing)
+	}
+	defer rows.Close()
+	var keys []Key
+	for rows.Next() {
+		k := Key{Account: f.Account, User: f.User}
+		if err := rows.Scan(&k.WorkloadID, &k.ProviderID); err != nil {
+			return nil, fault.Wrap(err, doing)
+		}
+		keys = append(keys, k)
+	}
+	return keys, fault.Wrap(errors.Join(rows.Err(), rows.Close()), doing)
+}
+
 const cachedOf = ` FROM cached_tokens WHERE account = $1 AND user_issuer = $2 AND user_subject = $3 AND ($4 = '' OR workload_id = $4) AND ($5 = '' OR provider_id = $5)`
 
 // CachedOf says for which workloads and providers tokens were traded for a user's sign-in.
@@ -110,20 +135,7 @@ func (v *Vault) CachedOf(tx *store.Tx, f Filter) ([]Key, error) {
 	if f.User.Issuer == "" || f.User.Subject == "" { // nothing is traded for who did not sign in
 		return nil, nil
 	}
-	rows, err := tx.Query(`SELECT DISTINCT workload_id, provider_id`+cachedOf, f.Account, f.User.Issuer, f.User.Subject, f.WorkloadID, f.ProviderID)
-	if err != nil {
-		return nil, fault.Wrap(err, "listing a user's cached tokens")
-	}
-	defer rows.Close()
-	var keys []Key
-	for rows.Next() {
-		k := Key{Account: f.Account, User: f.User}
-		if err := rows.Scan(&k.WorkloadID, &k.ProviderID); err != nil {
-			return nil, fault.Wrap(err, "listing a user's cached tokens")
-		}
-		keys = append(keys, k)
-	}
-	return keys, fault.Wrap(errors.Join(rows.Err(), rows.Close()), "listing a user's cached tokens")
+	return keysOf(tx, f, `SELECT DISTINCT workload_id, provider_id`+cachedOf, f.Account, f.User.Issuer, f.User.Subject, f.WorkloadID, f.ProviderID)
 }
 
 // DropCachedOf forgets the tokens that were traded for a user's sign-in.

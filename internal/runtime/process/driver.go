@@ -192,18 +192,18 @@ func (d *Driver) Start(ctx context.Context, l runtime.Launch) (runtime.Process, 
 	go func() {
 		defer close(printed)
 		defer read.Close()
-		_, _ = io.Copy(l.Output, &paced{read, rate.NewLimiter(mostOutput, mostOutput)})
+		s.contain("keeping what an agent prints", func() { _, _ = io.Copy(l.Output, &paced{read, rate.NewLimiter(mostOutput, mostOutput)}) })
 	}()
 	ready := make(chan struct{})
 	received := make(chan struct{})
 	s.storage = newStorage(l, p.Limits, received)
 	go func() {
 		defer close(received)
-		s.receive(ready, l.Platform, l.Proxy)
+		s.contain("hearing a session's first process", func() { s.receive(ready, l.Platform, l.Proxy) })
 	}()
 	go s.wait(printed, received)
 	if s.storage != nil {
-		go s.keep(ready, printed)
+		go s.contain("keeping a session's storage", func() { s.keep(ready, printed) })
 	}
 	text, err := json.Marshal(p)
 	if err == nil {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -151,6 +152,15 @@ func (s *session) agentEnded(why string) {
 		s.because(why)
 		close(s.ended)
 	})
+}
+
+// contain runs what stands outside of any request. Where it breaks by a fault of
+// ours, the session ends, and nothing else.
+func (s *session) contain(doing string, fn func()) {
+	if err := fault.Contain(doing, func() error { fn(); return nil }); err != nil {
+		slog.Error("a session is ended by a fault of the platform", "error", err)
+		_ = s.command.Process.Kill()
+	}
 }
 
 // because says why there is no agent any more; the first reason counts.
@@ -306,7 +316,7 @@ func (s *session) Run(ctx context.Context, c runtime.Command) (int, error) {
 		taps = append(taps, t)
 		copies.Go(func() {
 			defer read.Close()
-			_, _ = io.Copy(to, t)
+			s.contain("passing on what a command prints", func() { _, _ = io.Copy(to, t) })
 		})
 	}
 	text, _ := json.Marshal(inside.Order{Line: c.Line, Timeout: c.Timeout})

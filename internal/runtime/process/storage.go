@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/onbehalf/onbehalf/internal/fault"
 	"github.com/onbehalf/onbehalf/internal/runtime"
 	"github.com/onbehalf/onbehalf/internal/runtime/process/inside"
 )
@@ -159,9 +160,10 @@ func (s *session) packed(draft *runtime.Draft, enough <-chan struct{}, looks str
 	s.storage.archive.Left(said.Left)
 	kept := make(chan error, 1)
 	go func() {
-		err := draft.Keep()
-		draft.Discard()
-		kept <- err
+		kept <- fault.Contain("keeping a session's storage", func() error {
+			defer draft.Discard()
+			return draft.Keep()
+		})
 	}()
 	select {
 	case err := <-kept:
@@ -206,8 +208,10 @@ func (s *session) pack(draft io.Writer, copying *sync.WaitGroup, enough <-chan s
 	}
 	copied := make(chan error, 1)
 	copying.Go(func() {
-		_, err := io.Copy(draft, read)
-		copied <- err
+		copied <- fault.Contain("keeping a session's storage", func() error {
+			_, err := io.Copy(draft, read)
+			return err
+		})
 	})
 	answered := false
 	for done := copied; !answered || done != nil; {
