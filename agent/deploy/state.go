@@ -2,10 +2,7 @@ package deploy
 
 import (
 	"encoding/json"
-	"errors"
-	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"strings"
 )
@@ -67,30 +64,3 @@ func (a *Agent) states() map[string]state {
 }
 
 func (c *Client) remembered(a *Agent) state { return a.states()[a.stateKey(c.endpoint)] }
-
-// remember changes what is known. The zero state is forgotten.
-func (c *Client) remember(a *Agent, change func(*state)) error {
-	all := a.states()
-	key := a.stateKey(c.endpoint)
-	s := all[key]
-	change(&s)
-	if all[key] = s; s.Runtime == "" && len(s.Sessions) == 0 {
-		delete(all, key)
-	}
-	if len(all) == 0 {
-		err := os.Remove(filepath.Join(a.Folder(), workFolder, stateFile))
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		return err
-	}
-	folder, err := a.work()
-	if err != nil {
-		return err
-	}
-	content, err := json.MarshalIndent(all, "", "  ")
-	if err != nil {
-		return err
-	}
-	return writeFile(filepath.Join(folder, stateFile), append(content, '\n'), 0o600)
-}
