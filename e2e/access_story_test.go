@@ -49,11 +49,13 @@ func (p *platform) as(key issued) (*bedrockagentcorecontrol.Client, *bedrockagen
 	return bedrockagentcorecontrol.NewFromConfig(config), bedrockagentcore.NewFromConfig(config)
 }
 
-// wantCode waits until a call ends with the code, "" for success: a change of an operator counts within a second.
+// wantCode waits until a call ends with the code, "" for success: a change of an
+// operator counts for calls that begin a second later, however long they take.
 func wantCode(t *testing.T, what, code string, call func(context.Context) error) error {
 	t.Helper()
 	var err error
 	for deadline := time.Now().Add(1500 * time.Millisecond); ; time.Sleep(50 * time.Millisecond) {
+		began := time.Now()
 		err = call(t.Context())
 		got := ""
 		var problem smithy.APIError
@@ -65,7 +67,7 @@ func wantCode(t *testing.T, what, code string, call func(context.Context) error)
 		if got == code {
 			return err
 		}
-		if time.Now().After(deadline) {
+		if began.After(deadline) {
 			t.Errorf("%s: %v, want %q", what, err, code)
 			return err
 		}

@@ -40,7 +40,9 @@ func openBrowser(t *testing.T) *browser {
 	allocated, stop := chromedp.NewExecAllocator(context.Background(),
 		chromedp.ExecPath(chromium), chromedp.UserDataDir(t.TempDir()), chromedp.NoFirstRun, chromedp.NoDefaultBrowserCheck, chromedp.NoSandbox, chromedp.Headless, chromedp.DisableGPU,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true),
-		chromedp.Flag("disable-sync", true), chromedp.Flag("disable-dev-shm-usage", true))
+		chromedp.Flag("disable-sync", true), chromedp.Flag("disable-dev-shm-usage", true),
+		chromedp.Flag("allow-pre-commit-input", true), // else a key or a click before a page's first picture is thrown away
+		chromedp.WSURLReadTimeout(90*time.Second))     // of a start, several of which may be under way
 	ctx, closeTab := chromedp.NewContext(allocated)
 	b := &browser{t: t, ctx: ctx, screens: screenshots(t)}
 	t.Cleanup(func() {

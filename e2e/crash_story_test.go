@@ -164,16 +164,30 @@ func TestKilledAnywhere(t *testing.T) {
 	}
 }
 
+// killAnywhere kills the platform after a number of steps that three travellers
+// have taken together, not after a time: how many stories fit into that is up to
+// the machine. More with each round, so that some story has ended by the last.
 func killAnywhere(t *testing.T, w *wreck, random *rand.Rand) {
 	var ended, broken atomic.Int64
 	for round := range 12 {
+		var begun atomic.Int64
+		last, reached := int64(1+random.IntN(len(legs))+round*3*len(legs)/2), make(chan struct{})
+		counted := make([]leg, len(legs))
+		for i, l := range legs {
+			counted[i] = leg{l.name, func(j *journey, ctx context.Context) error {
+				if begun.Add(1) == last {
+					close(reached)
+				}
+				return l.take(j, ctx)
+			}}
+		}
 		stop, stopped := context.WithCancel(t.Context())
 		var travellers sync.WaitGroup
 		for i := range 3 {
 			travellers.Go(func() {
 				for n := 0; stop.Err() == nil; n++ {
 					j := startJourney(t, w.platform, w.idp, &w.seen, fmt.Sprintf("r%d-t%d-n%d", round, i, n))
-					if j.travel(stop, legs) == nil {
+					if j.travel(stop, counted) == nil {
 						ended.Add(1)
 					} else {
 						broken.Add(1) // the platform is gone
@@ -181,7 +195,8 @@ func killAnywhere(t *testing.T, w *wreck, random *rand.Rand) {
 				}
 			})
 		}
-		time.Sleep(time.Duration(random.IntN(250)) * time.Millisecond)
+		<-reached
+		time.Sleep(time.Duration(random.IntN(10)) * time.Millisecond) // anywhere in a step
 		w.kill()
 		stopped()
 		travellers.Wait()
@@ -409,12 +424,15 @@ func TestKilledWhileStarting(t *testing.T) {
 		rounds = 300
 	}
 	random, began := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0)), 0
-	for range rounds {
+	for round := range rounds {
 		folder := filepath.Join(t.TempDir(), "data")
 		for range 1 + random.IntN(3) {
 			process := exec.Command(onbehalfBinary, "serve", "--addr", "127.0.0.1:0", "--data", folder)
 			if err := process.Start(); err != nil {
 				t.Fatal(err)
+			}
+			if round%2 == 1 { // however long a machine takes to begin
+				awaitFile(t, filepath.Join(folder, "onbehalf.db"))
 			}
 			time.Sleep(time.Duration(random.IntN(80)) * time.Millisecond)
 			_ = process.Process.Kill()
@@ -433,6 +451,17 @@ func TestKilledWhileStarting(t *testing.T) {
 	if began == 0 {
 		t.Error("no start was killed after it had begun")
 	}
+}
+
+// awaitFile waits until there is a file.
+func awaitFile(t *testing.T, path string) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if exists(path) {
+			return
+		}
+	}
+	t.Fatalf("%s never came", filepath.Base(path))
 }
 
 // slow stands before a provider that, on one path, takes longer than its client lives.

@@ -46,6 +46,11 @@ func TestKilledAtWork(t *testing.T) {
 				}
 			})
 		}
+		select { // however long a consent takes here
+		case <-w.await(round % 3):
+		case <-time.After(2 * time.Minute):
+			t.Fatalf("round %d: no user comes through", round)
+		}
 		time.Sleep(time.Duration(20+random.IntN(250)) * time.Millisecond)
 		w.kill()
 		stopped()
@@ -78,6 +83,8 @@ type workplace struct {
 	key       remembered
 	begun     string // whose consent was cut off
 	consented int
+	enough    int // consents, at which reached is closed
+	reached   chan struct{}
 	rotations int // that came to their end
 	lost      int
 }
@@ -157,9 +164,22 @@ func (w *workplace) consents(ctx context.Context, n int) error {
 	w.mu.Lock()
 	w.begun = ""
 	w.users[user] = true
-	w.consented++
+	if w.consented++; w.consented == w.enough {
+		close(w.reached)
+	}
 	w.mu.Unlock()
 	return nil
+}
+
+// await tells when so many more users have consented.
+func (w *workplace) await(more int) <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.enough, w.reached = w.consented+more, make(chan struct{})
+	if more == 0 {
+		close(w.reached)
+	}
+	return w.reached
 }
 
 func (w *workplace) consent(ctx context.Context, user string) error {

@@ -121,24 +121,41 @@ func TestFailingProviderKeepsTheGrant(t *testing.T) {
 	t.Parallel()
 	s := startScene(t)
 	token, before := s.expire(demoidp.Ada)
-	for i, status := range []int{http.StatusInternalServerError, http.StatusTooManyRequests} {
+	for _, status := range []int{http.StatusInternalServerError, http.StatusTooManyRequests} {
 		s.idp.FailTokens(status)
-		out, err := s.try(t.Context(), token)
-		if err == nil {
-			t.Fatalf("a provider that answers %d: token %t, link %t", status, out.AccessToken != nil, out.AuthorizationUrl != nil)
+		for asked, deadline := s.idp.TokenRequests("refresh_token"), time.Now().Add(time.Minute); ; {
+			began := time.Now()
+			out, err := s.try(t.Context(), token)
+			if err == nil {
+				t.Fatalf("a provider that answers %d: token %t, link %t", status, out.AccessToken != nil, out.AuthorizationUrl != nil)
+			}
+			problem := refused(t, err, "InternalServerException")
+			if now := s.idp.TokenRequests("refresh_token"); now == asked && began.Before(deadline) { // left alone after the failure of before
+				if !strings.Contains(problem.ErrorMessage(), "is asked again in") {
+					t.Errorf("%d: %s", status, problem.ErrorMessage())
+				}
+				time.Sleep(50 * time.Millisecond)
+				continue
+			} else if now != asked+1 {
+				t.Fatalf("%d: the provider was asked %d times, and %d times before", status, now, asked)
+			}
+			// An SDK tries a 500 again by itself.
+			if !strings.Contains(problem.ErrorMessage(), "nothing is lost") {
+				t.Errorf("%d: the message does not say that nothing is lost: %s", status, problem.ErrorMessage())
+			}
+			_, err = s.try(t.Context(), token)
+			if asked++; time.Since(began) >= 500*time.Millisecond { // what a provider is left alone at least; a busy machine has another try
+				asked = s.idp.TokenRequests("refresh_token")
+				continue
+			}
+			if problem := refused(t, err, "InternalServerException"); !strings.Contains(problem.ErrorMessage(), "is asked again in") {
+				t.Errorf("%d: %s", status, problem.ErrorMessage())
+			}
+			if now := s.idp.TokenRequests("refresh_token"); now != asked {
+				t.Errorf("%d: the provider was asked %d times", status, now)
+			}
+			break
 		}
-		// An SDK tries a 500 again by itself.
-		if problem := refused(t, err, "InternalServerException"); !strings.Contains(problem.ErrorMessage(), "nothing is lost") {
-			t.Errorf("%d: the message does not say that nothing is lost: %s", status, problem.ErrorMessage())
-		}
-		_, err = s.try(t.Context(), token) // within half a second of the failure
-		if problem := refused(t, err, "InternalServerException"); !strings.Contains(problem.ErrorMessage(), "is asked again in") {
-			t.Errorf("%d: %s", status, problem.ErrorMessage())
-		}
-		if asked := s.idp.TokenRequests("refresh_token"); asked != i+1 {
-			t.Errorf("%d: the provider was asked %d times", status, asked)
-		}
-		time.Sleep(1010 * time.Millisecond) // as long as the first back-off lasts at most
 	}
 	s.restart() // nothing of that is only in memory
 	s.idp.FailTokens(0)
@@ -177,7 +194,7 @@ func TestFailingProviderIsNotNoticedBeforeExpiry(t *testing.T) {
 	token := s.speakFor(s.agent, jwt)
 	s.idp.SetLifetime(3 * time.Second) // due for renewal in the last fifth
 	s.consent(token, jwt, demoidp.Ada)
-	before := s.access(token)
+	before := s.idp.tokens.secrets()[0] // asking for it could already renew it, on a busy machine
 	s.idp.FailTokens(http.StatusInternalServerError)
 	for deadline := time.Now().Add(20 * time.Second); s.idp.TokenRequests("refresh_token") == 0; time.Sleep(25 * time.Millisecond) {
 		out, err := s.try(t.Context(), token)
