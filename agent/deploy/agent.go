@@ -52,7 +52,8 @@ type Agent struct {
 	Environment  map[string]string `yaml:"environment,omitempty"`
 	IdleTimeout  time.Duration     `yaml:"idle-timeout,omitempty"`
 	MaxLifetime  time.Duration     `yaml:"max-lifetime,omitempty"`
-	Headers      []string          `yaml:"headers,omitempty"` // of callers that go on to the agent
+	Headers      []string          `yaml:"headers,omitempty"`         // of callers that go on to the agent
+	Storage      []string          `yaml:"session-storage,omitempty"` // folders such as /mnt/data, whose files outlive a session
 	Authorizer   *Authorizer       `yaml:"authorizer,omitempty"`
 
 	file string // where it was read, or will be written
@@ -204,6 +205,7 @@ var (
 	namePattern   = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9_]{0,47}$`)
 	pythonPattern = regexp.MustCompile(`^3\.1[0-4]$`)
 	targetPattern = regexp.MustCompile(`^[a-z0-9]+/[a-z0-9]+$`)
+	mountPattern  = regexp.MustCompile(`^/mnt/[a-zA-Z0-9._-]+/?$`)
 )
 
 // protocols are those of the contracts, each with the port of its agents.
@@ -236,6 +238,8 @@ func (a *Agent) Check() error {
 		return fmt.Errorf("the platform %q is not like linux/arm64", a.Platform)
 	case outside(a.IdleTimeout) || outside(a.MaxLifetime):
 		return errors.New("idle-timeout and max-lifetime are of 1m to 336h")
+	case !mountable(a.Storage):
+		return fmt.Errorf("session-storage %q is not at most %d different folders right below /mnt, such as /mnt/data", a.Storage, mostStorage)
 	case a.Authorizer != nil && a.Authorizer.DiscoveryURL == "":
 		return errors.New("authorizer needs discovery-url")
 	case a.Authorizer != nil && len(a.Authorizer.Audiences)+len(a.Authorizer.Clients)+len(a.Authorizer.Scopes) == 0:
@@ -245,6 +249,22 @@ func (a *Agent) Check() error {
 		return fmt.Errorf("the entry point %s is not in the agent's folder", a.Entrypoint)
 	}
 	return nil
+}
+
+// mostStorage is how many file systems a runtime may have.
+const mostStorage = 5
+
+// mountable reports whether a runtime can have storage at all these paths.
+func mountable(paths []string) bool {
+	taken := map[string]bool{"/mnt/.": true, "/mnt/..": true}
+	for _, path := range paths {
+		folder := strings.TrimSuffix(path, "/")
+		if taken[folder] || len(path) > 200 || !mountPattern.MatchString(path) {
+			return false
+		}
+		taken[folder] = true
+	}
+	return len(paths) <= mostStorage
 }
 
 // outside reports whether a time of sessions is one that no runtime may have; 0 is none.

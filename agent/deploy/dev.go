@@ -55,6 +55,9 @@ func (c *Client) Dev(ctx context.Context, a *Agent, o DevOptions) error {
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	c.progress.say("identity", "workload "+who.Workload+", user "+who.User)
+	if len(a.Storage) > 0 {
+		c.progress.say("note", "session-storage is a session's: here "+strings.Join(a.Storage, ", ")+" is this machine's own, if it is there")
+	}
 	c.progress.say("listening", "http://"+listener.Addr().String()+a.Path())
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

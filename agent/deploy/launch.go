@@ -137,8 +137,17 @@ func (a *Agent) request(built artifact, code *client.PutAgentCodeOutput, role st
 		with("description", a.Description, a.Description != "").
 		with("environmentVariables", a.Environment, len(a.Environment) > 0).
 		with("lifecycleConfiguration", lifecycle, len(lifecycle) > 0).
+		with("filesystemConfigurations", a.filesystems(), len(a.Storage) > 0).
 		with("requestHeaderConfiguration", object{"requestHeaderAllowlist": a.Headers}, len(a.Headers) > 0).
 		with("authorizerConfiguration", object{"customJWTAuthorizer": a.Authorizer}, a.Authorizer != nil)
+}
+
+// filesystems are the folders that outlive a session.
+func (a *Agent) filesystems() (all []object) {
+	for _, path := range a.Storage {
+		all = append(all, object{"sessionStorage": object{"mountPath": path}})
+	}
+	return all
 }
 
 // put makes the runtime, or its next version where id names one.

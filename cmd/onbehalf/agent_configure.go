@@ -29,6 +29,7 @@ type agentConfigureCmd struct {
 	IdleTimeout    time.Duration `name:"idle-timeout" placeholder:"15m" help:"A session without calls ends after this. Default 15m."`
 	MaxLifetime    time.Duration `name:"max-lifetime" placeholder:"8h" help:"Every session ends after this. Default 8h."`
 	Headers        []string      `name:"request-header" placeholder:"NAME" help:"A header of callers that goes on to the agent."`
+	Storage        []string      `name:"session-storage" placeholder:"FOLDER" help:"A folder such as /mnt/data, whose files a session finds again after it has ended."`
 	DiscoveryURL   string        `name:"discovery-url" placeholder:"URL" help:"Callers bring tokens of this OpenID provider, instead of signing."`
 	Audiences      []string      `name:"audience" help:"An audience of these tokens."`
 	Clients        []string      `name:"client" help:"A client that they may be issued to."`
@@ -44,6 +45,7 @@ func (agentConfigureCmd) Help() string {
   onbehalf agent configure --entrypoint agent.py --name my_agent --requirements requirements.txt
   onbehalf agent configure --language go --entrypoint ./cmd/agent --non-interactive
   onbehalf agent configure --language command --entrypoint "ruby agent.rb"
+  onbehalf agent configure --session-storage /mnt/data
   onbehalf agent configure --discovery-url https://id.example.com/.well-known/openid-configuration --audience my-app
 Run again, it changes what its flags say and keeps the rest.`
 }
@@ -145,6 +147,9 @@ func (c agentConfigureCmd) apply(a *deploy.Agent) error {
 	}
 	if c.Headers != nil {
 		a.Headers = c.Headers
+	}
+	if c.Storage != nil {
+		a.Storage = c.Storage
 	}
 	return c.authorize(a)
 }
