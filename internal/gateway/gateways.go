@@ -220,6 +220,7 @@ func (s *Service) ListGateways(ctx context.Context, caller principal.Caller, r *
 	limit, after := api.Page(r.MaxResults, r.NextToken, pageSize)
 	out := &api.ListGatewaysResponse{Items: []api.GatewaySummary{}}
 	err := s.db.View(ctx, func(tx *store.Tx) error {
+		out.Items, out.NextToken = out.Items[:0], nil
 		rows, err := tx.Query("SELECT "+gatewayColumns+" FROM gateways WHERE account = $1 AND name > $2 ORDER BY name LIMIT $3", caller.Account, after, limit+1)
 		if err != nil {
 			return fault.Wrap(err, "listing gateways")

@@ -310,6 +310,7 @@ func (s *Service) ListGatewayTargets(ctx context.Context, caller principal.Calle
 	limit, after := api.Page(r.MaxResults, r.NextToken, pageSize)
 	out := &api.ListGatewayTargetsResponse{Items: []api.TargetSummary{}}
 	err = s.db.View(ctx, func(tx *store.Tx) error {
+		out.Items, out.NextToken = out.Items[:0], nil
 		if _, err := findGateway(tx, caller.Account, gateway); err != nil {
 			return err
 		}

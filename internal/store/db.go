@@ -60,6 +60,7 @@ type kind int
 
 const (
 	reading   kind = iota // a snapshot, read-only
+	copying               // reading, and what is read leaves at once: never run again
 	looking               // one query
 	writing               // serializable, durable
 	swapping              // writing, statement by statement
@@ -127,6 +128,9 @@ func connect(ctx context.Context, o Options) (*DB, error) {
 // View runs fn on one consistent, read-only snapshot. A View may be opened while
 // an Update is under way and sees the state before it, but never open an Update
 // inside a View: what was read would not be what is being changed.
+//
+// On PostgreSQL fn may run a second time (a table was altered under what its
+// connection had prepared), so that what is to be said of Update's fn holds here.
 func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
 	return db.engine.transact(ctx, reading, func(s statements) error {
 		return fn(db.begin(ctx, s))

@@ -45,7 +45,8 @@ type dumpSchema struct {
 // meanwhile is not in it, and does not wait. Leases are left out.
 func (db *DB) Dump(ctx context.Context, w io.Writer) (rows int64, err error) {
 	out := bufio.NewWriterSize(w, 256<<10)
-	err = db.View(ctx, func(tx *Tx) error {
+	err = db.engine.transact(ctx, copying, func(s statements) error {
+		tx := db.begin(ctx, s)
 		header := dumpHeader{Created: Micros(tx.Now), Engine: db.name}
 		files, err := tx.Query("SELECT file, checksum FROM onbehalf_schema ORDER BY file")
 		if err != nil {

@@ -122,7 +122,7 @@ func (e *postgresEngine) transact(ctx context.Context, k kind, fn func(statement
 		return explained(ctx, e.gatherer.over(), fn(statements{e.looks, quiet(ctx)}))
 	case appending:
 		return e.append(ctx, fn)
-	case reading:
+	case reading, copying:
 		pool, options = e.readers, sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true}
 	case swapping:
 		options.Isolation = sql.LevelReadCommitted
@@ -139,19 +139,38 @@ func (e *postgresEngine) transact(ctx context.Context, k kind, fn func(statement
 		return err
 	}
 	defer func() { _ = conn.Close() }()
-	err = func() error {
-		defer func() { _ = tx.Rollback() }() // does nothing after Commit; runs also when fn panics
-		if lock != "" {
-			if _, err := tx.ExecContext(ctx, lock); err != nil {
-				return err
-			}
+	if err = within(ctx, tx, lock, fn); stale(err) && (k == reading || k == writing || k == swapping) && forget(ctx, conn) == nil {
+		if tx, begun := conn.BeginTx(ctx, &options); begun == nil {
+			err = within(ctx, tx, lock, fn)
 		}
-		if err := fn(statements{tx, ctx}); err != nil {
+	}
+	return explained(ctx, err != nil && gone(conn), err)
+}
+
+// within runs fn in a transaction, once it has the lock.
+func within(ctx context.Context, tx *sql.Tx, lock string, fn func(statements) error) error {
+	defer func() { _ = tx.Rollback() }() // does nothing after Commit; runs also when fn panics
+	if lock != "" {
+		if _, err := tx.ExecContext(ctx, lock); err != nil {
 			return err
 		}
-		return tx.Commit()
-	}()
-	return explained(ctx, err != nil && gone(conn), err)
+	}
+	if err := fn(statements{tx, ctx}); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// stale reports whether a statement was prepared before its table changed.
+func stale(err error) bool {
+	_, state := codes(err)
+	return state == stalePlan
+}
+
+// forget drops all that a connection has prepared. pgx itself forgets the one
+// statement that failed, and a transaction may have several.
+func forget(ctx context.Context, conn *sql.Conn) error {
+	return conn.Raw(func(driver any) error { return driver.(*stdlib.Conn).Conn().DeallocateAll(ctx) })
 }
 
 // append runs one statement as its own transaction.
@@ -256,8 +275,7 @@ func (e *postgresEngine) clash(err error) bool {
 // may be set to serialize everything, and a statement that a connection prepared
 // before its table changed, which pgx then forgets.
 func (e *postgresEngine) passing(err error) bool {
-	_, state := codes(err)
-	return state == stalePlan || e.clash(err)
+	return stale(err) || e.clash(err)
 }
 
 func (e *postgresEngine) close() error {

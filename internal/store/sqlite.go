@@ -92,7 +92,7 @@ func (e *liteEngine) address(mode string) string {
 // transact: BEGIN IMMEDIATE takes the file's write lock at once, so a migration
 // needs no lock of its own.
 func (e *liteEngine) transact(ctx context.Context, k kind, fn func(statements) error) error {
-	if k == reading || k == looking {
+	if k == reading || k == copying || k == looking {
 		return e.readers.run(ctx, "BEGIN", fn)
 	}
 	return e.writer.run(ctx, "BEGIN IMMEDIATE", fn)
