@@ -173,7 +173,7 @@ func (r agentReport) judge(s *scene) {
 		t.Errorf("two accounts have one token: %t; the second keeps its own: %t", a.Unnamed == a.Work, a.Work == a.Again)
 	}
 	// A denial ends the polling with the first poll; the packages give up by themselves after 10 minutes.
-	if d := r.Denied; d.Error != "AccessDeniedException" || !strings.Contains(d.Message, "Invalid or expired session") || d.Seconds > 20 {
+	if d := r.Denied; d.Error != "AccessDeniedException" || !strings.Contains(d.Message, "Invalid or expired session") || d.Seconds > 120 {
 		t.Errorf("a denial: %+v", d)
 	}
 	if m := r.MachineToMachine; len(m) != 2 || m[0] == "" || m[0] != m[1] || slices.Contains(append(first.First, r.Forced.After), m[0]) {

@@ -170,9 +170,9 @@ func TestAgentCommands(t *testing.T) {
 		t.Error(out)
 	}
 	w.does("agent", "stop-session", "--user-id", "ada")
-	if out := w.does("agent", "sessions"); strings.Contains(out, first.SessionID) {
-		t.Errorf("a session that was stopped is listed:\n%s", out)
-	}
+	eventually(t, time.Minute, "a session that was stopped is not listed any more", func() bool {
+		return !strings.Contains(w.does("agent", "sessions"), first.SessionID) // while it is being ended it is
+	})
 	w.fails([]string{"no session is remembered"}, "agent", "stop-session", "--user-id", "ada")
 	w.does("agent", "invoke", echo, "--user-id", "grace")
 	last := reads[answered](w, "agent", "invoke", echo, "--user-id", "ada")
@@ -219,22 +219,17 @@ func (w *workshop) streams() {
 	if err := c.Start(); err != nil {
 		w.t.Fatal(err)
 	}
-	var first time.Time
 	var lines []string
 	for scanner := bufio.NewScanner(out); scanner.Scan(); {
-		if first.IsZero() {
-			first = time.Now()
+		if lines = append(lines, scanner.Text()); len(lines) < 3 { // the agent makes the next one when this one has arrived
+			w.does("agent", "invoke", `{"do": "next"}`, "--user-id", "ada")
 		}
-		lines = append(lines, scanner.Text())
 	}
 	if err := c.Wait(); err != nil {
 		w.t.Fatal(err)
 	}
 	if fmt.Sprint(lines) != `[{"number":1} {"number":2} {"number":3}]` {
 		w.t.Errorf("%q", lines)
-	}
-	if after := time.Since(first); after < 300*time.Millisecond { // the agent takes 300 ms after each
-		w.t.Errorf("the first event came %v before the end", after)
 	}
 }
 
@@ -251,7 +246,7 @@ func (w *workshop) follows(session string) {
 	if err := c.Start(); err != nil {
 		w.t.Fatal(err)
 	}
-	hurry := time.AfterFunc(30*time.Second, func() { _ = c.Process.Kill() })
+	hurry := time.AfterFunc(3*time.Minute, func() { _ = c.Process.Kill() })
 	defer hurry.Stop()
 	asked := false
 	var seen []string

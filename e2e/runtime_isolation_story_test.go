@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/bedrockagentcore"
 )
@@ -39,7 +40,11 @@ func TestHostedAgentsSecretsAreWrittenNowhere(t *testing.T) {
 	seen.add("role session token", mine.Token)
 	seen.add("workload access token", token)
 
-	said := a.log(ada)
+	var said string // its lines and its answers come by different ways
+	eventually(t, time.Minute, "the log has what the agent printed", func() bool {
+		said = a.log(ada)
+		return strings.Contains(said, `{"level":"ERROR","key":"`) && strings.Contains(said, "in two pieces: ")
+	})
 	if strings.Count(said, "the key is") != 1 || !strings.Contains(said, "in two pieces: ") || !strings.Contains(said, `{"level":"ERROR","key":"`) {
 		t.Errorf("the log does not have what the agent printed:\n%s", said)
 	}

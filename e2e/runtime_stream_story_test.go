@@ -20,22 +20,12 @@ func TestHostedStreams(t *testing.T) {
 		t.Parallel()
 		one := session("first")
 		a.do(one, nil, nil) // so that its start is not what is measured
-		answer, err := a.begin(t.Context(), call{session: one, payload: map[string]any{"do": "stream", "count": 10, "millis": 400}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer answer.Response.Close()
-		if kind := *answer.ContentType; !strings.HasPrefix(kind, "text/event-stream") || *answer.RuntimeSessionId != one {
-			t.Errorf("content type %s, session %s", kind, *answer.RuntimeSessionId)
-		}
 		var at []time.Time
-		for lines := bufio.NewScanner(answer.Response); lines.Scan(); {
-			if strings.HasPrefix(lines.Text(), "data: ") {
-				at = append(at, time.Now())
-			}
+		for try := 0; try < 5 && !apart(at); try++ { // a busy machine may be late once
+			at = a.arrivals(t, one, map[string]any{"do": "stream", "count": 10, "millis": 400})
 		}
 		// Ten, of which the last is sent 3.6 seconds after the first.
-		if len(at) != 10 || at[9].Sub(at[0]) < 1500*time.Millisecond {
+		if len(at) != 10 || !apart(at) {
 			t.Errorf("%d events, at %v: not as the agent sent them", len(at), at)
 		}
 	})
@@ -49,7 +39,7 @@ func TestHostedStreams(t *testing.T) {
 			one := session(strings.ReplaceAll(what, " ", "-"))
 			a.do(one, nil, nil)
 			late := int64(1 << 40)
-			for try := 0; late > 1000 && try < 3 && !t.Failed(); try++ { // a busy machine may be late once
+			for try := 0; late > 1000 && try < 10 && !t.Failed(); try++ { // a busy machine may be late once
 				late = a.leave(t, one, payload)
 			}
 			if late > 1000 {
@@ -57,6 +47,30 @@ func TestHostedStreams(t *testing.T) {
 			}
 		})
 	}
+}
+
+// apart is whether the last event came well after the first.
+func apart(at []time.Time) bool {
+	return len(at) > 0 && at[len(at)-1].Sub(at[0]) >= 1500*time.Millisecond
+}
+
+// arrivals are when the events of a call arrived.
+func (a *hosted) arrivals(t *testing.T, one string, payload map[string]any) (at []time.Time) {
+	t.Helper()
+	answer, err := a.begin(t.Context(), call{session: one, payload: payload})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Response.Close()
+	if kind := *answer.ContentType; !strings.HasPrefix(kind, "text/event-stream") || *answer.RuntimeSessionId != one {
+		t.Errorf("content type %s, session %s", kind, *answer.RuntimeSessionId)
+	}
+	for lines := bufio.NewScanner(answer.Response); lines.Scan(); {
+		if strings.HasPrefix(lines.Text(), "data: ") {
+			at = append(at, time.Now())
+		}
+	}
+	return at
 }
 
 // leave makes a call and leaves it when the agent is at work, and says how many

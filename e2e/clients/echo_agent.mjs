@@ -2,10 +2,21 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { BedrockAgentCoreApp } from 'bedrock-agentcore/runtime'
 
+// Lets what waits go on: a stream to its next event, a task to its end. A call with
+// "next" says so, when its caller has seen what there was to see.
+let following = 0
+
+async function awaitNext() {
+  for (const began = Date.now(); following === 0; await pause(10)) {
+    if (Date.now() - began > 120_000) throw new Error('nobody asked for what comes next')
+  }
+  following--
+}
+
 async function* events() {
   for (const number of [1, 2, 3]) {
+    if (number > 1) await awaitNext()
     yield { number }
-    await pause(300)
   }
 }
 
@@ -35,10 +46,13 @@ const app = new BedrockAgentCoreApp({
           return brokenEvents()
         case 'task': {
           app.asyncTask(async function work() {
-            await pause(1000)
+            await awaitNext()
           })()
           return '"begun"'
         }
+        case 'next':
+          following++
+          return '"next"'
       }
     },
   },

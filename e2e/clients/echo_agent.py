@@ -1,6 +1,8 @@
 """The agent of contract_story_test.go on the published Python package."""
 import asyncio
 import sys
+import threading
+import time
 
 from bedrock_agentcore import BedrockAgentCoreApp, RequestContext
 from bedrock_agentcore.runtime.context import BedrockAgentCoreContext
@@ -8,11 +10,24 @@ from bedrock_agentcore.runtime.context import BedrockAgentCoreContext
 app = BedrockAgentCoreApp()
 tasks = set()
 
+# Lets what waits go on: a stream to its next event, a task to its end. A call with
+# "next" says so, when its caller has seen what there was to see; it may come by another event loop.
+following = threading.Semaphore(0)
+
+
+async def await_next():
+    began = time.monotonic()
+    while not following.acquire(blocking=False):
+        if time.monotonic() - began > 120:
+            raise TimeoutError("nobody asked for what comes next")
+        await asyncio.sleep(0.01)
+
 
 async def events():
     for number in (1, 2, 3):
+        if number > 1:
+            await await_next()
         yield {"number": number}
-        await asyncio.sleep(0.3)
 
 
 async def broken_events():
@@ -22,7 +37,7 @@ async def broken_events():
 
 @app.async_task
 async def work():
-    await asyncio.sleep(1)
+    await await_next()
 
 
 @app.entrypoint
@@ -46,6 +61,9 @@ async def answer(payload, context: RequestContext):
             task.add_done_callback(tasks.discard)
             await asyncio.sleep(0.1)
             return "begun"
+        case "next":
+            following.release()
+            return "next"
 
 
 @app.websocket

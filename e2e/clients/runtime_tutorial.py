@@ -78,7 +78,11 @@ did("invoked")
 updated = control.update_agent_runtime(agentRuntimeId=runtime, **settings)
 results["versions"] = updated["agentRuntimeVersion"], [v["agentRuntimeVersion"] for v in control.list_agent_runtime_versions(agentRuntimeId=runtime)["agentRuntimes"]]
 results["listed"] = [r["agentRuntimeId"] for r in control.list_agent_runtimes()["agentRuntimes"]] == [runtime]
-sessions = onbehalf.list_agent_runtime_sessions(agentRuntimeId=runtime)["sessions"]
+for _ in range(300):  # an answer may be here a moment before its call is over there
+    sessions = onbehalf.list_agent_runtime_sessions(agentRuntimeId=runtime)["sessions"]
+    if all(s["status"] == "IDLE" for s in sessions):
+        break
+    time.sleep(0.1)
 results["sessions"] = [[s["runtimeSessionId"] == session, s["status"], s["user"]] for s in sessions]
 results["log"] = [e["message"] for e in onbehalf.get_agent_runtime_logs(agentRuntimeId=runtime, runtimeSessionId=session)["events"]]
 data.stop_runtime_session(agentRuntimeArn=arn, runtimeSessionId=session)

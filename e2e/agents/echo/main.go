@@ -16,6 +16,19 @@ import (
 
 type payload struct{ Do, Text string }
 
+// next lets what waits go on: a stream to its next event, a task to its end. A call
+// with "next" says so, when its caller has seen what there was to see.
+var next = make(chan struct{}, 10)
+
+func awaitNext() error {
+	select {
+	case <-next:
+		return nil
+	case <-time.After(2 * time.Minute):
+		return errors.New("nobody asked for what comes next")
+	}
+}
+
 func main() {
 	app := agent.New()
 	app.Entrypoint(func(ctx context.Context, in payload) (any, error) {
@@ -31,8 +44,11 @@ func main() {
 		case "break":
 			return events(1, errors.New("no luck")), nil
 		case "task":
-			app.Go(ctx, "work", func(context.Context) error { time.Sleep(time.Second); return nil })
+			app.Go(ctx, "work", func(context.Context) error { return awaitNext() })
 			return "begun", nil
+		case "next":
+			next <- struct{}{}
+			return "next", nil
 		}
 		return nil, errors.New("no luck")
 	})
@@ -52,13 +68,19 @@ func main() {
 	}
 }
 
+// events are those of a stream, each but the first when it is asked for.
 func events(count int, fail error) iter.Seq2[map[string]int, error] {
 	return func(yield func(map[string]int, error) bool) {
 		for number := 1; number <= count; number++ {
+			if number > 1 {
+				if err := awaitNext(); err != nil {
+					yield(nil, err)
+					return
+				}
+			}
 			if !yield(map[string]int{"number": number}, nil) {
 				return
 			}
-			time.Sleep(300 * time.Millisecond)
 		}
 		if fail != nil {
 			yield(nil, fail)

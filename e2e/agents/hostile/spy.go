@@ -50,7 +50,7 @@ func reach(ctx context.Context, addresses []string) map[string]string {
 // get tells what each URL answers, by the way out that the environment names.
 func get(ctx context.Context, urls []string) map[string]string {
 	found := map[string]string{}
-	client := &http.Client{Timeout: 5 * time.Second}
+	client := &http.Client{Timeout: 30 * time.Second}
 	for _, url := range urls {
 		r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 		if err != nil {
