@@ -63,7 +63,7 @@ func TestCommand(t *testing.T) {
 	h := serving(t, echo)
 	made := h.create(t, "commands", nil)
 	arn := made.AgentRuntimeArn
-	gone := make(chan struct{}, 1)
+	runs, gone := make(chan struct{}, 1), make(chan struct{}, 1)
 	h.agents.run = func(ctx context.Context, c Command) (int, error) {
 		switch c.Line {
 		case "greet":
@@ -79,6 +79,7 @@ func TestCommand(t *testing.T) {
 		case "cannot":
 			return -1, fmt.Errorf("no shell")
 		}
+		runs <- struct{}{}
 		<-ctx.Done()
 		gone <- struct{}{}
 		return -1, ctx.Err()
@@ -121,7 +122,7 @@ func TestCommand(t *testing.T) {
 		defer close(done)
 		_, _ = h.command(t, ctx, arn, session, "wait", 60)
 	}()
-	h.eventually(t, func() bool { return h.busy() })
+	<-runs
 	leave()
 	<-gone
 	<-done
@@ -132,7 +133,7 @@ func TestCommand(t *testing.T) {
 		got, _ := h.command(t, t.Context(), arn, session, "wait", 60)
 		answered <- got
 	}()
-	h.eventually(t, func() bool { return h.busy() })
+	<-runs
 	if _, err := h.sdk().StopRuntimeSession(t.Context(), &bedrockagentcore.StopRuntimeSessionInput{AgentRuntimeArn: &arn, RuntimeSessionId: &session}); err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,7 @@ func ended(t *testing.T, p *inProcess) bool {
 	select {
 	case <-p.ended:
 		return true
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		return false
 	}
 }

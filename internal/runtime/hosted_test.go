@@ -59,6 +59,7 @@ type hosted struct {
 type agents struct {
 	handler http.Handler
 	ping    http.HandlerFunc // nil: they are well
+	says    string           // printed by each at its start
 	run     func(ctx context.Context, c Command) (int, error)
 
 	mu      sync.Mutex
@@ -82,6 +83,7 @@ func (a *agents) Start(_ context.Context, l Launch) (Process, error) {
 		a.handler.ServeHTTP(w, r)
 	}))
 	p.output, p.storage = l.Output, l.Storage
+	_, _ = io.WriteString(p.output, a.says)
 	if err := p.restore(); err != nil {
 		return nil, err
 	}

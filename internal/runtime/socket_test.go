@@ -228,7 +228,7 @@ func TestSocketEnds(t *testing.T) {
 	}
 	conn = open(api.NewUUID())
 	_ = conn.CloseNow()
-	h.eventually(t, func() bool { return !h.busy() })
+	h.eventually(t, func() bool { return !h.busy() && len(h.records(t, actionSocket)) == 8 })
 
 	// A platform that stops says good-bye, and waits until it is on record.
 	conn = open(api.NewUUID())
