@@ -7,6 +7,7 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -91,16 +92,23 @@ func (d *Driver) Start(_ context.Context, l runtime.Launch) (_ runtime.Process, 
 	return s, nil
 }
 
+// The agents' ports are among those that systems give to nobody by themselves: one
+// that is free is not the next outgoing connection's before the agent listens there.
+const (
+	firstPort = 20000
+	portCount = 12000
+)
+
 // port finds a free one that no other session was given.
 func (d *Driver) port() (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for range 100 {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
+	for range 1000 {
+		port := firstPort + rand.IntN(portCount)
+		listener, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
 		if err != nil {
-			return 0, err
+			continue // somebody else's
 		}
-		port := listener.Addr().(*net.TCPAddr).Port
 		_ = listener.Close()
 		if !d.ports[port] {
 			d.ports[port] = true

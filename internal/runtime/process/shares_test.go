@@ -30,7 +30,7 @@ func TestShares(t *testing.T) {
 		t.Errorf("the platform: %v", err)
 	}
 	_ = unix.Close(watcher)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for _, r := range []*running{greedy, other} {
 		conn, err := r.Dial(ctx)
