@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -81,14 +82,19 @@ func agentPort(contract int, progress progress) int {
 		_ = listener.Close()
 		return contract
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return contract
+	for range 1000 {
+		// Of those that systems give to nobody by themselves: one that is free is not the
+		// next outgoing connection's before the agent listens there.
+		port := 12000 + rand.IntN(8000)
+		listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err != nil {
+			continue
+		}
+		_ = listener.Close()
+		progress.say("note", fmt.Sprintf("port %d is taken; the agent is told to listen on %d (PORT). If it does not heed that, stop what is on %d", contract, port, contract))
+		return port
 	}
-	defer listener.Close()
-	port := listener.Addr().(*net.TCPAddr).Port
-	progress.say("note", fmt.Sprintf("port %d is taken; the agent is told to listen on %d (PORT). If it does not heed that, stop what is on %d", contract, port, contract))
-	return port
+	return contract
 }
 
 // runner builds the agent, keeps it running and starts it anew when its files change.

@@ -39,7 +39,7 @@ func behind(t *testing.T, server *httptest.Server, o ProxyOptions) (*Proxy, *htt
 	way, _ := url.Parse(front.URL)
 	transport := &http.Transport{Proxy: http.ProxyURL(way), TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "example.com"}}
 	t.Cleanup(transport.CloseIdleConnections)
-	return p, front, &http.Client{Transport: transport, Timeout: 20 * time.Second}
+	return p, front, &http.Client{Transport: transport, Timeout: time.Minute}
 }
 
 func fetch(t *testing.T, c *http.Client, target string) (status int, text string) {
@@ -394,7 +394,7 @@ func TestProxyUnreadAnswerEnds(t *testing.T) {
 		}
 	}))
 	defer server.Close()
-	p, err := NewProxy(ProxyOptions{Allow: []string{"127.0.0.1:*"}, Idle: 300 * time.Millisecond})
+	p, err := NewProxy(ProxyOptions{Allow: []string{"127.0.0.1:*"}, Idle: 2 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -416,7 +416,7 @@ func TestProxyUnreadAnswerEnds(t *testing.T) {
 		defer p.mu.Unlock()
 		return p.open
 	}
-	for deadline := time.Now().Add(30 * time.Second); open() > 0; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); open() > 0; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("it is held")
 		}

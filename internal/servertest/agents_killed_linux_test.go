@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/bedrockagentcore"
+
 	"github.com/onbehalf/onbehalf/client"
 	"github.com/onbehalf/onbehalf/internal/server"
 	"github.com/onbehalf/onbehalf/internal/servertest"
@@ -24,7 +26,7 @@ func TestKilledPlatformLeavesNothing(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
 	p := servertest.Start(t, func(c *server.Config) { c.Data, c.Dev = data, false })
 	h := host(t, p, "killed", build(t, witness))
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	if err := p.Close(ctx); err != nil {
 		t.Fatal(err)
@@ -39,9 +41,14 @@ func TestKilledPlatformLeavesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready <nil>\n" {
+	line, err := bufio.NewReader(out).ReadString('\n')
+	url, ready := strings.CutPrefix(strings.TrimSpace(line), "ready ")
+	if !ready {
 		t.Fatal(line, err)
 	}
+	killed := *p // its port may be another than before
+	killed.Data = bedrockagentcore.NewFromConfig(p.AWS, func(o *bedrockagentcore.Options) { o.BaseEndpoint = &url })
+	h.Platform = &killed
 	for _, name := range []string{"a", "b"} {
 		if _, err := h.invoke(t, session(name), `{}`); err != nil {
 			t.Fatal(err)

@@ -26,8 +26,10 @@ const platformVariable = "ONBEHALF_TEST_PLATFORM"
 func platform(data string) {
 	c := server.Config{Addr: "127.0.0.1:0", Data: data, LogLevel: "error"}
 	s, err := server.Start(context.Background(), c, server.Logger(c, io.Discard))
-	fmt.Println("ready", err)
-	if err == nil {
-		_ = s.Wait(context.Background())
+	if err != nil {
+		fmt.Println(err)
+		return
 	}
+	fmt.Println("ready", s.URL())
+	_ = s.Wait(context.Background())
 }

@@ -95,8 +95,8 @@ func (d *Driver) Start(_ context.Context, l runtime.Launch) (_ runtime.Process, 
 // The agents' ports are among those that systems give to nobody by themselves: one
 // that is free is not the next outgoing connection's before the agent listens there.
 const (
-	firstPort = 20000
-	portCount = 12000
+	firstPort = 12000
+	portCount = 8000
 )
 
 // port finds a free one that no other session was given.
