@@ -101,7 +101,7 @@ func TestErrorsWithoutEnd(t *testing.T) {
 	for how, says := range map[string]string{"goes on": "Received error (500) from runtime. first words", "switches": "Received error (101)"} {
 		began := time.Now()
 		response, body := h.invokes(t, made.AgentRuntimeArn, "{}", "Traceparent", how)
-		if took := time.Since(began); response.StatusCode != 424 || !strings.Contains(body, says) || took > 2*wordsLimit {
+		if took := time.Since(began); response.StatusCode != 424 || !strings.Contains(body, says) || took > 6*wordsLimit {
 			t.Errorf("%s: %d %s after %v", how, response.StatusCode, body, took)
 		}
 	}
@@ -120,7 +120,7 @@ func TestWordlessErrors(t *testing.T) {
 	})
 	made := h.create(t, "wordless", nil)
 	told := false
-	for !told && calls.Add(1) <= 5 { // a busy machine may print later than that once
+	for !told && calls.Add(1) <= 20 { // a busy machine may print later than that once
 		response, body := h.invokes(t, made.AgentRuntimeArn, "{}")
 		if response.StatusCode != 424 || !strings.Contains(body, "It said nothing more") {
 			t.Errorf("%d %s", response.StatusCode, body)
