@@ -173,7 +173,7 @@ func TestBrokenConnection(t *testing.T) {
 	const times = 20
 	for range times {
 		appendAll(t, l, 1)
-		change(t, stores[1], `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1`, mark)
+		change(t, stores[1], `SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE application_name = $1`, mark)
 	}
 	appendAll(t, l, 1)
 	if proof := verified(t, l, l.Head()); proof.Records != times+2 {

@@ -74,7 +74,7 @@ func newBareWorld(t testing.TB) *world {
 // worldOn is a process: several of them on one database are replicas.
 func worldOn(t testing.TB, db *store.DB, keeper *seal.Keeper, provider *idp, clock *atomic.Int64) *world {
 	t.Helper()
-	out, err := egress.New(egress.Options{Allow: []string{"127.0.0.1:*"}, LoopbackHTTP: true, Timeout: 10 * time.Second})
+	out, err := egress.New(egress.Options{Allow: []string{"127.0.0.1:*"}, LoopbackHTTP: true, Timeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -93,10 +93,10 @@ func TestLostConnectionsAreToldAsThat(t *testing.T) {
 	t.Parallel()
 	dbs := replicas(t, 2)
 	db, other := dbs[0], dbs[1]
-	kill := func(pid int) {
+	kill := func(pid int) { // and waits until it is gone
 		t.Helper()
 		if err := other.Update(t.Context(), func(tx *store.Tx) error {
-			_, err := tx.Exec(`SELECT pg_terminate_backend($1)`, pid)
+			_, err := tx.Exec(`SELECT pg_terminate_backend($1, 60000)`, pid)
 			return err
 		}); err != nil {
 			t.Fatal(err)
