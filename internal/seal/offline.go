@@ -44,6 +44,12 @@ func Offline(ctx context.Context, tx *store.Tx, platform KeyWrapper, declared ..
 	return k, lost, nil
 }
 
+// Offline is Offline with this Keeper's own keys, for the data keys as they are in
+// a transaction's snapshot: a backup that is being made.
+func (k *Keeper) Offline(ctx context.Context, tx *store.Tx) (*Keeper, []string, error) {
+	return Offline(ctx, tx, k.platform, k.declared...)
+}
+
 // Keys lists the keys that the database's data keys are wrapped with: the
 // platform's own first, then, by account, those that accounts chose.
 func (c *Custodian) Keys(ctx context.Context) (platform string, chosen map[string]string, err error) {

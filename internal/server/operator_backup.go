@@ -23,7 +23,8 @@ import (
 // key-encryption key gives: nobody without it makes or alters one.
 //
 //	rows of one snapshot ──▶ FILE ──▶ an empty database, either engine
-//	                          └ MAC over SHA-256 of all before
+//	  └ each sealed value     ├ MAC over SHA-256 of all before
+//	    is opened             └ is read back, before it has its name
 const backupMAC = "backup 1"
 
 // BackedUp is what a backup holds, and what must be kept beside it.
@@ -32,13 +33,28 @@ type BackedUp struct {
 	Rows  int64
 	Bytes int64
 	Keep  []string // in words: keys, without which the backup opens nothing
+
+	Values   int64    // sealed values, each of which was opened
+	Lost     []string // accounts whose vault's own key is gone
+	Damage   []string // what does not open, in the copy as in the installation
+	Unopened string   // why none was opened: a key did not answer, or is another; "" where all were
 }
 
 // Backup writes a copy of the installation as it is at one moment to a file that
 // does not exist yet. The server may run. Secrets are in it as they are in the
 // database: sealed; the key-encryption key is not in it, and neither is the root
 // access key's file.
-func (o *Operator) Backup(ctx context.Context, path string) (done BackedUp, err error) {
+//
+// What a restore would refuse is found here: the copy is read back as a restore
+// reads it, and each sealed value in it was opened. A value that does not open is
+// told in Damage, and the copy is made all the same: it is the best there is.
+func (o *Operator) Backup(ctx context.Context, path string) (BackedUp, error) {
+	return o.BackupFollowed(ctx, path, func(string, int64) {})
+}
+
+// BackupFollowed is Backup for who wants to see how far it is: follow is told,
+// often, what is being done, and of how many bytes it is done.
+func (o *Operator) BackupFollowed(ctx context.Context, path string, follow func(doing string, bytes int64)) (done BackedUp, err error) {
 	done.File = path
 	err = o.act(ctx, seal.Platform, "Backup", "*", func(ctx context.Context) error {
 		if _, err := os.Lstat(path); err == nil {
@@ -54,15 +70,25 @@ func (o *Operator) Backup(ctx context.Context, path string) (done BackedUp, err 
 		}
 		defer os.Remove(draft.Name())
 		sum := sha256.New()
-		count := &counter{}
-		done.Rows, err = o.db.Dump(ctx, io.MultiWriter(draft, sum, count))
+		count := &counter{follow: func(n int64) { follow("copying", n) }}
+		done.Rows, err = o.db.DumpAnd(ctx, io.MultiWriter(draft, sum, count), func(tx *store.Tx) error {
+			follow("opening its secrets", count.n)
+			return o.openCopied(ctx, tx, &done)
+		})
 		if err == nil {
 			_, err = io.MultiWriter(draft, count).Write(seals(key, sum))
 		}
-		if err := errors.Join(err, draft.Sync(), draft.Close()); err != nil {
+		if err == nil {
+			err = draft.Sync()
+		}
+		notRemembered(draft)
+		if err := errors.Join(err, draft.Close()); err != nil {
 			return err
 		}
 		done.Bytes = count.n
+		if err := readBack(draft.Name(), key, done.Rows, func(n int64) { follow("reading it back", n) }); err != nil {
+			return err
+		}
 		// Unlike a rename, a link fails where the name was taken meanwhile.
 		if err := os.Link(draft.Name(), path); err != nil {
 			return err
@@ -98,10 +124,14 @@ func seals(key []byte, sum hash.Hash) []byte {
 	return mac.Sum(nil)
 }
 
-type counter struct{ n int64 }
+type counter struct {
+	n      int64
+	follow func(int64)
+}
 
 func (c *counter) Write(p []byte) (int, error) {
 	c.n += int64(len(p))
+	c.follow(c.n)
 	return len(p), nil
 }
 
@@ -225,25 +255,40 @@ type verifier func(tx *store.Tx, sum hash.Hash, rest io.Reader) error
 func restoreInto(ctx context.Context, o store.Options, path string, verify verifier) (int64, error) {
 	var in *summed
 	return store.Restore(ctx, o, func() (io.ReadCloser, error) {
-		file, err := os.Open(path)
+		opened, err := openBackup(path)
 		if err != nil {
 			return nil, err
 		}
-		info, err := file.Stat()
-		if err == nil && !info.Mode().IsRegular() {
-			err = fmt.Errorf("%s is not a file", path)
-		}
-		if err != nil {
-			return nil, errors.Join(err, file.Close())
-		}
-		in = &summed{file: file, sum: sha256.New(), left: info.Size() - sha256.Size}
+		in = opened
 		return in, nil
 	}, func(tx *store.Tx, rest io.Reader) error {
-		if n, err := io.Copy(io.Discard, rest); err != nil || n > 0 {
-			return errors.Join(err, fault.New(fault.Invalid, "The backup cannot be read: there is more in it than its rows."))
+		if err := atEnd(rest); err != nil {
+			return err
 		}
 		return verify(tx, in.sum, in.file)
 	})
+}
+
+func openBackup(path string) (*summed, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	info, err := file.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a file", path)
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return &summed{file: file, sum: sha256.New(), left: info.Size() - sha256.Size}, nil
+}
+
+func atEnd(rest io.Reader) error {
+	if n, err := io.Copy(io.Discard, rest); err != nil || n > 0 {
+		return errors.Join(err, fault.New(fault.Invalid, "The backup cannot be read: there is more in it than its rows."))
+	}
+	return nil
 }
 
 // summed is a file without its last bytes, the MAC, and the sum of what was read of it.
@@ -274,23 +319,34 @@ func verifyBackup(ctx context.Context, tx *store.Tx, sum hash.Hash, rest io.Read
 	if err != nil {
 		return done, err
 	}
-	mac, err := io.ReadAll(io.LimitReader(rest, sha256.Size+1))
-	if err != nil {
+	if err := sealedBy(rest, key, sum); err != nil {
 		return done, err
 	}
-	if !hmac.Equal(mac, seals(key, sum)) {
-		return done, fault.New(fault.Undecryptable, "The backup was altered after it was made.")
-	}
 	done.Lost = slices.Compact(lost)
-	done.Values, err = seal.NewCustodian(keeper, sealedTables()).Verify(tx, func(account string, p seal.Purpose, problem error) error {
+	done.Values, done.Damage, err = openAll(tx, keeper, done.Lost, damaged)
+	return done, err
+}
+
+// sealedBy compares the MAC that follows the rows with theirs.
+func sealedBy(rest io.Reader, key []byte, sum hash.Hash) error {
+	mac, err := io.ReadAll(io.LimitReader(rest, sha256.Size+1))
+	if err == nil && !hmac.Equal(mac, seals(key, sum)) {
+		err = fault.New(fault.Undecryptable, "The backup was altered after it was made.")
+	}
+	return err
+}
+
+// openAll opens every sealed value. With damaged it goes on where one does not open, and names it.
+func openAll(tx *store.Tx, keeper *seal.Keeper, lost []string, damaged bool) (values int64, damage []string, err error) {
+	values, err = seal.NewCustodian(keeper, sealedTables()).Verify(tx, func(account string, p seal.Purpose, problem error) error {
 		switch {
-		case p == seal.Vault && slices.Contains(done.Lost, account):
+		case p == seal.Vault && slices.Contains(lost, account):
 			return nil // it opens for nobody; its rows stay until it is reset
 		case damaged:
-			done.Damage = append(done.Damage, fault.Of(problem).Message)
+			damage = append(damage, fault.Of(problem).Message)
 			return nil
 		}
 		return problem
 	})
-	return done, err
+	return values, damage, err
 }

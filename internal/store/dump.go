@@ -44,6 +44,12 @@ type dumpSchema struct {
 // Dump writes all rows, as they are at one moment, to w. What is written
 // meanwhile is not in it, and does not wait. Leases are left out.
 func (db *DB) Dump(ctx context.Context, w io.Writer) (rows int64, err error) {
+	return db.DumpAnd(ctx, w, func(*Tx) error { return nil })
+}
+
+// DumpAnd is Dump, and then hands on the transaction whose rows were written: look
+// sees what is in the dump, and nothing else. Its error is DumpAnd's.
+func (db *DB) DumpAnd(ctx context.Context, w io.Writer, look func(*Tx) error) (rows int64, err error) {
 	out := bufio.NewWriterSize(w, 256<<10)
 	err = db.engine.transact(ctx, copying, func(s statements) error {
 		tx := db.begin(ctx, s)
@@ -79,16 +85,31 @@ func (db *DB) Dump(ctx context.Context, w io.Writer) (rows int64, err error) {
 			n, err = tx.dumpTable(out, i, table)
 			rows += n
 		}
-		return err
+		if err == nil {
+			_, err = out.Write(binary.AppendUvarint([]byte{'Z'}, uint64(rows)))
+		}
+		if err == nil {
+			err = out.Flush()
+		}
+		if err != nil {
+			return err
+		}
+		return look(tx)
 	})
+	return rows, fault.Wrap(err, "copying the database")
+}
+
+// ReadDump goes through a dump as Restore does, and puts its rows nowhere: it says
+// how many there are, and what of the bytes follows them.
+func ReadDump(r io.Reader) (rows int64, rest io.Reader, err error) {
+	d, err := openDump(r)
+	for table := 0; err == nil && table >= 0; {
+		table, _, err = d.next()
+	}
 	if err != nil {
-		return rows, fault.Wrap(err, "copying the database")
+		return 0, nil, err
 	}
-	_, err = out.Write(binary.AppendUvarint([]byte{'Z'}, uint64(rows)))
-	if flushed := out.Flush(); err == nil {
-		err = flushed
-	}
-	return rows, err
+	return d.rows, d.in, nil
 }
 
 func (t TableInfo) columnNames() []string {
