@@ -295,13 +295,13 @@ func TestSpooledOutlivesReadTimeout(t *testing.T) {
 	t.Parallel()
 	w := spooling(t)
 	began, ended := make(chan struct{}), make(chan error, 1)
-	address := w.serve(t, 300*time.Millisecond, func(_ http.ResponseWriter, r *http.Request, _ *Body) {
+	address := w.serve(t, 4*time.Second, func(_ http.ResponseWriter, r *http.Request, _ *Body) { // within which a busy machine reads a request
 		close(began)
 		select {
 		case <-r.Context().Done():
 			ended <- errors.New("the deadline ended the call")
 			return
-		case <-time.After(900 * time.Millisecond):
+		case <-time.After(5 * time.Second):
 		}
 		ended <- nil
 		<-r.Context().Done()
@@ -316,9 +316,14 @@ func TestSpooledOutlivesReadTimeout(t *testing.T) {
 		out.Host = r.Host
 		if response, err := http.DefaultClient.Do(out); err == nil {
 			_ = response.Body.Close()
+			ended <- errors.New("the call was answered: " + response.Status)
 		}
 	}()
-	<-began
+	select {
+	case <-began:
+	case err := <-ended:
+		t.Fatal(err)
+	}
 	if err := <-ended; err != nil {
 		t.Fatal(err)
 	}
@@ -349,7 +354,8 @@ func TestSlowSenders(t *testing.T) {
 	}
 	idle(t, w.spool)
 
-	address = w.serve(t, 300*time.Millisecond, func(rw http.ResponseWriter, _ *http.Request, body *Body) { _, _ = fmt.Fprint(rw, "got ", body.Size()) })
+	w.spool.patience = time.Minute
+	address = w.serve(t, 2*time.Second, func(rw http.ResponseWriter, _ *http.Request, body *Body) { _, _ = fmt.Fprint(rw, "got ", body.Size()) })
 	steady, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
@@ -362,7 +368,7 @@ func TestSlowSenders(t *testing.T) {
 		if _, err := io.WriteString(steady, content[sent:sent+256<<10]); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(75 * time.Millisecond) // the network's share of 600 ms
+		time.Sleep(300 * time.Millisecond) // the network's share of 2.4 s
 	}
 	if answer, _ := io.ReadAll(steady); !strings.Contains(string(answer), "got 2097152") {
 		t.Errorf("got %q", answer)

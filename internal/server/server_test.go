@@ -157,9 +157,12 @@ func TestCloseFinishesWhatIsInFlight(t *testing.T) {
 	}
 	late, send := io.Pipe()
 	request.Body = late
+	request.Header.Set("Expect", "100-continue") // the first byte is taken when the handler reads
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.ExpectContinueTimeout = time.Minute
 	answered := make(chan string, 1)
 	go func() {
-		response, err := http.DefaultTransport.(*http.Transport).Clone().RoundTrip(request)
+		response, err := transport.RoundTrip(request)
 		if err != nil {
 			answered <- err.Error()
 			return
@@ -167,10 +170,9 @@ func TestCloseFinishesWhatIsInFlight(t *testing.T) {
 		defer response.Body.Close()
 		answered <- response.Status
 	}()
-	if _, err := send.Write(body[:1]); err != nil { // returns once the transport has taken it
+	if _, err := send.Write(body[:1]); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(50 * time.Millisecond)
 	closed := make(chan error, 1)
 	go func() { closed <- p.Close(context.Background()) }()
 	time.Sleep(50 * time.Millisecond)
