@@ -271,7 +271,7 @@ func (w *workplace) rotatesVault(ctx context.Context, _ int) error {
 // opens wants everything that was answered to be there, and to open.
 func (w *workplace) opens(round int) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(w.t.Context(), 5*time.Minute)
 	defer cancel()
 	w.mu.Lock()
 	defer w.mu.Unlock()
