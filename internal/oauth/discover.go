@@ -66,13 +66,14 @@ func (c *Client) Discover(ctx context.Context, discoveryURL string) (Metadata, e
 			entry.size = len(body)
 			entry.metadata, err = c.readMetadata(body, issuer)
 		}
+		retry := c.now().Add(failureLifetime) // from now on: a provider that hangs takes longer than that to fail
 		switch stale := ok && hit.err == nil && now.Sub(hit.fetched) < metadataStale; {
 		case err == nil:
 		case stale && fault.Is(err, fault.Unavailable):
 			entry = hit
-			entry.until = now.Add(failureLifetime)
+			entry.until = retry
 		default:
-			entry = discovered{err: err, until: now.Add(failureLifetime)}
+			entry = discovered{err: err, until: retry}
 		}
 		c.metadata.Set(discoveryURL, entry)
 		return entry, nil

@@ -161,6 +161,31 @@ func TestDiscoverFromTroubledServers(t *testing.T) {
 	}
 }
 
+// A provider that hangs has failed when it is given up, not when it was asked.
+func TestDiscoverRemembersAFailureThatTookLong(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	c := p.client()
+	k := withClock(c)
+	var calls atomic.Int32
+	p.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		calls.Add(1)
+		k.move(2 * failureLifetime)
+		w.WriteHeader(http.StatusNotFound)
+	})
+	for range 2 {
+		_, err := c.Discover(t.Context(), p.discoveryURL())
+		wantFault(t, err, fault.Upstream, "status 404")
+	}
+	if calls.Load() != 1 {
+		t.Errorf("%d calls, want 1", calls.Load())
+	}
+	k.move(failureLifetime)
+	if _, err := c.Discover(t.Context(), p.discoveryURL()); err == nil || calls.Load() != 2 {
+		t.Errorf("after %d calls: %v", calls.Load(), err)
+	}
+}
+
 func TestDiscoverIsCached(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)

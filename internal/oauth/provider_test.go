@@ -307,7 +307,7 @@ func newSigner(id string, alg jose.SignatureAlgorithm) signer {
 // too slow is given up soon, or a busy machine would make slow ones of all.
 func patienceWith(kind string) time.Duration {
 	if kind == "slow" {
-		return time.Second
+		return 3 * time.Second
 	}
 	return 20 * time.Second
 }
