@@ -188,7 +188,7 @@ func TestClientTokenNearItsEnd(t *testing.T) {
 			t.Error("fetched a minute before its end")
 		}
 		// Within the margin a new one is wanted; while the provider fails, the old one serves.
-		w.later(40 * time.Second)
+		w.later(31 * time.Second)
 		w.idp.with(func(p *idp) { p.tokenStatus, p.tokenError = http.StatusServiceUnavailable, "temporarily_unavailable" })
 		if w.m2m(t, agent, r) != first {
 			t.Error("a failing provider took a living token away")

@@ -128,7 +128,7 @@ func TestFailingProviderCostsNothingBeforeExpiry(t *testing.T) {
 	ada := w.consented(t, "agent", "ada", ask("profile"))
 	old := w.token(t, ada, ask("profile"))
 	w.idp.with(func(p *idp) { p.lifetime, p.tokenStatus = 36000, http.StatusInternalServerError })
-	w.later(585 * time.Second)
+	w.later(571 * time.Second)
 	if token := w.token(t, ada, ask("profile")); token != old {
 		t.Errorf("got %s, want the token that still lives", token)
 	}
@@ -169,11 +169,11 @@ func TestProviderWithoutRefreshTokens(t *testing.T) {
 	w.idp.with(func(p *idp) { p.lifetime, p.noRefresh = 600, true })
 	ada := w.consented(t, "agent", "ada", ask("profile"))
 	old := w.token(t, ada, ask("profile"))
-	w.later(590 * time.Second)
+	w.later(540 * time.Second)
 	if w.token(t, ada, ask("profile")) != old {
 		t.Error("a living token was not given")
 	}
-	w.later(11 * time.Second)
+	w.later(61 * time.Second)
 	w.link(t, ada, ask("profile"))
 	if refreshes, _ := w.idp.counts(); refreshes != 0 {
 		t.Error("something was refreshed")
