@@ -42,7 +42,9 @@ func needAgentPackages(t testing.TB) {
 	}
 }
 
-// pythonPackages installs the wheels into a folder and packs it: once, for it takes seconds.
+// pythonPackages installs the wheels into a folder and packs it: once, for it takes
+// seconds. What the agents load of them is compiled, as launch does it with all: else
+// each session would compile it at its start, which may take half a minute and no more.
 var pythonPackages = sync.OnceValues(func() ([]byte, error) {
 	folder := filepath.Join(filepath.Dir(onbehalfBinary), "strands")
 	install := exec.Command(filepath.Join("clients", ".venv", "bin", "pip"), "install", "--quiet", "--disable-pip-version-check", "--no-index", "--find-links", "agents/.wheels",
@@ -50,8 +52,23 @@ var pythonPackages = sync.OnceValues(func() ([]byte, error) {
 	if out, err := install.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("pip: %w\n%s", err, out)
 	}
+	compile := exec.Command(filepath.Join("clients", ".venv", "bin", "python"), "-c", compileLoaded, folder)
+	compile.Env = append(os.Environ(), "PYTHONPATH="+folder, "PYTHONDONTWRITEBYTECODE=1")
+	if out, err := compile.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("compiling: %w\n%s", err, out)
+	}
 	return pack(map[string]string{"": folder, "strands_agents_openai.py": "agents/strands/strands_agents_openai.py"})
 })
+
+// compileLoaded loads what the agents do, and compiles it.
+const compileLoaded = `
+import py_compile, sys
+import bedrock_agentcore, strands.models.litellm
+for module in list(sys.modules.values()):
+    file = getattr(module, "__file__", None) or ""
+    if file.startswith(sys.argv[1]) and file.endswith(".py"):
+        py_compile.compile(file, doraise=True, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+`
 
 // pythonRuntime is the version that python3 is here.
 func pythonRuntime(t testing.TB) control.AgentManagedRuntimeType {

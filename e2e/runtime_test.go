@@ -159,9 +159,6 @@ func pack(sources map[string]string) ([]byte, error) {
 	for name, source := range sources {
 		err := filepath.WalkDir(source, func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() {
-				if err == nil && d.Name() == "__pycache__" {
-					return fs.SkipDir
-				}
 				return err
 			}
 			info, err := os.Stat(path) // what a link leads to
