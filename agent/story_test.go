@@ -78,7 +78,7 @@ func (s *studio) options(t *testing.T, decision string, who data.UserIdentifier)
 	t.Helper()
 	return agent.AccessTokenOptions{
 		Provider: "people", Flow: agent.UserFederation, Scopes: []string{"openid", "profile"}, CallbackURL: callbackURL, Client: s.client,
-		Poller: agent.IntervalPoller{Interval: 10 * time.Millisecond, Timeout: 20 * time.Second},
+		Poller: agent.IntervalPoller{Interval: 10 * time.Millisecond, Timeout: 2 * time.Minute},
 		OnAuthURL: func(ctx context.Context, link string) error {
 			arrival, err := servertest.NewPerson(s.DemoURL(), demoidp.Ada).Visit(ctx, link, decision)
 			if err != nil {

@@ -20,7 +20,7 @@ import (
 // The scripts in testdata read like a user's terminal.
 func TestMain(m *testing.M) {
 	server.Init()
-	testscript.Main(m, map[string]func(){"onbehalf": func() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }})
+	testscript.Main(m, map[string]func(){"onbehalf": func() { namesWithin = time.Minute; os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }})
 }
 
 func TestScripts(t *testing.T) {
@@ -50,7 +50,7 @@ func mode(ts *testscript.TestScript, _ bool, args []string) {
 // waitReady waits until the server on the data folder answers.
 func waitReady(ts *testscript.TestScript, _ bool, args []string) {
 	path := ts.MkAbs(args[0] + "/endpoint.json")
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		content, err := os.ReadFile(path)
 		if err != nil {
 			continue

@@ -100,7 +100,7 @@ func (s *seat) screen() string {
 // sees waits until something is on the screen.
 func (s *seat) sees(text string) {
 	s.t.Helper()
-	for deadline := time.Now().Add(time.Minute); !strings.Contains(s.screen(), text); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); !strings.Contains(s.screen(), text); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			s.t.Fatalf("%q does not appear:\n%s", text, s.screen())
 		}
@@ -127,7 +127,7 @@ func (s *seat) leaves() int {
 			s.t.Fatal(err)
 		}
 		return ended.ExitCode()
-	case <-time.After(time.Minute):
+	case <-time.After(3 * time.Minute):
 		s.t.Fatalf("it does not end:\n%s", s.screen())
 		return 0
 	}
