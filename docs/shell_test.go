@@ -52,7 +52,7 @@ trap stop EXIT
 serve() {
   stop
   onbehalf serve "$@" > "$HOME/serve.log" 2>&1 & SERVING=$!
-  for _ in $(seq 300); do
+  for _ in $(seq 900); do
     if grep -q 'is ready on' "$HOME/serve.log"; then return; fi
     if ! kill -0 "$SERVING"; then break; fi
     sleep 0.1
