@@ -204,7 +204,7 @@ func outcome(t testing.TB, c *Consent) error {
 	select {
 	case err := <-c.Outcome():
 		return err
-	case <-time.After(20 * time.Second):
+	case <-time.After(90 * time.Second):
 		t.Fatal("the consent has no outcome")
 		return nil
 	}

@@ -49,7 +49,7 @@ func (h *hook) next(t *testing.T) notify.Event {
 	select {
 	case e := <-h.events:
 		return e
-	case <-time.After(20 * time.Second):
+	case <-time.After(90 * time.Second):
 		t.Fatal("no event came")
 		return notify.Event{}
 	}
