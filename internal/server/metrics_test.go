@@ -128,8 +128,9 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("missing: %s", line)
 		}
 	}
+	said := aNumber.ReplaceAllString(text, "") // a sum of seconds may well have twelve zeros in it
 	for _, secret := range []string{token, "canary", demoidp.Ada, "000000000000", "app.example.com", p.URL()} {
-		if strings.Contains(text, secret) {
+		if strings.Contains(said, secret) {
 			t.Errorf("metrics name %q", secret)
 		}
 	}
@@ -151,6 +152,8 @@ func TestMetrics(t *testing.T) {
 		t.Error("a provider may have the address of the metrics")
 	}
 }
+
+var aNumber = regexp.MustCompile(`(?m) [-+.0-9eE]+$`)
 
 func TestMetricsAreOffByDefault(t *testing.T) {
 	p := servertest.Start(t)
