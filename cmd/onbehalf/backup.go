@@ -64,7 +64,11 @@ func (c backupCmd) tell(t *terminal, done server.BackedUp) error {
 		return json.NewEncoder(t.out).Encode(map[string]any{"file": done.File, "rows": done.Rows, "bytes": done.Bytes, "keepApart": done.Keep,
 			"sealedValues": done.Values, "lostVaults": done.Lost, "damagedValues": len(done.Damage)})
 	}
-	fmt.Fprintf(t.out, "%s: %d rows, %d bytes; %d sealed values, each of which opens\n", done.File, done.Rows, done.Bytes, done.Values)
+	fmt.Fprintf(t.out, "%s: %d rows, %d bytes", done.File, done.Rows, done.Bytes)
+	if done.Unopened == "" && len(done.Damage) == 0 {
+		fmt.Fprintf(t.out, "; %d sealed values, each of which opens", done.Values)
+	}
+	fmt.Fprintln(t.out)
 	for _, account := range done.Lost {
 		fmt.Fprintf(t.out, "the vault of account %s is in it and stays shut: its own key is gone\n", account)
 	}
