@@ -192,7 +192,7 @@ func TestBackOffEndsWithAChangeOfTheProvider(t *testing.T) {
 func TestSlowProviderIsAskedByOneAlone(t *testing.T) {
 	t.Parallel()
 	w, ada, _ := expiredGrant(t)
-	w.holding = holding{life: time.Hour, renew: 200 * time.Millisecond, giveUp: time.Minute}
+	w.holding = holding{life: time.Hour, renew: time.Second, giveUp: time.Minute}
 	second := w.replica(t)
 	second.holding = w.holding
 	hold := make(chan struct{})
@@ -247,7 +247,7 @@ func TestHolderThatCannotRenewGivesUp(t *testing.T) {
 			t.Errorf("%s: after %v: %v", name, took, err)
 		}
 	}
-	w.holding.giveUp, w.holding.renew = time.Minute, 200*time.Millisecond
+	w.holding.giveUp, w.holding.renew = time.Minute, time.Second
 	renewed, once := make(chan struct{}), sync.Once{}
 	got, err := held(t.Context(), w.Broker, func(*store.Tx) (bool, error) { once.Do(func() { close(renewed) }); return true, nil }, func(context.Context) (int, error) {
 		<-renewed
