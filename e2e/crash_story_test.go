@@ -117,7 +117,7 @@ func TestKilledDuringRefresh(t *testing.T) {
 			w := startWreck(t)
 			j := startJourney(t, w.platform, w.idp, &w.seen, "traveller")
 			w.idp.SetLifetime(shortLife)
-			if err := j.travel(t.Context(), legs); err != nil {
+			if err := j.travel(t.Context(), legs[:len(legs)-1]); err != nil { // a greeting could be under way as the token ends
 				t.Fatal(err)
 			}
 			time.Sleep(shortLife + 20*time.Millisecond)
