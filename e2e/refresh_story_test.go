@@ -144,7 +144,7 @@ func TestFailingProviderKeepsTheGrant(t *testing.T) {
 				t.Errorf("%d: the message does not say that nothing is lost: %s", status, problem.ErrorMessage())
 			}
 			_, err = s.try(t.Context(), token)
-			if asked++; time.Since(began) >= 500*time.Millisecond { // what a provider is left alone at least; a busy machine has another try
+			if asked++; time.Since(began) >= 500*time.Millisecond<<(asked-1) { // what a provider is left alone at least; a busy machine has another try
 				asked = s.idp.TokenRequests("refresh_token")
 				continue
 			}
