@@ -100,7 +100,7 @@ func TestCommand(t *testing.T) {
 		t.Errorf("%+v %v", got, err)
 	}
 	if got, err := h.command(t, t.Context(), arn, session, "much", 10); err != nil || got.stdout != strings.Repeat("ü", 200_000) {
-		t.Errorf("%d bytes, %v", len(got.stdout), err)
+		t.Errorf("%d bytes, %v, %v", len(got.stdout), err, got.err)
 	}
 	if got, err := h.command(t, t.Context(), arn, session, "slow", 1); err != nil || got.stop == nil || got.stop.Status != types.CommandExecutionStatusTimedOut || *got.stop.ExitCode != -1 {
 		t.Errorf("%+v %v", got, err)

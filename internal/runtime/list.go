@@ -66,8 +66,8 @@ func (s *Service) ListAgentRuntimeSessions(ctx context.Context, caller principal
 	}
 	allowed := map[string]bool{}
 	for _, row := range rows {
-		if s.node.left(row.node) {
-			continue
+		if s.node.left(row.node) || row.node == s.node.name && !s.runs(row.key) {
+			continue // nothing of it runs
 		}
 		arn := s.arn(caller.Account, row.key.runtime)
 		may, asked := allowed[arn]

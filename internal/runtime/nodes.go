@@ -140,8 +140,60 @@ func (s *Service) strike(ctx context.Context, n *session) {
 		return err
 	})
 	if err != nil {
-		slog.Warn("the row of an ended session was left behind", "error", err)
+		s.unstruck.Store(true)
+		slog.Warn("the row of an ended session is left behind for now", "error", err)
 	}
+}
+
+// strikeAgain takes away the rows of sessions that have ended here and could not be
+// struck then, for a disk that was slow or a database that was away. A session is in
+// the table in memory before it has a row, and one of the same id has another time.
+func (s *Service) strikeAgain(ctx context.Context) error {
+	if !s.unstruck.Swap(false) {
+		return nil
+	}
+	rows := map[sessionKey]int64{}
+	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
+		clear(rows)
+		found, err := tx.Query("SELECT runtime_id, session, created FROM agent_sessions WHERE node = $1", s.node.name)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, found.Close()) }()
+		for found.Next() {
+			var key sessionKey
+			var created int64
+			if err := found.Scan(&key.runtime, &key.id, &created); err != nil {
+				return err
+			}
+			rows[key] = created
+		}
+		return found.Err()
+	})
+	if err == nil {
+		err = s.db.Swap(ctx, func(tx *store.Tx) error {
+			for key, created := range rows {
+				if s.runs(key) {
+					continue
+				}
+				if _, err := tx.Exec("DELETE FROM agent_sessions WHERE runtime_id = $1 AND session = $2 AND node = $3 AND created = $4", key.runtime, key.id, s.node.name, created); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err != nil {
+		s.unstruck.Store(true)
+	}
+	return err
+}
+
+// runs reports whether a session is in the table of this process.
+func (s *Service) runs(key sessionKey) bool {
+	s.live.mu.Lock()
+	defer s.live.mu.Unlock()
+	return s.live.all[key] != nil
 }
 
 // Run says every ten seconds that this node lives and what its sessions are at, and
@@ -159,6 +211,9 @@ func (s *Service) Run(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 			s.tell(ctx)
+			if err := s.strikeAgain(ctx); err != nil && ctx.Err() == nil {
+				slog.Warn("the rows of ended sessions are still left behind", "error", err)
+			}
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -108,6 +109,49 @@ func TestRowsOfTheDead(t *testing.T) {
 		}
 		// A session of the killed process's id starts afresh, whoever had it.
 		h.begin(t, h.admin(), at, named("killed"))
+	})
+}
+
+// A session whose row could not be taken away when it ended, for a disk that was slow,
+// is not listed, and its row goes later. Another of the same id, and others, keep theirs.
+func TestRowsLeftBehind(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		h := servingOn(t, db, silent)
+		at := h.at(t, h.create(t, "left", nil))
+		h.begin(t, h.admin(), at, named("running"))
+		n := h.begin(t, h.admin(), at, named("ended"))
+		n.stop("It was stopped.")
+		<-n.over
+		if err := db.Update(t.Context(), func(tx *store.Tx) error {
+			_, err := tx.Exec(`INSERT INTO agent_sessions (runtime_id, session, account, endpoint, version, principal, user_line, node, created, last_used)
+				VALUES ($1, $2, $3, 'DEFAULT', 1, 'p', '', $4, 1, 1)`, at.runtime.id, named("ended"), testAccount, h.node.name)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		late, cancel := context.WithCancel(t.Context())
+		cancel()
+		h.strike(late, n) // as if its time had been over
+		if rows := h.rows(t); len(rows) != 2 {
+			t.Fatalf("%v", rows)
+		}
+		list, err := h.ListAgentRuntimeSessions(t.Context(), h.admin(), &api.ListAgentRuntimeSessionsRequest{})
+		if err != nil || len(list.Sessions) != 1 || list.Sessions[0].RuntimeSessionId != named("running") {
+			t.Errorf("%+v, %v", list, err)
+		}
+		if err := h.strikeAgain(late); err == nil {
+			t.Error("it is done without a database")
+		}
+		if err := h.strikeAgain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if rows := h.rows(t); len(rows) != 1 || rows[0] != named("running") {
+			t.Errorf("%v", rows)
+		}
+		if h.unstruck.Load() {
+			t.Error("it is tried for ever")
+		}
 	})
 }
 

@@ -22,6 +22,7 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/onbehalf/onbehalf/internal/api"
@@ -86,6 +87,7 @@ type Service struct {
 	leased    time.Time // when this node last said that it lives
 	unpacking unpacking
 	live      sessions
+	unstruck  atomic.Bool    // a session has ended whose row is left behind
 	work      sync.WaitGroup // the lives of sessions
 	closing   chan struct{}
 	close     sync.Once
