@@ -86,7 +86,7 @@ func (o *Operator) BackupFollowed(ctx context.Context, path string, follow func(
 			return err
 		}
 		done.Bytes = count.n
-		if err := readBack(draft.Name(), key, done.Rows, func(n int64) { follow("reading it back", n) }); err != nil {
+		if err := readBack(ctx, draft.Name(), key, done.Rows, func(n int64) { follow("reading it back", n) }); err != nil {
 			return err
 		}
 		// Unlike a rename, a link fails where the name was taken meanwhile.

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"os"
@@ -67,6 +68,31 @@ func TestABackupIsFollowed(t *testing.T) {
 	}
 	if steps = slices.Compact(steps); !slices.Equal(steps, []string{"copying", "opening its secrets", "copying", "reading it back"}) || last != done.Bytes-sha256.Size {
 		t.Errorf("%q, in the end %d of %d bytes", steps, last, done.Bytes)
+	}
+}
+
+// Whoever stops a backup, whatever it is at, has none, and no rest of one.
+func TestABackupIsCancelled(t *testing.T) {
+	t.Parallel()
+	source := furnished(t, secret.Text{})
+	o, err := server.OpenOperator(t.Context(), server.Storage{Data: source.Config.Data})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close()
+	for _, at := range []string{"copying", "opening its secrets", "reading it back"} {
+		folder := t.TempDir()
+		ctx, cancel := context.WithCancel(t.Context())
+		_, err := o.BackupFollowed(ctx, filepath.Join(folder, "onbehalf.backup"), func(doing string, _ int64) {
+			if doing == at {
+				cancel()
+			}
+		})
+		cancel()
+		if err == nil || !strings.Contains(err.Error(), "cancelled") {
+			t.Errorf("%s: %v", at, err)
+		}
+		wantOnly(t, folder)
 	}
 }
 

@@ -54,7 +54,7 @@ func TestReadBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		followed := int64(0)
-		err := readBack(path, []byte(c.key), c.rows, func(n int64) { followed = n })
+		err := readBack(t.Context(), path, []byte(c.key), c.rows, func(n int64) { followed = n })
 		switch {
 		case c.good && (err != nil || followed != int64(b.Len())):
 			t.Errorf("%s: %v after %d bytes", name, err, followed)
