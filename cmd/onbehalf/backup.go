@@ -33,9 +33,10 @@ Examples:
 func (c backupCmd) Run(ctx context.Context, t *terminal) error {
 	i := installation{Storage: c.Storage, Output: c.Output}
 	return i.open(ctx, t, func(o *server.Operator) error {
+		_, person := screen(t.err) // a nightly job is told how it ended
 		shown := time.Now()
 		done, err := o.BackupFollowed(ctx, c.File, func(doing string, bytes int64) {
-			if time.Since(shown) > time.Second {
+			if person && time.Since(shown) > time.Second {
 				shown = time.Now()
 				fmt.Fprintf(t.err, "%s, %d MB\n", doing, bytes>>20)
 			}
@@ -50,7 +51,7 @@ func (c backupCmd) Run(ctx context.Context, t *terminal) error {
 			return err
 		}
 		if done.Unopened != "" {
-			return fmt.Errorf("the backup is made, and none of its secrets was opened to see whether it does: %s", done.Unopened)
+			return fmt.Errorf("the backup is made, and whether its secrets open could not be seen: %s", done.Unopened)
 		}
 		if n := len(done.Damage); n > 0 {
 			return hinted{fmt.Errorf("the backup is made; %d of its secrets do not open, as in the database, and are named above", n), "onbehalf restore takes it with --damaged alone"}
