@@ -195,7 +195,11 @@ func killAnywhere(t *testing.T, w *wreck, random *rand.Rand) {
 				}
 			})
 		}
-		<-reached
+		select {
+		case <-reached:
+		case <-time.After(5 * time.Minute):
+			t.Fatalf("round %d: the travellers stand still", round)
+		}
 		time.Sleep(time.Duration(random.IntN(10)) * time.Millisecond) // anywhere in a step
 		w.kill()
 		stopped()

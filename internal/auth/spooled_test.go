@@ -314,9 +314,13 @@ func TestSpooledOutlivesReadTimeout(t *testing.T) {
 		out := r.Clone(ctx)
 		out.RequestURI, out.URL.Host = "", address
 		out.Host = r.Host
-		if response, err := http.DefaultClient.Do(out); err == nil {
+		response, err := http.DefaultClient.Do(out)
+		switch {
+		case err == nil:
 			_ = response.Body.Close()
 			ended <- errors.New("the call was answered: " + response.Status)
+		case ctx.Err() == nil: // it did not leave
+			ended <- err
 		}
 	}()
 	select {

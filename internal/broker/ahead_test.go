@@ -211,6 +211,7 @@ func TestSlowProviderIsAskedByOneAlone(t *testing.T) {
 		renewed := w.db.Now().Add(30 * time.Minute).UnixMicro()
 		for deadline := time.Now().Add(time.Minute); w.count(t, `SELECT COUNT(*) FROM grants WHERE lease_until > $1`, renewed) == 0; time.Sleep(5 * time.Millisecond) {
 			if time.Now().After(deadline) {
+				close(hold) // the provider's end waits for its answers
 				t.Fatal("the lease is not renewed")
 			}
 		}
@@ -249,9 +250,13 @@ func TestHolderThatCannotRenewGivesUp(t *testing.T) {
 	}
 	w.holding.giveUp, w.holding.renew = time.Minute, time.Second
 	renewed, once := make(chan struct{}), sync.Once{}
-	got, err := held(t.Context(), w.Broker, func(*store.Tx) (bool, error) { once.Do(func() { close(renewed) }); return true, nil }, func(context.Context) (int, error) {
-		<-renewed
-		return 7, nil
+	got, err := held(t.Context(), w.Broker, func(*store.Tx) (bool, error) { once.Do(func() { close(renewed) }); return true, nil }, func(ctx context.Context) (int, error) {
+		select {
+		case <-renewed:
+			return 7, nil
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
 	})
 	if got != 7 || err != nil {
 		t.Errorf("a holder that renewed got %d, %v", got, err)

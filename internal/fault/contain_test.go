@@ -9,11 +9,11 @@ import (
 
 func TestContainedPanicIsAnInternalError(t *testing.T) {
 	t.Parallel()
-	err := Contain("counting", func() error { panic("of by one") })
-	if !Is(err, Internal) || strings.Contains(Of(err).Message, "of by one") {
+	err := Contain("counting", func() error { panic("off by one") })
+	if !Is(err, Internal) || strings.Contains(Of(err).Message, "off by one") {
 		t.Errorf("%v", err)
 	}
-	for _, part := range []string{"counting: ", "of by one", "contain_test.go"} {
+	for _, part := range []string{"counting: ", "off by one", "contain_test.go"} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("the log would not say %q: %v", part, err)
 		}

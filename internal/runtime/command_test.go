@@ -122,7 +122,11 @@ func TestCommand(t *testing.T) {
 		defer close(done)
 		_, _ = h.command(t, ctx, arn, session, "wait", 60)
 	}()
-	<-runs
+	select {
+	case <-runs:
+	case <-done:
+		t.Fatal("the command was not run")
+	}
 	leave()
 	<-gone
 	<-done
@@ -133,7 +137,11 @@ func TestCommand(t *testing.T) {
 		got, _ := h.command(t, t.Context(), arn, session, "wait", 60)
 		answered <- got
 	}()
-	<-runs
+	select {
+	case <-runs:
+	case got := <-answered:
+		t.Fatalf("the command was not run: %+v", got)
+	}
 	if _, err := h.sdk().StopRuntimeSession(t.Context(), &bedrockagentcore.StopRuntimeSessionInput{AgentRuntimeArn: &arn, RuntimeSessionId: &session}); err != nil {
 		t.Fatal(err)
 	}
