@@ -57,7 +57,7 @@ func (c *Client) Dev(ctx context.Context, a *Agent, o DevOptions) error {
 	go func() { served <- server.Serve(listener) }()
 	c.progress.say("identity", "workload "+who.Workload+", user "+who.User)
 	if len(a.Storage) > 0 {
-		c.progress.say("note", "session-storage is a session's: here "+strings.Join(a.Storage, ", ")+" is this machine's own, if it is there")
+		c.progress.say("note", "there is no session storage here: "+strings.Join(a.Storage, ", ")+" is this machine's own, if it is there")
 	}
 	c.progress.say("listening", "http://"+listener.Addr().String()+a.Path())
 	ctx, cancel := context.WithCancelCause(ctx)
