@@ -103,11 +103,13 @@ const (
 func (d *Driver) port() (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	var refused error // the port is somebody else's, or the platform may open nothing more
 	for range 1000 {
 		port := firstPort + rand.IntN(portCount)
 		listener, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
 		if err != nil {
-			continue // somebody else's
+			refused = err
+			continue
 		}
 		_ = listener.Close()
 		if !d.ports[port] {
@@ -115,7 +117,7 @@ func (d *Driver) port() (int, error) {
 			return port, nil
 		}
 	}
-	return 0, errors.New("no port is free")
+	return 0, errors.Join(errors.New("no port is free"), refused)
 }
 
 // serve lets whoever is on this machine reach a handler, and says where.
