@@ -13,14 +13,10 @@ import (
 // at the same time. Each of them waits as long as its own request lives; fn goes
 // on when they have all gone, because a provider may have answered something that cannot be had twice.
 func shared[T any](ctx context.Context, group *singleflight.Group, key string, fn func(context.Context) (T, error)) (none T, _ error) {
-	flight := group.DoChan(key, func() (value any, err error) {
+	flight := group.DoChan(key, func() (any, error) {
 		detached, cancel := unhurried(ctx)
 		defer cancel()
-		err = fault.Contain("asking a provider", func() (err error) {
-			value, err = fn(detached)
-			return err
-		})
-		return value, err
+		return fault.ContainValue("asking a provider", func() (T, error) { return fn(detached) })
 	})
 	select {
 	case result := <-flight:

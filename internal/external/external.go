@@ -178,7 +178,7 @@ func (s *Secrets) read(ctx context.Context, from source, path string) ([]byte, e
 	if last, known := s.known.GetIfPresent(key); known && last.usable(s.now()) {
 		return last.data, nil
 	}
-	flight := s.flights.DoChan(key, func() (value any, err error) {
+	flight := s.flights.DoChan(key, func() (any, error) {
 		reading, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTimeout)
 		defer cancel()
 		last, known := s.known.GetIfPresent(key) // nobody else changes it meanwhile
@@ -186,11 +186,7 @@ func (s *Secrets) read(ctx context.Context, from source, path string) ([]byte, e
 		if known && last.usable(at) {
 			return last.data, nil // an earlier flight has just landed
 		}
-		var data []byte
-		err = fault.Contain("reading a secret", func() (err error) {
-			data, err = from.reader.read(reading, path)
-			return err
-		})
+		data, err := fault.ContainValue("reading a secret", func() ([]byte, error) { return from.reader.read(reading, path) })
 		var told *problem
 		switch definite := errors.As(err, &told) && told.kind != fault.Unavailable; {
 		case err == nil:

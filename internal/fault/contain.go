@@ -26,6 +26,15 @@ func Contain(doing string, fn func() error) (err error) {
 	return fn()
 }
 
+// ContainValue is Contain for what answers something, as flights that several callers share do.
+func ContainValue[T any](doing string, fn func() (T, error)) (value T, err error) {
+	err = Contain(doing, func() (err error) {
+		value, err = fn()
+		return err
+	})
+	return value, err
+}
+
 // panicked is an Internal error whatever the cause is.
 func panicked(doing string, cause error) error {
 	return &Error{Kind: Internal, Message: internalMessage, Cause: fmt.Errorf("%s: %w", doing, cause)}

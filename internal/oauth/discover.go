@@ -131,14 +131,10 @@ func (c *Client) readMetadata(body []byte, issuer string) (Metadata, error) {
 // on when one of them gives up, for the others' sake, but no longer than an
 // exchange may take.
 func (c *Client) shared(ctx context.Context, key string, fn func(context.Context) (any, error)) (any, error) {
-	flight := c.flights.DoChan(key, func() (value any, err error) {
+	flight := c.flights.DoChan(key, func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), exchangeTimeout)
 		defer cancel()
-		err = fault.Contain("asking a provider", func() (err error) {
-			value, err = fn(ctx)
-			return err
-		})
-		return value, err
+		return fault.ContainValue("asking a provider", func() (any, error) { return fn(ctx) })
 	})
 	select {
 	case result := <-flight:
