@@ -1,13 +1,11 @@
 package main
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/onbehalf/onbehalf/internal/servertest"
-	"github.com/onbehalf/onbehalf/internal/store"
 )
 
 // What does not open is told when the backup is made, by the exit code too, and the backup is made.
@@ -23,17 +21,7 @@ func TestBackupTellsOfDamage(t *testing.T) {
 	wants(t, o.does("backup", filepath.Join(folder, "whole")), "each of which opens", "Keep apart from it", "key-encryption-key")
 	wants(t, o.does("backup", filepath.Join(folder, "whole in JSON"), "--output", "json"), `"damagedValues":0`, `"sealedValues":`)
 
-	db, err := store.Open(t.Context(), store.Options{Path: filepath.Join(o.Config.Data, "onbehalf.db")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = db.Update(t.Context(), func(tx *store.Tx) error {
-		_, err := tx.Exec("UPDATE api_key_providers SET version = version + 1")
-		return err
-	})
-	if err := errors.Join(err, db.Close()); err != nil {
-		t.Fatal(err)
-	}
+	o.Tamper(t, "UPDATE api_key_providers SET version = version + 1")
 	out, errOut, code := o.says("backup", filepath.Join(folder, "damaged"))
 	if code != 1 {
 		t.Errorf("exit code %d", code)

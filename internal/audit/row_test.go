@@ -12,6 +12,16 @@ import (
 	"github.com/onbehalf/onbehalf/internal/store/storetest"
 )
 
+// gone is a database that is away.
+func gone(t *testing.T, o store.Options) *store.DB {
+	t.Helper()
+	db := storetest.OpenWith(t, o)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return db
+}
+
 // TestLostAnswerOfARow: where the connection broke while a block was added by its
 // row alone, the block is in the chain once whether it had arrived or not, and
 // where it could not be looked for at once, nothing follows that it could clash with.
@@ -21,10 +31,7 @@ func TestLostAnswerOfARow(t *testing.T) {
 		t.Run(arrived, func(t *testing.T) {
 			t.Parallel()
 			storetest.EachOptions(t, func(t *testing.T, o store.Options) {
-				db, away := storetest.OpenWith(t, o), storetest.OpenWith(t, o)
-				if err := away.Close(); err != nil {
-					t.Fatal(err)
-				}
+				db, away := storetest.OpenWith(t, o), gone(t, o)
 				l := open(t, db, "a")
 				w := committer(l)
 				w.noted = l.number
@@ -81,10 +88,7 @@ func TestLostAnswerThenAway(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			storetest.EachOptions(t, func(t *testing.T, o store.Options) {
-				db, away := storetest.OpenWith(t, o), storetest.OpenWith(t, o)
-				if err := away.Close(); err != nil {
-					t.Fatal(err)
-				}
+				db, away := storetest.OpenWith(t, o), gone(t, o)
 				l := open(t, db, "a")
 				w := committer(l)
 				lost := errors.New("the answer got lost")

@@ -155,6 +155,20 @@ func TestListReadsABoundedNumberOfRows(t *testing.T) {
 	}
 }
 
+// limited is a caller who may do all of our own operations, but not to the workload payroll.
+func (w *world) limited(t *testing.T) principal.Caller {
+	t.Helper()
+	caller := principal.Caller{Kind: principal.Key, Account: account, ARN: "arn:aws:iam::000000000000:user/support"}
+	document := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"onbehalf:*","Resource":"*"},
+		{"Effect":"Deny","Action":"onbehalf:*","Resource":"arn:aws:bedrock-agentcore:*:*:workload-identity-directory/default/workload-identity/payroll"}]}`
+	if err := w.db.Update(t.Context(), func(tx *store.Tx) error {
+		return policy.New(w.db).Put(tx, account, caller.ARN, "limited", document)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return caller
+}
+
 // A key that may list everything but one workload's does not see that one's, however it asks.
 func TestListLeavesOutWhatIsDenied(t *testing.T) {
 	t.Parallel()
@@ -162,14 +176,7 @@ func TestListLeavesOutWhatIsDenied(t *testing.T) {
 	w.workload(t, "payroll", returnURL)
 	w.consented(t, "agent", "ada", ask("profile"))
 	w.consented(t, "payroll", "ada", ask("profile"))
-	limited := principal.Caller{Kind: principal.Key, Account: account, ARN: "arn:aws:iam::000000000000:user/support"}
-	document := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"onbehalf:*","Resource":"*"},
-		{"Effect":"Deny","Action":"onbehalf:*","Resource":"arn:aws:bedrock-agentcore:*:*:workload-identity-directory/default/workload-identity/payroll"}]}`
-	if err := w.db.Update(t.Context(), func(tx *store.Tx) error {
-		return policy.New(w.db).Put(tx, account, limited.ARN, "limited", document)
-	}); err != nil {
-		t.Fatal(err)
-	}
+	limited := w.limited(t)
 	user := &api.EndUser{UserId: pointer("ada")}
 	for name, r := range map[string]api.ListGrantsRequest{"all": {}, "user": {User: user}, "provider": {ProviderName: pointer("google")}} {
 		page, err := w.ListGrants(t.Context(), limited, &r)

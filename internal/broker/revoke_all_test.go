@@ -7,8 +7,6 @@ import (
 
 	"github.com/onbehalf/onbehalf/internal/api"
 	"github.com/onbehalf/onbehalf/internal/fault"
-	"github.com/onbehalf/onbehalf/internal/policy"
-	"github.com/onbehalf/onbehalf/internal/principal"
 	"github.com/onbehalf/onbehalf/internal/store"
 )
 
@@ -61,14 +59,7 @@ func TestDenyBeyondWhatOneCallRevokes(t *testing.T) {
 		FROM grants, (WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 100) SELECT n FROM numbers) AS many`)
 	w.consented(t, "payroll", "ada", ask("profile"))
 	w.exec(t, `UPDATE grants SET created = created + 1000000000 WHERE workload_id = (SELECT id FROM workload_identities WHERE name = 'payroll')`) // the newest, whatever the clock says
-	limited := principal.Caller{Kind: principal.Key, Account: account, ARN: "arn:aws:iam::000000000000:user/support"}
-	document := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"onbehalf:*","Resource":"*"},
-		{"Effect":"Deny","Action":"onbehalf:*","Resource":"arn:aws:bedrock-agentcore:*:*:workload-identity-directory/default/workload-identity/payroll"}]}`
-	if err := w.db.Update(t.Context(), func(tx *store.Tx) error {
-		return policy.New(w.db).Put(tx, account, limited.ARN, "limited", document)
-	}); err != nil {
-		t.Fatal(err)
-	}
+	limited := w.limited(t)
 	user := &api.EndUser{UserId: pointer("ada")}
 	_, err := w.RevokeUserGrants(t.Context(), limited, &api.RevokeUserGrantsRequest{User: user})
 	wantFault(t, err, fault.Denied, "workload-identity/payroll")

@@ -3,7 +3,6 @@ package server_test
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,8 +11,6 @@ import (
 
 	"github.com/onbehalf/onbehalf/internal/secret"
 	"github.com/onbehalf/onbehalf/internal/server"
-	"github.com/onbehalf/onbehalf/internal/servertest"
-	"github.com/onbehalf/onbehalf/internal/store"
 )
 
 // A backup has opened what a restore opens, while the server goes on.
@@ -37,7 +34,7 @@ func TestABackupNamesWhatIsDamaged(t *testing.T) {
 	databases(t, func(t *testing.T, url func() secret.Text) {
 		from := url()
 		source := furnished(t, from)
-		damageTheKey(t, source, from)
+		damageTheKey(t, source)
 		path, done := backup(t, server.Storage{Data: source.Config.Data, DatabaseURL: from})
 		if len(done.Damage) != 1 || !strings.Contains(done.Damage[0], "api_key_providers.api_key of row ") || done.Values < 1 || done.Unopened != "" {
 			t.Errorf("%+v", done)
@@ -53,11 +50,7 @@ func TestABackupNamesWhatIsDamaged(t *testing.T) {
 func TestABackupIsFollowed(t *testing.T) {
 	t.Parallel()
 	source := furnished(t, secret.Text{})
-	o, err := server.OpenOperator(t.Context(), server.Storage{Data: source.Config.Data})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer o.Close()
+	o := operator(t, source)
 	var steps []string
 	last := int64(0)
 	done, err := o.BackupFollowed(t.Context(), filepath.Join(t.TempDir(), "onbehalf.backup"), func(doing string, bytes int64) {
@@ -75,11 +68,7 @@ func TestABackupIsFollowed(t *testing.T) {
 func TestABackupIsCancelled(t *testing.T) {
 	t.Parallel()
 	source := furnished(t, secret.Text{})
-	o, err := server.OpenOperator(t.Context(), server.Storage{Data: source.Config.Data})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer o.Close()
+	o := operator(t, source)
 	for _, at := range []string{"copying", "opening its secrets", "reading it back"} {
 		folder := t.TempDir()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -96,42 +85,12 @@ func TestABackupIsCancelled(t *testing.T) {
 	}
 }
 
-// damageTheKey makes what is sealed be of another version than its row.
-func damageTheKey(t *testing.T, p *servertest.Platform, url secret.Text) {
-	t.Helper()
-	db, err := store.Open(t.Context(), store.Options{Path: filepath.Join(p.Config.Data, "onbehalf.db"), URL: url.Reveal()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = db.Update(t.Context(), func(tx *store.Tx) error {
-		_, err := tx.Exec("UPDATE api_key_providers SET version = version + 1")
-		return err
-	})
-	if err := errors.Join(err, db.Close()); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // A data key that does not open is told, and there is a backup all the same.
 func TestABackupWithoutAnOpenDataKey(t *testing.T) {
 	t.Parallel()
 	source := furnished(t, secret.Text{})
-	o, err := server.OpenOperator(t.Context(), server.Storage{Data: source.Config.Data})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer o.Close()
-	db, err := store.Open(t.Context(), store.Options{Path: filepath.Join(source.Config.Data, "onbehalf.db")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = db.Update(t.Context(), func(tx *store.Tx) error {
-		_, err := tx.Exec("UPDATE data_keys SET wrapped = $1 WHERE purpose = 'secret' AND generation > 0", []byte("nothing that opens"))
-		return err
-	})
-	if err := errors.Join(err, db.Close()); err != nil {
-		t.Fatal(err)
-	}
+	o := operator(t, source)
+	source.Tamper(t, "UPDATE data_keys SET wrapped = $1 WHERE purpose = 'secret' AND generation > 0", []byte("nothing that opens"))
 	path := filepath.Join(t.TempDir(), "onbehalf.backup")
 	done, err := o.Backup(t.Context(), path)
 	if err != nil || done.Unopened == "" || done.Values != 0 || len(done.Damage) != 0 {

@@ -19,7 +19,6 @@ import (
 	"github.com/onbehalf/onbehalf/internal/secret"
 	"github.com/onbehalf/onbehalf/internal/server"
 	"github.com/onbehalf/onbehalf/internal/servertest"
-	"github.com/onbehalf/onbehalf/internal/store"
 	"github.com/onbehalf/onbehalf/internal/store/storetest"
 )
 
@@ -49,6 +48,14 @@ func wantKey(t *testing.T, p *servertest.Platform) {
 	got, err := p.Data.GetResourceApiKey(t.Context(), &bedrockagentcore.GetResourceApiKeyInput{WorkloadIdentityToken: token.WorkloadAccessToken, ResourceCredentialProviderName: &name})
 	if err != nil || *got.ApiKey != backedUpKey {
 		t.Errorf("the API key after a restore: %v", err)
+	}
+}
+
+// damageTheKey makes the API key be sealed for another version than its row's.
+func damageTheKey(t *testing.T, p *servertest.Platform) {
+	t.Helper()
+	if n := p.Tamper(t, "UPDATE api_key_providers SET version = version + 1"); n != 1 {
+		t.Fatalf("%d rows", n)
 	}
 }
 
@@ -199,20 +206,7 @@ func TestBackupsThatAreNotRestored(t *testing.T) {
 func TestABackupOfADamagedInstallation(t *testing.T) {
 	source := furnished(t, secret.Text{})
 	stop(t, source)
-	db, err := store.Open(t.Context(), store.Options{Path: filepath.Join(source.Config.Data, "onbehalf.db")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = db.Update(t.Context(), func(tx *store.Tx) error {
-		n, err := tx.Exec("UPDATE api_key_providers SET version = version + 1") // so that what is sealed is of another version
-		if err == nil && n != 1 {
-			err = fmt.Errorf("%d rows", n)
-		}
-		return err
-	})
-	if err := errors.Join(err, db.Close()); err != nil {
-		t.Fatal(err)
-	}
+	damageTheKey(t, source)
 	path, done := backup(t, server.Storage{Data: source.Config.Data})
 	data := newFolder(t, source.Config.Data)
 	if _, err := server.Restore(t.Context(), server.Storage{Data: data}, path, false); err == nil || !strings.Contains(err.Error(), "api_key_providers.api_key of row ") {

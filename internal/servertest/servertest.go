@@ -12,6 +12,7 @@ package servertest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -24,6 +25,7 @@ import (
 
 	"github.com/onbehalf/onbehalf/internal/demoidp"
 	"github.com/onbehalf/onbehalf/internal/server"
+	"github.com/onbehalf/onbehalf/internal/store"
 )
 
 // Platform is a running platform and the official clients pointed at it.
@@ -78,6 +80,23 @@ func (p *Platform) close(t testing.TB) {
 	if err := p.Server.Close(ctx); err != nil {
 		t.Errorf("the platform does not close: %v", err)
 	}
+}
+
+// Tamper changes rows behind the platform's back, and answers how many.
+func (p *Platform) Tamper(t testing.TB, statement string, args ...any) (rows int64) {
+	t.Helper()
+	db, err := store.Open(t.Context(), store.Options{Path: filepath.Join(p.Config.Data, "onbehalf.db"), URL: p.Config.DatabaseURL.Reveal()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(t.Context(), func(tx *store.Tx) (err error) {
+		rows, err = tx.Exec(statement, args...)
+		return err
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return rows
 }
 
 // UserToken is a fresh sign-in token of a demo person, as the demo provider issues it to its sign-in client.
