@@ -13,32 +13,16 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
-	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/onbehalf/onbehalf/internal/fault"
+	"github.com/onbehalf/onbehalf/internal/leaktest"
 )
 
-// Nothing is left running. What has been stopped may take its time on a busy machine.
-func TestMain(m *testing.M) {
-	code := m.Run()
-	for deadline := time.Now().Add(time.Minute); code == 0; time.Sleep(10 * time.Millisecond) {
-		err := goleak.Find()
-		if err == nil {
-			break
-		}
-		if time.Now().After(deadline) {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { leaktest.Exit(m.Run()) }
 
 // serve starts a TLS server and a client that trusts it; the client may reach what allow lists, PORT standing for the server's port.
 func serve(t *testing.T, h http.HandlerFunc, allow ...string) (*httptest.Server, *Client) {

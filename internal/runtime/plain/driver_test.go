@@ -15,8 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"github.com/onbehalf/onbehalf/internal/leaktest"
 	"github.com/onbehalf/onbehalf/internal/runtime"
 	"github.com/onbehalf/onbehalf/internal/runtime/drivertest"
 )
@@ -29,24 +28,8 @@ func TestMain(m *testing.M) {
 	case len(os.Args) > 1 && os.Args[1] == "platform":
 		platform()
 	default:
-		os.Exit(leakless(m.Run()))
+		leaktest.Exit(m.Run())
 	}
-}
-
-// leakless fails tests that leave something running. What has been stopped may take
-// its time on a busy machine.
-func leakless(code int) int {
-	for deadline := time.Now().Add(time.Minute); code == 0; time.Sleep(10 * time.Millisecond) {
-		err := goleak.Find()
-		if err == nil {
-			break
-		}
-		if time.Now().After(deadline) {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
-	}
-	return code
 }
 
 // agent is the program of these tests' sessions.
